@@ -1,0 +1,195 @@
+//! What is appended: a batch of decoded events, what was refused of it, and the names it is known by for ever.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
+use serde::{Deserialize, Serialize};
+
+use crate::columns::ColumnType;
+
+/// The name a sender gives a batch, so that a retry is the same batch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BatchId(String);
+
+impl BatchId {
+    /// A batch id as the sender gave it; any text.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id of a batch that nobody named: the hash of its content.
+    pub fn of_content(content: ContentHash) -> Self {
+        Self(content.to_string())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key of this batch's receipt and inbox entry: BLAKE3 of the id, 64 hex digits, safe in any path.
+    pub fn key(&self) -> BatchKey {
+        BatchKey(blake3::hash(self.0.as_bytes()).to_hex().to_string())
+    }
+}
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The hash of a [`BatchId`], as it stands in object paths.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BatchKey(String);
+
+impl BatchKey {
+    /// The key from its text in a path.
+    pub fn new(hex: impl Into<String>) -> Self {
+        Self(hex.into())
+    }
+
+    /// The key as text: 64 hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BatchKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// BLAKE3 over a batch's decompressed input: two batches of one id must agree on it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentHash(blake3::Hash);
+
+impl ContentHash {
+    /// The hash of the bytes as they were sent, after decompression.
+    pub fn of(input: &[u8]) -> Self {
+        Self(blake3::hash(input))
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_hex().as_str())
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ContentHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.to_hex().as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ContentHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hex = String::deserialize(deserializer)?;
+        blake3::Hash::from_hex(&hex).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A stretch of an ordered source. It is committed only if the lane stands at `from`, and moves it to `to`.
+///
+/// Positions are text, compared for equality only: a Kinesis sequence number has 128 bits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneStep {
+    /// The lane's name, for example `kinesis/clicks/shardId-000000000000`.
+    pub lane: String,
+    /// Where the lane must stand; `None` for a lane that was never written.
+    pub from: Option<String>,
+    /// Where it stands afterwards.
+    pub to: String,
+}
+
+/// The events of one append.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Given by whoever sends it, or the hash of the content.
+    pub id: BatchId,
+    /// Hash of the decompressed input.
+    pub content: ContentHash,
+    /// Where it came in, for the quarantine and the log's commit record: `file`, `http`, `lambda`, …
+    pub source: String,
+    /// The stretch of an ordered source that it is, if it is one.
+    pub lane: Option<LaneStep>,
+    /// The events that were read.
+    pub events: Events,
+    /// The events that were not.
+    pub quarantine: Vec<Quarantined>,
+}
+
+/// Decoded events, column by column; every array has the same length and the order is the order sent.
+#[derive(Clone, Debug)]
+pub struct Events {
+    /// `event_id`, never null.
+    pub event_id: StringArray,
+    /// `event_type`, never null.
+    pub event_type: StringArray,
+    /// `event_time` in µs, UTC, never null.
+    pub event_time: TimestampMicrosecondArray,
+    /// `source`, never null: the event's own, or the batch's.
+    pub source: StringArray,
+    /// `_doc`: each event's original JSON text, byte for byte; never null.
+    pub doc: StringArray,
+    /// The flattened columns, one for each path and type that was seen; in order of first appearance.
+    pub columns: Vec<Column>,
+}
+
+impl Events {
+    /// No events at all.
+    pub fn none() -> Self {
+        let none = || StringArray::from(Vec::<&str>::new());
+        Self {
+            event_id: none(),
+            event_type: none(),
+            event_time: TimestampMicrosecondArray::from(Vec::<i64>::new()).with_timezone("UTC"),
+            source: none(),
+            doc: none(),
+            columns: Vec::new(),
+        }
+    }
+
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.event_id.len()
+    }
+
+    /// Whether there is no event.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The values at one path of the events, of one type. `values` has the Arrow type of `kind` and one slot per event.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// The keys from the event's root, as sent.
+    pub path: Arc<[String]>,
+    /// The declared type, or the default one of the JSON kind that was found there.
+    pub kind: ColumnType,
+    /// One value per event, null where the event has none.
+    pub values: ArrayRef,
+}
+
+/// An event that could not be read, with all that is needed to find out why and to send it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its place in the batch as it was sent, from 0; refused and accepted events share this count.
+    pub position: u64,
+    /// One sentence.
+    pub reason: String,
+    /// Its bytes as they came, cut at the configured limit.
+    pub bytes: Vec<u8>,
+}
