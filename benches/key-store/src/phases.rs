@@ -14,6 +14,8 @@ const PROBES: u64 = 10_000;
 const BATCH: u64 = 100_000;
 /// Commits of each kind in the phase `insert`.
 const COMMITS: u64 = 5;
+/// Small refreshes in the phase `follow`.
+const FOLLOWED: u64 = 200;
 /// Entries in one ordered scan.
 const SCAN: usize = 100_000;
 /// New keys are drawn from numbers that no other phase uses.
@@ -30,6 +32,7 @@ pub fn plan(store: &str) -> &'static [(&'static str, &'static str)] {
         ("probe-cold", "grown"),
         ("probe", "grown"),
         ("insert", "grown"),
+        ("follow", "grown"),
         ("churn", "grown"),
         ("kill", "grown"),
         ("reopen", "grown"),
@@ -44,6 +47,7 @@ pub fn run(name: &str, store: &str, dir: &Path, count: u64) -> Result<()> {
         "probe-cold" => probe_cold(store, dir, count),
         "probe" => probe(store, dir, count),
         "insert" => insert(store, dir),
+        "follow" => follow(store, dir, count),
         "churn" => churn(store, dir, count),
         "kill" => kill(store, dir),
         "reopen" => reopen(store, dir),
@@ -127,6 +131,23 @@ fn insert(store: &str, dir: &Path) -> Result<()> {
         }
         print(metric, crate::table::median(&mut times));
     }
+    Ok(())
+}
+
+/// What a process that refreshes as events land does: a question and a commit of 1,000 keys, again and again.
+fn follow(store: &str, dir: &Path, count: u64) -> Result<()> {
+    let mut opened = stores::open(store, dir)?;
+    let mut times = Vec::new();
+    for round in 0..FOLLOWED {
+        let (probes, entries) =
+            (keys::probes(count, 1_000, 2 + round), keys::sorted(4 * NEW_KEYS + round * 1_000, 1_000));
+        let start = Instant::now();
+        opened.count_present(&probes)?;
+        opened.insert(&entries, Durability::Synced)?;
+        times.push(ms(start));
+    }
+    print("probe and insert 1,000, synced, 200 times: median, ms", crate::table::median(&mut times));
+    print("the worst of them, ms", times[times.len() - 1]);
     Ok(())
 }
 

@@ -7,16 +7,26 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use super::{CACHE_BYTES, Durability, Result, Store};
 use crate::keys::Key;
 
+/// The way of a commit into the tree.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// Through the journal and the table in memory: what a batch does. The next open reads the journal again.
+    Journal,
+    /// As a sorted, synced table of its own: what an ingestion does. There is nothing to read again.
+    Table,
+}
+
 pub struct Fjall {
+    commit: Commit,
     database: Database,
     keys: Keyspace,
 }
 
 impl Fjall {
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub fn open(dir: &Path, commit: Commit) -> Result<Self> {
         let database = Database::builder(dir.join("keys.fjall")).cache_size(CACHE_BYTES as u64).open()?;
         let keys = database.keyspace("keys", KeyspaceCreateOptions::default)?;
-        Ok(Self { database, keys })
+        Ok(Self { commit, database, keys })
     }
 }
 
@@ -26,11 +36,13 @@ impl Store for Fjall {
         for (key, value) in entries {
             ingestion.write(key.to_be_bytes(), value.to_be_bytes())?;
         }
-        ingestion.finish()?;
-        Ok(self.database.persist(PersistMode::SyncAll)?)
+        Ok(ingestion.finish()?)
     }
 
     fn insert(&mut self, entries: &[(Key, u64)], durability: Durability) -> Result<()> {
+        if self.commit == Commit::Table {
+            return self.load_sorted(entries);
+        }
         let mode = if durability == Durability::Synced { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut batch = self.database.batch().durability(Some(mode));
         for (key, value) in entries {
@@ -40,6 +52,14 @@ impl Store for Fjall {
     }
 
     fn remove(&mut self, keys: &[Key]) -> Result<bool> {
+        if self.commit == Commit::Table {
+            let mut ingestion = self.keys.start_ingestion()?;
+            for key in keys {
+                ingestion.write_tombstone(key.to_be_bytes())?;
+            }
+            ingestion.finish()?;
+            return Ok(true);
+        }
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         for key in keys {
             batch.remove(&self.keys, key.to_be_bytes());

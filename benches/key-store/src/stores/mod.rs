@@ -17,8 +17,17 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 pub const CACHE_BYTES: usize = 256 << 20;
 
 /// The names that `open` knows.
-pub const NAMES: &[&str] =
-    &["redb", "redb-quick-repair", "redb-multi-writer", "fjall", "lmdb", "parquet", "parquet-sorted", "memory"];
+pub const NAMES: &[&str] = &[
+    "redb",
+    "redb-quick-repair",
+    "redb-multi-writer",
+    "fjall-journal",
+    "fjall-tables",
+    "lmdb",
+    "parquet",
+    "parquet-sorted",
+    "memory",
+];
 
 /// When a commit is done.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,7 +59,8 @@ pub fn open(name: &str, dir: &Path) -> Result<Box<dyn Store>> {
         "redb" => Box::new(redb::Redb::open(dir, redb::Mode::Plain)?),
         "redb-quick-repair" => Box::new(redb::Redb::open(dir, redb::Mode::QuickRepair)?),
         "redb-multi-writer" => Box::new(redb::Redb::open(dir, redb::Mode::MultiWriter)?),
-        "fjall" => Box::new(fjall::Fjall::open(dir)?),
+        "fjall-journal" => Box::new(fjall::Fjall::open(dir, fjall::Commit::Journal)?),
+        "fjall-tables" => Box::new(fjall::Fjall::open(dir, fjall::Commit::Table)?),
         "lmdb" => Box::new(lmdb::Lmdb::open(dir)?),
         "parquet" => Box::new(parquet::ParquetFiles::open(dir, parquet::Order::AsAppended)?),
         "parquet-sorted" => Box::new(parquet::ParquetFiles::open(dir, parquet::Order::ByKey)?),
