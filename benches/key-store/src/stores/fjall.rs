@@ -85,3 +85,64 @@ impl Store for Fjall {
         Ok(Some(read))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use fjall::Readable;
+
+    use super::*;
+    use crate::keys::key;
+
+    /// Tables that overwrite, delete and bring back the same few keys, with the store opened again and again and
+    /// compacted now and then: what is read must be what a map in memory holds, by key, in order and in a snapshot.
+    #[test]
+    fn tables_of_sorted_entries_are_read_as_a_map_would_be() {
+        let dir = std::env::temp_dir().join(format!("lakebed-key-store-test-{}", std::process::id()));
+        let mut model: BTreeMap<[u8; 16], Option<[u8; 8]>> = BTreeMap::new();
+        let mut store = Fjall::open(&dir, Commit::Table).unwrap();
+        for round in 0..400_u64 {
+            let mut entries = BTreeMap::new();
+            for draw in 0..200 {
+                let chance = key(round * 1_000 + draw) as u64;
+                let value = (chance % 3 != 0).then(|| (round * 1_000 + draw).to_be_bytes());
+                entries.insert(key(chance % 2_000).to_be_bytes(), value);
+            }
+            let mut ingestion = store.keys.start_ingestion().unwrap();
+            for (key, value) in &entries {
+                match value {
+                    Some(value) => ingestion.write(key.as_slice(), value.as_slice()).unwrap(),
+                    None => ingestion.write_tombstone(key.as_slice()).unwrap(),
+                }
+            }
+            ingestion.finish().unwrap();
+            model.extend(entries);
+            if round % 41 == 0 {
+                store.keys.major_compact().unwrap();
+            }
+            if round % 7 == 0 {
+                drop(store);
+                store = Fjall::open(&dir, Commit::Table).unwrap();
+            }
+            if round % 10 == 0 {
+                let snapshot = store.database.snapshot();
+                for (key, value) in &model {
+                    let wanted = value.as_ref().map(<[u8; 8]>::as_slice);
+                    assert_eq!(store.keys.get(key).unwrap().as_deref(), wanted, "round {round}");
+                    assert_eq!(snapshot.get(&store.keys, key).unwrap().as_deref(), wanted, "round {round}, snapshot");
+                }
+                let stored: Vec<_> = store.keys.iter().map(|entry| entry.into_inner().unwrap()).collect();
+                let wanted: Vec<_> = model.iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect();
+                assert!(
+                    stored
+                        .iter()
+                        .map(|(key, value)| (&**key, &**value))
+                        .eq(wanted.iter().map(|(k, v)| (&k[..], &v[..])))
+                );
+            }
+        }
+        drop(store);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
