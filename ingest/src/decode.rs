@@ -1,0 +1,250 @@
+//! The plain decoder: raw batch → batch, one event after the other.
+//!
+//! It is written to be plainly right. Whatever is faster is checked against it.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{StringBuilder, TimestampMicrosecondBuilder};
+use lakebed_log::{Batch, BatchId, Events, Quarantined};
+
+use crate::event::{self, Event};
+use crate::flatten::Flattener;
+use crate::raw_batch::RawBatch;
+use crate::settings::Settings;
+
+/// A decoded batch, and what was left out of its columns; all of that is still in `_doc`.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The events that were read and those that were not: together as many as the raw batch has.
+    pub batch: Batch,
+    /// How many values did not fit their column's type and are null there, by column name.
+    pub misfits: BTreeMap<String, u64>,
+    /// How many values have no column because the batch has `Settings::max_columns` of them already.
+    pub over_limit: u64,
+}
+
+/// Decodes a batch. This never fails: an event that cannot be read is in `batch.quarantine`, with its reason.
+///
+/// `source` is the batch's source, and that of every event without a `source` text of its own.
+pub fn decode(raw: &RawBatch, id: BatchId, source: &str, settings: &Settings) -> Decoded {
+    let mut accepted = Accepted::new(raw, source, settings);
+    let mut quarantine = Vec::new();
+    for (position, (bytes, flaw)) in (0u64..).zip(raw.iter()) {
+        match flaw.map_or_else(|| event::read(bytes, settings), Err) {
+            Ok(event) => accepted.add(event),
+            Err(refusal) => {
+                quarantine.push(Quarantined { position, reason: refusal.to_string(), bytes: bytes.to_vec() });
+            }
+        }
+    }
+    let (events, misfits, over_limit) = accepted.finish();
+    let batch = Batch { id, content: raw.content(), source: source.to_owned(), lane: None, events, quarantine };
+    Decoded { batch, misfits, over_limit }
+}
+
+/// The accepted events, column by column.
+struct Accepted<'s> {
+    source_name: &'s str,
+    id: StringBuilder,
+    event_type: StringBuilder,
+    time: TimestampMicrosecondBuilder,
+    source: StringBuilder,
+    doc: StringBuilder,
+    rest: Flattener<'s>,
+}
+
+impl<'s> Accepted<'s> {
+    fn new(raw: &RawBatch, source_name: &'s str, settings: &'s Settings) -> Self {
+        Self {
+            source_name,
+            id: StringBuilder::new(),
+            event_type: StringBuilder::new(),
+            time: TimestampMicrosecondBuilder::with_capacity(raw.events()),
+            source: StringBuilder::new(),
+            doc: StringBuilder::with_capacity(raw.events(), raw.text_bytes()),
+            rest: Flattener::new(settings),
+        }
+    }
+
+    fn add(&mut self, event: Event<'_>) {
+        self.id.append_value(event.id);
+        self.event_type.append_value(event.event_type);
+        self.time.append_value(event.time);
+        self.source.append_value(event.source.as_deref().unwrap_or(self.source_name));
+        self.doc.append_value(event.doc);
+        self.rest.add(event.rest);
+    }
+
+    fn finish(mut self) -> (Events, BTreeMap<String, u64>, u64) {
+        let flattened = self.rest.finish();
+        let events = Events {
+            event_id: self.id.finish(),
+            event_type: self.event_type.finish(),
+            event_time: self.time.finish().with_timezone("UTC"),
+            source: self.source.finish(),
+            doc: self.doc.finish(),
+            columns: flattened.columns,
+        };
+        (events, flattened.misfits, flattened.over_limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Array;
+    use lakebed_log::ColumnType;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::frame::RawBatches;
+
+    fn raw(bytes: &[u8], settings: &Settings) -> Vec<RawBatch> {
+        RawBatches::new(bytes, settings).collect::<Result<_, _>>().unwrap()
+    }
+
+    fn decoded(bytes: &[u8], settings: &Settings) -> Decoded {
+        let batches = raw(bytes, settings);
+        assert_eq!(batches.len(), 1);
+        decode(&batches[0], BatchId::new("b"), "file", settings)
+    }
+
+    fn event(id: &str, rest: &str) -> String {
+        format!(r#"{{"event_id":"{id}","event_type":"view","event_time":"2024-05-01T10:00:00Z"{rest}}}"#)
+    }
+
+    #[test]
+    fn good_and_bad_events_share_the_count_of_positions() {
+        let text =
+            [event("a", r#","x":1"#), "garbage".into(), String::new(), event("b", r#","source":"app""#), "{}".into()];
+        let Decoded { batch, misfits, over_limit } = decoded(text.join("\n").as_bytes(), &Settings::default());
+        assert_eq!(batch.events.event_id.iter().flatten().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(batch.events.source.iter().flatten().collect::<Vec<_>>(), ["file", "app"]);
+        assert_eq!(batch.events.event_time.value(0), 1_714_557_600_000_000);
+        assert_eq!(batch.events.event_time.data_type(), &ColumnType::Timestamp.arrow());
+        assert_eq!(batch.events.doc.value(1), text[3]);
+        assert_eq!((batch.events.columns.len(), batch.events.columns[0].values.len()), (1, 2));
+        let refused = |quarantined: &Quarantined| {
+            (quarantined.position, quarantined.reason.clone(), String::from_utf8_lossy(&quarantined.bytes).into_owned())
+        };
+        assert_eq!(
+            batch.quarantine.iter().map(refused).collect::<Vec<_>>(),
+            [
+                (1, "not JSON: expected value at byte 1".to_owned(), "garbage".to_owned()),
+                (3, "no event_id".to_owned(), "{}".to_owned())
+            ]
+        );
+        assert_eq!((batch.id.as_str(), batch.source.as_str(), batch.lane.is_none()), ("b", "file", true));
+        assert!(misfits.is_empty() && over_limit == 0);
+    }
+
+    #[test]
+    fn what_the_framing_refuses_is_in_quarantine_too() {
+        let settings = Settings { max_event_bytes: 120, ..Settings::default() };
+        let text = format!(
+            "[{}, {}, {}",
+            event("a", ""),
+            event("b", &format!(r#","x":"{}""#, "x".repeat(200))),
+            event("c", "")
+        );
+        let batch = decoded(text.as_bytes(), &settings).batch;
+        assert_eq!(batch.events.len(), 1);
+        assert_eq!(batch.quarantine[0].reason, "279 bytes long, and the limit is 120");
+        assert_eq!(batch.quarantine[0].bytes.len(), 120);
+        assert_eq!(batch.quarantine[1].reason, "the array ends without ']' in or after this event");
+        assert_eq!(batch.quarantine[1].bytes, event("c", "").into_bytes());
+    }
+
+    #[test]
+    fn the_same_events_decode_the_same_from_lines_and_from_an_array() {
+        let events = [event("a", r#","n":{"x":[1, 2]}"#), event("b", "")];
+        let lines = decoded(events.join("\r\n").as_bytes(), &Settings::default()).batch.events;
+        let array = decoded(format!(" [\n{}\n]", events.join(" ,\n ")).as_bytes(), &Settings::default()).batch.events;
+        assert_eq!((&lines.event_id, &lines.doc), (&array.event_id, &array.doc));
+        assert_eq!(&lines.columns[0].values, &array.columns[0].values);
+    }
+
+    /// Any JSON value, as text with free blanks, repeated keys and every kind of number.
+    fn json() -> impl Strategy<Value = String> {
+        let key = || prop_oneof![Just("\"a\"".to_owned()), Just("\"b\"".to_owned()), "\"[a-zA-Z_.\\\\n]{0,3}\""];
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            any::<bool>().prop_map(|value| value.to_string()),
+            "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,3})?",
+            any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+            "\"(\\\\u[0-9a-f]{4}|\\\\ud8[0-9a-f]{2}|x){0,4}\"",
+            Just("\"2024-05-01\"".to_owned()),
+        ];
+        leaf.prop_recursive(4, 24, 4, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(|all| format!("[{}]", all.join(" , "))),
+                proptest::collection::vec((key(), inner), 0..4).prop_map(|all| {
+                    format!(
+                        "{{{}}}",
+                        all.iter().map(|(key, value)| format!("{key} :{value}")).collect::<Vec<_>>().join(",")
+                    )
+                }),
+            ]
+        })
+    }
+
+    fn settings() -> impl Strategy<Value = Settings> {
+        let types = ["BOOLEAN", "INTEGER", "BIGINT", "DOUBLE", "DECIMAL(9,2)", "VARCHAR", "JSON", "DATE", "TIMESTAMP"];
+        let declared = proptest::collection::btree_map(
+            prop_oneof![Just("a"), Just("b"), Just("a_b"), Just("x")].prop_map(str::to_owned),
+            proptest::sample::select(types.to_vec()).prop_map(|text| text.parse().unwrap()),
+            0..4,
+        );
+        (declared, 1usize..5, 0usize..8).prop_map(|(declared, max_depth, max_columns)| Settings {
+            declared,
+            max_depth,
+            max_columns,
+            ..Settings::default()
+        })
+    }
+
+    /// Lines of good events, spoiled ones and garbage.
+    fn source() -> impl Strategy<Value = Vec<u8>> {
+        let good = || json().prop_map(|value| event("a", &format!(r#","x":{value}"#)).into_bytes());
+        let spoiled = (good(), any::<proptest::sample::Index>(), any::<u8>()).prop_map(|(mut bytes, at, with)| {
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            bytes
+        });
+        let garbage = proptest::collection::vec(any::<u8>(), 0..30);
+        let line = prop_oneof![4 => good(), 2 => spoiled, 1 => json().prop_map(String::into_bytes), 1 => garbage];
+        proptest::collection::vec(line, 0..6).prop_map(|lines| lines.join(&b'\n'))
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_documents_are_the_bytes_sent(bytes in source(), settings in settings()) {
+            for raw in raw(&bytes, &settings) {
+                let batch = decode(&raw, BatchId::of_content(raw.content()), "file", &settings).batch;
+                prop_assert_eq!(batch.events.len() + batch.quarantine.len(), raw.events());
+                let mut docs = batch.events.doc.iter().flatten();
+                let mut refused = batch.quarantine.iter().peekable();
+                for (position, (sent, _)) in (0u64..).zip(raw.iter()) {
+                    match refused.next_if(|refused| refused.position == position) {
+                        Some(refused) => prop_assert_eq!(&refused.bytes[..], sent),
+                        None => prop_assert_eq!(docs.next().map(str::as_bytes), Some(sent)),
+                    }
+                }
+                prop_assert!(batch.events.columns.len() <= settings.max_columns);
+                for column in &batch.events.columns {
+                    prop_assert_eq!(column.values.len(), batch.events.len());
+                    prop_assert_eq!(column.values.data_type(), &column.kind.arrow());
+                    prop_assert!(column.values.null_count() < column.values.len());
+                    prop_assert!(!column.path.is_empty() && column.path.len() <= settings.max_depth);
+                }
+            }
+        }
+
+        #[test]
+        fn every_event_that_serde_json_reads_is_accepted(value in json(), settings in settings()) {
+            let text = event("a", &format!(r#","x":{value}"#));
+            let readable = serde_json::from_str::<serde_json::Value>(&text).is_ok();
+            let batch = decoded(text.as_bytes(), &settings).batch;
+            prop_assert!(!readable || batch.events.len() == 1, "{:?}", batch.quarantine);
+        }
+    }
+}

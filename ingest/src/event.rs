@@ -1,0 +1,194 @@
+//! Reads one event: its required fields, its document, and what is left to flatten; or why it is refused.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+
+use crate::json::{self, Entries, Kind};
+use crate::refusal::Refusal;
+use crate::settings::Settings;
+use crate::time;
+
+const ID: &str = "event_id";
+const TYPE: &str = "event_type";
+const TIME: &str = "event_time";
+const SOURCE: &str = "source";
+
+/// An accepted event.
+#[derive(Debug)]
+pub(crate) struct Event<'a> {
+    pub(crate) id: Cow<'a, str>,
+    pub(crate) event_type: Cow<'a, str>,
+    /// µs, UTC
+    pub(crate) time: i64,
+    /// Its own `source`, if that is a text.
+    pub(crate) source: Option<Cow<'a, str>>,
+    /// The JSON text as it came.
+    pub(crate) doc: &'a str,
+    /// The other keys and their values.
+    pub(crate) rest: Entries<'a>,
+}
+
+/// Reads an event from its bytes, without blanks around them.
+pub(crate) fn read<'a>(bytes: &'a [u8], settings: &Settings) -> Result<Event<'a>, Refusal> {
+    let doc = std::str::from_utf8(bytes).map_err(|error| Refusal::NotUtf8 { at: error.valid_up_to() + 1 })?;
+    let entries = entries_of(doc)?;
+    if entries.iter().any(|(_, value)| json::nesting(value) >= json::MAX_NESTING) {
+        return Err(Refusal::TooDeep);
+    }
+    let (mut id, mut event_type, mut event_time, mut source) = (None, None, None, None);
+    let mut rest = Entries::with_capacity(entries.len());
+    for (key, value) in entries {
+        match key.as_ref() {
+            ID => id = Some(value),
+            TYPE => event_type = Some(value),
+            TIME => event_time = Some(value),
+            SOURCE if Kind::of(value) == Kind::Text => source = Some(json::without_nul(json::string(value).text)),
+            _ => rest.push((key, value)),
+        }
+    }
+    Ok(Event {
+        id: id_of(id)?,
+        event_type: type_of(event_type)?,
+        time: time_of(event_time, settings)?,
+        source,
+        doc,
+        rest,
+    })
+}
+
+fn entries_of(doc: &str) -> Result<Entries<'_>, Refusal> {
+    if doc.starts_with('{') {
+        return json::object(doc).map_err(|error| Refusal::not_json(doc, &error));
+    }
+    let value: &RawValue = serde_json::from_str(doc).map_err(|error| Refusal::not_json(doc, &error))?;
+    Err(Refusal::NotAnObject(Kind::of(value)))
+}
+
+/// The value of a required field, and what it is. JSON's null is no value.
+fn required<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<(&'a RawValue, Kind), Refusal> {
+    match value.map(|value| (value, Kind::of(value))) {
+        None | Some((_, Kind::Null)) => Err(Refusal::Missing(field)),
+        Some(found) => Ok(found),
+    }
+}
+
+/// Events are told apart by their id, so a character that would have to be replaced refuses the event.
+fn id_of(value: Option<&RawValue>) -> Result<Cow<'_, str>, Refusal> {
+    match required(ID, value)? {
+        (value, Kind::Number) => Ok(Cow::Borrowed(value.get())),
+        (value, Kind::Text) => {
+            let id = json::string(value);
+            match id.text.as_ref() {
+                "" => Err(Refusal::Empty(ID)),
+                text if id.lossy || text.contains('\0') => Err(Refusal::NotStorable(ID)),
+                _ => Ok(id.text),
+            }
+        }
+        (_, kind) => Err(Refusal::WrongKind(ID, kind)),
+    }
+}
+
+fn type_of(value: Option<&RawValue>) -> Result<Cow<'_, str>, Refusal> {
+    match required(TYPE, value)? {
+        (value, Kind::Text) => match json::string(value).text {
+            empty if empty.is_empty() => Err(Refusal::Empty(TYPE)),
+            text => Ok(json::without_nul(text)),
+        },
+        (_, kind) => Err(Refusal::WrongKind(TYPE, kind)),
+    }
+}
+
+fn time_of(value: Option<&RawValue>, settings: &Settings) -> Result<i64, Refusal> {
+    let (value, kind) = required(TIME, value)?;
+    let (text, micros) = match kind {
+        Kind::Text => {
+            let text = json::string(value).text;
+            let micros = time::from_text(&text);
+            (text, micros)
+        }
+        Kind::Number => (Cow::Borrowed(value.get()), time::from_number(value.get())),
+        kind => return Err(Refusal::WrongKind(TIME, kind)),
+    };
+    let no_time = || Refusal::not_a_time(&text);
+    let micros = micros.ok_or_else(no_time)?;
+    let time: DateTime<Utc> = DateTime::from_timestamp_micros(micros).ok_or_else(no_time)?;
+    match (settings.earliest, settings.latest) {
+        (Some(earliest), _) if time < earliest => Err(Refusal::TooEarly(time, earliest)),
+        (_, Some(latest)) if time > latest => Err(Refusal::TooLate(time, latest)),
+        _ => Ok(micros),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: impl AsRef<[u8]>) -> String {
+        let latest = DateTime::from_timestamp(4_000_000_000, 0);
+        read(text.as_ref(), &Settings { latest, ..Settings::default() }).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn required_fields_and_the_rest() {
+        let text = r#"{"event_id":"a","x":1,"event_type":"t\u0000","event_time":"2024-05-01","source":"app","y":null}"#;
+        let event = read(text.as_bytes(), &Settings::default()).unwrap();
+        assert_eq!((event.id.as_ref(), event.event_type.as_ref()), ("a", "t\u{FFFD}"));
+        assert_eq!((event.time, event.source.as_deref()), (1_714_521_600_000_000, Some("app")));
+        assert_eq!(event.doc, text);
+        assert_eq!(event.rest.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>(), ["x", "y"]);
+    }
+
+    #[test]
+    fn a_number_is_an_id_and_a_source_that_is_no_text_is_flattened() {
+        let text = br#"{"event_id":12345678901234567890,"event_type":"t","event_time":0,"source":{"a":1}}"#;
+        let event = read(text, &Settings::default()).unwrap();
+        assert_eq!((event.id.as_ref(), event.time, event.source), ("12345678901234567890", 0, None));
+        assert_eq!(event.rest[0].0, "source");
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_with_its_reason() {
+        assert_eq!(refused(b"ab\xff"), "not UTF-8 at byte 3");
+        assert_eq!(refused("hello"), "not JSON: expected value at byte 1");
+        assert_eq!(refused("{\"event_id\":"), "not JSON: EOF while parsing a value at byte 12");
+        assert_eq!(refused("{} {}"), "not JSON: trailing characters at byte 4");
+        assert_eq!(refused("[1, 2]"), "not a JSON object but an array");
+        assert_eq!(refused("\"a\""), "not a JSON object but a text");
+        assert_eq!(refused("{}"), "no event_id");
+    }
+
+    #[test]
+    fn bad_required_fields_are_refused_with_their_reason() {
+        let with = |id: &str, kind: &str, time: &str| {
+            refused(format!(r#"{{"event_id":{id},"event_type":{kind},"event_time":{time}}}"#))
+        };
+        assert_eq!(with("null", "\"t\"", "0"), "no event_id");
+        assert_eq!(with("\"\"", "\"t\"", "0"), "event_id is empty");
+        assert_eq!(with("true", "\"t\"", "0"), "event_id is a boolean");
+        let broken = "event_id holds U+0000 or half of a surrogate pair";
+        assert_eq!(with(r#""a\u0000""#, "\"t\"", "0"), broken);
+        assert_eq!(with(r#""a\ud800""#, "\"t\"", "0"), broken);
+        assert_eq!(with("1", "5", "0"), "event_type is a number");
+        assert_eq!(with("1", "\"\"", "0"), "event_type is empty");
+        assert_eq!(with("1", "\"t\"", "[]"), "event_time is an array");
+        assert_eq!(with("1", "\"t\"", "\"soon\""), "event_time 'soon' is not a time");
+        assert_eq!(with("1", "\"t\"", "1e30"), "event_time '1e30' is not a time");
+        assert_eq!(with("1", "\"t\"", "-1"), "event_time 1969-12-31T23:59:59Z is before 1970-01-01T00:00:00Z");
+        assert_eq!(with("1", "\"t\"", "4000000001"), "event_time 2096-10-02T07:06:41Z is after 2096-10-02T07:06:40Z");
+    }
+
+    #[test]
+    fn an_accepted_event_is_never_too_deep_for_serde_json() {
+        let nested = |depth: usize| {
+            let (open, close) = ("[".repeat(depth - 1), "]".repeat(depth - 1));
+            format!(r#"{{"event_id":"a","event_type":"t","event_time":0,"x":{open}{close}}}"#)
+        };
+        let deepest = nested(json::MAX_NESTING);
+        assert!(read(deepest.as_bytes(), &Settings::default()).is_ok());
+        assert!(serde_json::from_str::<serde_json::Value>(&deepest).is_ok());
+        assert_eq!(refused(nested(json::MAX_NESTING + 1)), "nested deeper than 127 levels");
+        assert_eq!(refused(nested(1_000_000)), "nested deeper than 127 levels");
+    }
+}

@@ -1,0 +1,331 @@
+//! Finds the events in a stream of bytes and cuts it into batches, in bounded memory.
+//!
+//! The first byte that is no blank says how the events are framed: `[` begins an array of them, anything else is one
+//! event a line. After an array's end it is looked at again, so that arrays may follow each other. The cuts depend on
+//! the content alone, never on how a reader hands it out.
+
+use std::io::{BufRead, ErrorKind};
+
+use crate::error::Error;
+use crate::raw_batch::{Draft, End, Limits, RawBatch, is_blank};
+use crate::settings::Settings;
+
+const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
+
+/// The batches of a source, in order. After an error there are no more.
+#[derive(Debug)]
+pub struct RawBatches<R: BufRead> {
+    reader: R,
+    limits: Limits,
+    framing: Framing,
+    ended: bool,
+}
+
+impl<R: BufRead> RawBatches<R> {
+    /// Reads events from decompressed bytes.
+    pub fn new(reader: R, settings: &Settings) -> Self {
+        Self { reader, limits: Limits::of(settings), framing: Framing::START, ended: false }
+    }
+
+    fn read_batch(&mut self) -> Result<Option<RawBatch>, Error> {
+        let mut draft = Draft::new(self.limits);
+        while !self.ended && !draft.is_full() {
+            match self.reader.fill_buf() {
+                Ok([]) => {
+                    self.framing.end_of_source(&mut draft);
+                    self.ended = true;
+                }
+                Ok(chunk) => {
+                    let used = self.framing.feed(chunk, &mut draft);
+                    self.reader.consume(used);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.ended = true;
+                    return Err(Error::Read(error));
+                }
+            }
+        }
+        Ok(draft.finish())
+    }
+}
+
+impl<R: BufRead> Iterator for RawBatches<R> {
+    type Item = Result<RawBatch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read_batch().transpose()
+    }
+}
+
+/// Where in the framing the stream stands.
+#[derive(Debug)]
+enum Framing {
+    /// Before the first event; so many bytes of a byte order mark have been seen.
+    Start {
+        mark: usize,
+    },
+    Lines,
+    Array(Scanner),
+}
+
+impl Framing {
+    const START: Self = Self::Start { mark: 0 };
+
+    /// Takes bytes in, up to the end of at most one event. Returns how many were taken, at least one.
+    fn feed(&mut self, chunk: &[u8], draft: &mut Draft) -> usize {
+        match self {
+            Self::Start { mark } => {
+                let Some(&first) = chunk.first() else { return 0 };
+                if first == BYTE_ORDER_MARK[*mark] {
+                    *mark = (*mark + 1) % BYTE_ORDER_MARK.len();
+                    return 1;
+                }
+                if *mark > 0 {
+                    // No mark after all: these bytes are the first of a line.
+                    draft.add(&BYTE_ORDER_MARK[..*mark], false);
+                    *self = Self::Lines;
+                    return self.feed(chunk, draft);
+                }
+                match first {
+                    b'[' => *self = Self::Array(Scanner::default()),
+                    blank if is_blank(blank) => {}
+                    _ => {
+                        *self = Self::Lines;
+                        return self.feed(chunk, draft);
+                    }
+                }
+                1
+            }
+            Self::Lines => match chunk.iter().position(|&byte| byte == b'\n') {
+                Some(at) => {
+                    draft.add(&chunk[..at], false);
+                    draft.end(End::Line);
+                    at + 1
+                }
+                None => {
+                    draft.add(chunk, false);
+                    chunk.len()
+                }
+            },
+            Self::Array(scanner) => match scanner.end_of_element(chunk) {
+                Some(at) => {
+                    draft.add(&chunk[..at], true);
+                    draft.end(End::Element);
+                    if chunk[at] == b']' {
+                        *self = Self::START;
+                    }
+                    at + 1
+                }
+                None => {
+                    draft.add(chunk, true);
+                    chunk.len()
+                }
+            },
+        }
+    }
+
+    fn end_of_source(&mut self, draft: &mut Draft) {
+        match self {
+            Self::Start { mark } => {
+                draft.add(&BYTE_ORDER_MARK[..*mark], false);
+                draft.end(End::Line);
+            }
+            Self::Lines => draft.end(End::Line),
+            Self::Array(_) => draft.end(End::CutOff),
+        }
+    }
+}
+
+/// Finds the commas between the elements of an array and its end. It knows strings and brackets and nothing else, so
+/// that an element that is not JSON is one refused event, as far as its brackets are paired.
+#[derive(Debug, Default)]
+struct Scanner {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Scanner {
+    /// Where in `chunk` the element ends: the place of its `,` or of the array's `]`.
+    fn end_of_element(&mut self, chunk: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < chunk.len() {
+            if self.in_string {
+                if !self.escaped {
+                    at += chunk[at..].iter().position(|&byte| byte == b'"' || byte == b'\\')?;
+                    self.in_string = chunk[at] != b'"';
+                    self.escaped = chunk[at] == b'\\';
+                } else {
+                    self.escaped = false;
+                }
+            } else {
+                match chunk[at] {
+                    b'"' => self.in_string = true,
+                    b'{' | b'[' => self.depth += 1,
+                    b',' | b']' if self.depth == 0 => return Some(at),
+                    b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            at += 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, BufReader, Read};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Hands out the given bytes in pieces of the given sizes, over and over.
+    struct Pieces<'a>(&'a [u8], Vec<usize>, usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.2 += 1;
+            let size = self.1[self.2 % self.1.len()].min(into.len());
+            self.0.read(&mut into[..size])
+        }
+    }
+
+    fn read(bytes: &[u8], settings: &Settings, sizes: Vec<usize>) -> Vec<RawBatch> {
+        let reader = BufReader::with_capacity(7, Pieces(bytes, sizes, 0));
+        RawBatches::new(reader, settings).collect::<Result<_, _>>().unwrap()
+    }
+
+    fn texts(batches: &[RawBatch]) -> Vec<String> {
+        let text = |(bytes, flaw): (&[u8], Option<_>)| {
+            let mark = if flaw.is_some() { "!" } else { "" };
+            format!("{mark}{}", String::from_utf8_lossy(bytes))
+        };
+        batches.iter().flat_map(|batch| batch.iter().map(text).collect::<Vec<_>>()).collect()
+    }
+
+    fn framed(bytes: impl AsRef<[u8]>) -> Vec<String> {
+        texts(&read(bytes.as_ref(), &Settings::default(), vec![3]))
+    }
+
+    #[test]
+    fn lines() {
+        assert_eq!(framed("{\"a\":1}\n{\"b\":2}\n"), ["{\"a\":1}", "{\"b\":2}"]);
+        assert_eq!(framed("\n {\"a\":1} \r\n\r\n\t\n{\"b\":2}"), ["{\"a\":1}", "{\"b\":2}"]);
+        assert_eq!(framed("\u{FEFF}{}\n"), ["{}"]);
+        assert_eq!(framed("garbage\n[1]\n"), ["garbage", "[1]"]);
+        assert_eq!(framed(b"\xEF\xBBx\n\xEF"), ["\u{FFFD}x", "\u{FFFD}"]);
+        assert_eq!(framed(b"\xEF\xBB"), ["\u{FFFD}"]);
+    }
+
+    #[test]
+    fn nothing_is_no_batch() {
+        for text in ["", "\n \r\n", "\u{FEFF}", "[]", " [ ] \n", "[,]", "["] {
+            assert!(framed(text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn arrays() {
+        assert_eq!(
+            framed("\u{FEFF} [ {\"a\":[1,2]} ,\n{\"b\":\"],\\\",\"},3 ]\n"),
+            ["{\"a\":[1,2]}", "{\"b\":\"],\\\",\"}", "3"]
+        );
+        assert_eq!(framed("[{}] [{\"a\":1}]\n"), ["{}", "{\"a\":1}"]);
+        assert_eq!(framed("[{}]\n{\"a\":1}\n{\"b\":1}"), ["{}", "{\"a\":1}", "{\"b\":1}"]);
+        assert_eq!(framed("[{}}, {}]"), ["{}}", "{}"]);
+    }
+
+    #[test]
+    fn an_array_cut_off_marks_its_last_element() {
+        assert_eq!(framed("[{}, {\"a\":"), ["{}", "!{\"a\":"]);
+        assert_eq!(framed("[{}, {\"a\":1}\n"), ["{}", "!{\"a\":1}"]);
+        assert_eq!(framed("[{}, "), ["{}"]);
+        assert_eq!(framed("[{\"a\":\"]}"), ["!{\"a\":\"]}"]);
+    }
+
+    #[test]
+    fn an_event_that_is_too_long_does_not_hide_the_next() {
+        let settings = Settings { max_event_bytes: 5, ..Settings::default() };
+        let kept = |text: &str| texts(&read(text.as_bytes(), &settings, vec![4]));
+        assert_eq!(kept("1\n1234567890\n2\n"), ["1", "!12345", "2"]);
+        assert_eq!(kept("[1,\"234567890,]\",2]"), ["1", "!\"2345", "2"]);
+        assert_eq!(kept("1234567890"), ["!12345"]);
+        assert_eq!(kept("[1234567890"), ["!12345"]);
+    }
+
+    #[test]
+    fn batches_are_cut_by_events_and_by_bytes() {
+        let sizes = |settings: &Settings, text: &str| {
+            read(text.as_bytes(), settings, vec![5]).iter().map(RawBatch::events).collect::<Vec<_>>()
+        };
+        let three = Settings { batch_events: 3, ..Settings::default() };
+        assert_eq!(sizes(&three, "1\n2\n3\n4\n5\n6\n"), [3, 3]);
+        assert_eq!(sizes(&three, "[1,2,3,4]\n\n"), [3, 1]);
+        let six = Settings { batch_bytes: 6, ..Settings::default() };
+        assert_eq!(sizes(&six, "1\n2\n3\n4\n12345678\n6\n"), [3, 2, 1]);
+    }
+
+    #[test]
+    fn an_error_is_the_last_item() {
+        struct Breaks(usize);
+        impl Read for Breaks {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 {
+                    1 => Err(ErrorKind::Interrupted.into()),
+                    2..5 => {
+                        into[..2].copy_from_slice(b"1\n");
+                        Ok(2)
+                    }
+                    _ => Err(io::Error::other("broken")),
+                }
+            }
+        }
+        let settings = Settings { batch_events: 2, ..Settings::default() };
+        let mut batches = RawBatches::new(BufReader::new(Breaks(0)), &settings);
+        assert_eq!(batches.next().unwrap().unwrap().events(), 2);
+        assert!(matches!(batches.next(), Some(Err(Error::Read(_)))));
+        assert!(batches.next().is_none());
+    }
+
+    /// Bytes out of what matters to the framing.
+    fn source() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just(b"{\"a\":[1,\"x\\\"y\"]}".to_vec()),
+            Just(b"\n".to_vec()),
+            Just(b"\r\n".to_vec()),
+            Just(b",".to_vec()),
+            Just(b"[".to_vec()),
+            Just(b"]".to_vec()),
+            Just(b"\\\"".to_vec()),
+            Just(BYTE_ORDER_MARK.to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..12),
+        ];
+        proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn the_cuts_do_not_depend_on_the_reader(
+            bytes in source(),
+            sizes in proptest::collection::vec(1usize..9, 1..4),
+            (max_event_bytes, batch_bytes, batch_events) in (1usize..40, 1usize..60, 1usize..6),
+        ) {
+            let settings = Settings { max_event_bytes, batch_bytes, batch_events, ..Settings::default() };
+            let whole: Vec<RawBatch> = RawBatches::new(&bytes[..], &settings).collect::<Result<_, _>>().unwrap();
+            let pieces = read(&bytes, &settings, sizes);
+            let hashes = |batches: &[RawBatch]| batches.iter().map(|batch| (batch.content(), batch.events())).collect::<Vec<_>>();
+            prop_assert_eq!(hashes(&whole), hashes(&pieces));
+            prop_assert_eq!(texts(&whole), texts(&pieces));
+        }
+
+        #[test]
+        fn every_line_is_an_event(lines in proptest::collection::vec("[^\\[ \r\n\t\u{FEFF}][^\r\n]{0,20}[^ \r\n\t]", 0..20)) {
+            prop_assert_eq!(framed(lines.join("\n")), lines.clone());
+            prop_assert_eq!(framed(lines.join("\r\n\n")), lines);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What is configurable about reading events: pinned types, limits, batch size, and the window of accepted times.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use lakebed_log::ColumnType;
+
+/// The settings of a reader. `Settings::default()` is right for most; `latest` is the caller's, who knows the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Pinned types, by flattened column name (`price`, `user_agent_browser`).
+    pub declared: BTreeMap<String, ColumnType>,
+    /// A longer event goes to quarantine with its first 64 KiB. Bytes, at most 512 MiB.
+    pub max_event_bytes: usize,
+    /// How many keys a flattened path has at most; an object further down becomes JSON text. At least 1.
+    pub max_depth: usize,
+    /// How many flattened columns a batch gets at most; values of further ones stay in `_doc` alone.
+    pub max_columns: usize,
+    /// A batch is cut after this many events, …
+    pub batch_events: usize,
+    /// … or after this many bytes of text, whichever comes first. Bytes, at most 512 MiB.
+    pub batch_bytes: usize,
+    /// The earliest accepted `event_time`, inclusive.
+    pub earliest: Option<DateTime<Utc>>,
+    /// The latest accepted `event_time`, inclusive.
+    pub latest: Option<DateTime<Utc>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            declared: BTreeMap::new(),
+            max_event_bytes: 16 << 20,
+            max_depth: 8,
+            max_columns: 1000,
+            batch_events: 65_536,
+            batch_bytes: 32 << 20,
+            earliest: Some(DateTime::UNIX_EPOCH),
+            latest: None,
+        }
+    }
+}
