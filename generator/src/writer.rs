@@ -31,7 +31,7 @@ impl Writer<'_> {
             Fault::Truncated => {
                 let length = (out.len() - first) as u64;
                 // Any beginning of an object but the whole of it is no JSON; at least its brace is left.
-                out.truncate(first + 1 + (u64::from(salt) * (length - 1) >> 32) as usize);
+                out.truncate(first + 1 + ((u64::from(salt) * (length - 1)) >> 32) as usize);
             }
             Fault::NotUtf8 => {
                 let value = first + b"{\"event_id\":\"".len();
