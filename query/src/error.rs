@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
 use crate::session::TableInfo;
@@ -48,6 +49,57 @@ pub enum Error {
         /// DuckDB's own words.
         source: duckdb::Error,
     },
+    /// The file of a sink is in use in a way that keeps others out.
+    #[error("'{path}' is open in another process")]
+    Held {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// There is a file where a sink publishes, and it is no database.
+    #[error("'{path}' is not a DuckDB database")]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is a database where a sink publishes, and it is someone else's.
+    #[error("'{path}' is a DuckDB database that lakebed did not publish")]
+    NotPublished {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A column that a sink has no type for.
+    #[error("column '{column}' of {table} is of type {data_type}, which this sink cannot keep")]
+    UnsupportedColumn {
+        /// The model.
+        table: String,
+        /// The column.
+        column: String,
+        /// Its type as DataFusion names it.
+        data_type: String,
+    },
+    /// A value that does not fit the type that its column has in a sink.
+    #[error("column '{column}' of {table}: {source}")]
+    Column {
+        /// The model.
+        table: String,
+        /// The column.
+        column: String,
+        /// What did not fit.
+        source: ArrowError,
+    },
+    /// A run has not the rows that its epoch says.
+    #[error("run '{run}' has {read} rows where its epoch says {expected}")]
+    RunRows {
+        /// Path of the run below the lake's root.
+        run: String,
+        /// Rows by the epoch's manifest.
+        expected: u64,
+        /// Rows that were read.
+        read: u64,
+    },
+    /// The work was given up before its end, because nobody waits for it any more.
+    #[error("the work was interrupted")]
+    Interrupted,
     /// A file of the project or of a sink could not be read or written.
     #[error("'{path}': {source}")]
     File {
@@ -69,6 +121,15 @@ impl Error {
         match self {
             Self::UnknownTable { nearest: Some(name), .. } | Self::UnknownColumn { nearest: Some(name), .. } => {
                 Some(format!("did you mean '{name}'?"))
+            }
+            Self::Held { .. } => Some("open a published file for reading only: ATTACH '…' (READ_ONLY)".to_owned()),
+            Self::NotADatabase { .. } | Self::NotPublished { .. } => {
+                Some("move it away, or give the sink another directory".to_owned())
+            }
+            Self::UnsupportedColumn { .. } => Some("CAST it in the model to a type that the sink has".to_owned()),
+            Self::RunRows { .. } => Some("rebuild the model from the log: lakebed run MODEL --full-refresh".to_owned()),
+            Self::DuckDb { source, .. } if source.to_string().contains("No space left on device") => {
+                Some("the disk is full; the published file is as it was".to_owned())
             }
             _ => None,
         }

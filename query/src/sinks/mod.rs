@@ -42,6 +42,30 @@ pub struct TableImage {
     pub content_hash: TableHash,
 }
 
+impl TableImage {
+    /// The table's name with its schema, as `gold.daily`.
+    pub fn model(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+}
+
+/// What a sink holds of one model, written in the same transaction as its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The table's name with its schema.
+    pub model: String,
+    /// The model's fingerprint.
+    pub fingerprint: String,
+    /// The log version that the rows are of.
+    pub version: u64,
+    /// How many they are.
+    pub rows: u64,
+    /// Order-free hash over them.
+    pub content_hash: TableHash,
+    /// The time of that version.
+    pub as_of: DateTime<Utc>,
+}
+
 /// An immutable Parquet file of a model's stored form.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Run {

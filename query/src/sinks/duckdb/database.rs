@@ -1,0 +1,140 @@
+//! One DuckDB file, attached to an instance of its own that lives as long as the work on it.
+//!
+//! What is written reaches the file at a checkpoint and not before (no write-ahead log): a kill leaves the file as it was.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use duckdb::{Appender, Config, Connection};
+
+use super::arrow_bridge;
+use super::sql::literal;
+use crate::error::{Error, Result};
+
+/// What the file is called inside DuckDB.
+pub(super) const CATALOG: &str = "published";
+
+/// The oldest storage version that DuckDB writes; every release since 1.0 opens it. DuckDB 2.0's own cannot be opened by
+/// 1.x, and so neither by DBeaver nor by most drivers.
+const STORAGE_VERSION: &str = "v1.0.0";
+
+/// An attached file.
+pub(super) struct Database {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Database {
+    /// Opens the file to change it, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Held`] if another process has it open, [`Error::NotADatabase`] if it is another kind of file.
+    pub(super) fn open(path: PathBuf, spill: &Path) -> Result<Self> {
+        let options = format!("STORAGE_VERSION '{STORAGE_VERSION}', RECOVERY_MODE 'NO_WAL_WRITES'");
+        Self::attach(path, spill, &options)
+    }
+
+    /// Opens the file to read it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], where only a process that opened it for writing is in the way.
+    pub(super) fn open_for_reading(path: PathBuf, spill: &Path) -> Result<Self> {
+        Self::attach(path, spill, "READ_ONLY")
+    }
+
+    fn attach(path: PathBuf, spill: &Path, options: &str) -> Result<Self> {
+        let (file, spill) = (text(&path)?, text(spill)?);
+        let attach = format!("ATTACH {} AS {CATALOG} ({options})", literal(file));
+        // Nothing is fetched over the network at run time: every type here is of DuckDB's core.
+        let connection = Config::default()
+            .enable_autoload_extension(false)
+            .and_then(|config| config.with("temp_directory", spill))
+            .and_then(Connection::open_in_memory_with_flags)
+            .and_then(|connection| connection.execute_batch(&attach).map(|()| connection));
+        match connection {
+            Ok(connection) => Ok(Self { connection, path }),
+            Err(source) => Err(failure(path, source)),
+        }
+    }
+
+    /// Where the file is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs statements that answer with nothing.
+    pub(super) fn execute(&self, sql: &str) -> Result<()> {
+        self.connection.execute_batch(sql).map_err(|source| self.failure(source))
+    }
+
+    /// Runs a query and gives each batch of its answer to `each`, as it is computed.
+    pub(super) fn query(&self, sql: &str, each: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        let mut statement = self.connection.prepare(sql).map_err(|source| self.failure(source))?;
+        let batches = statement.stream_arrow([]).map_err(|source| self.failure(source))?;
+        for batch in batches {
+            let batch = batch.map_err(|source| self.failure(source))?;
+            each(arrow_bridge::from_duckdb(batch).map_err(crossing)?)?;
+        }
+        Ok(())
+    }
+
+    /// A bulk writer into one table.
+    pub(super) fn append(&self, schema: &str, table: &str) -> Result<Rows<'_>> {
+        let appender = self.connection.appender_to_catalog_and_db(table, CATALOG, schema);
+        Ok(Rows { appender: appender.map_err(|source| self.failure(source))?, database: self })
+    }
+
+    /// Writes everything into the file and closes it.
+    pub(super) fn checkpoint_and_close(self) -> Result<()> {
+        self.execute(&format!("CHECKPOINT {CATALOG}; DETACH {CATALOG}"))?;
+        self.connection.close().map_err(|(_, source)| failure(self.path, source))
+    }
+
+    fn failure(&self, source: duckdb::Error) -> Error {
+        failure(self.path.clone(), source)
+    }
+}
+
+/// Appends batches whose columns are those of the table, in order.
+pub(super) struct Rows<'db> {
+    appender: Appender<'db>,
+    database: &'db Database,
+}
+
+impl Rows<'_> {
+    /// Appends a batch; an error may show only in [`Self::finish`].
+    pub(super) fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        let batch = arrow_bridge::to_duckdb(batch).map_err(crossing)?;
+        self.appender.append_record_batch(batch).map_err(|source| self.database.failure(source))
+    }
+
+    /// Hands over what is still buffered.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.appender.flush().map_err(|source| self.database.failure(source))
+    }
+}
+
+fn crossing(error: ArrowError) -> Error {
+    Error::Execution(DataFusionError::from(error))
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| Error::File {
+        path: path.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, "DuckDB takes only paths that are UTF-8"),
+    })
+}
+
+/// DuckDB says which failure it is in its words alone.
+fn failure(path: PathBuf, source: duckdb::Error) -> Error {
+    let words = source.to_string();
+    if words.contains("Could not set lock on file") {
+        Error::Held { path }
+    } else if words.contains("not a valid DuckDB database file") {
+        Error::NotADatabase { path }
+    } else {
+        Error::DuckDb { path, source }
+    }
+}
