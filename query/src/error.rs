@@ -1,5 +1,6 @@
 //! What can go wrong between the log and the gold tables, and whose fault it is.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
@@ -128,6 +129,9 @@ impl Error {
             }
             Self::UnsupportedColumn { .. } => Some("CAST it in the model to a type that the sink has".to_owned()),
             Self::RunRows { .. } => Some("rebuild the model from the log: lakebed run MODEL --full-refresh".to_owned()),
+            Self::File { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                Some("the disk is full; what was there before is as it was".to_owned())
+            }
             Self::DuckDb { source, .. } if source.to_string().contains("No space left on device") => {
                 Some("the disk is full; the published file is as it was".to_owned())
             }

@@ -84,7 +84,9 @@ impl Files {
     /// Finishes what a killed publisher left: a version that was not yet public becomes so, half copies go. The file in
     /// work stays; it is whole (see [`super::database`]) and the next to be brought up to date.
     pub(super) fn recover(&self) -> Result<()> {
-        for path in [self.copy(), self.next()] {
+        // Someone opened the public file for writing, against what the documentation says. What they left beside it need
+        // not belong to the file that has the name now, and would then keep DuckDB from opening it.
+        for path in [self.copy(), self.next(), write_ahead(&self.public())] {
             remove(&path)?;
         }
         if let Some(newest) = self.kept()?.last()
@@ -179,8 +181,6 @@ impl Files {
             tracing::debug!(%error, path = %path.display(), "no hard links here: the public file is a copy");
             copy_with_times(&path, &next).map_err(at(&next))?;
         }
-        // Someone opened the public file for writing, against what the documentation says, and was killed: what they
-        // left beside it does not belong to the new file, and would keep DuckDB from opening it.
         remove(&write_ahead(&public))?;
         fs::rename(&next, &public).map_err(at(&public))
     }

@@ -129,7 +129,7 @@ impl DuckDbSink {
         let path = self.files.public();
         while let Some(mark) = files::mark_as_read(&path)? {
             let database = Database::open_for_reading(path.clone(), &self.files.spill())?;
-            let reading = Reading { database, mark: mark };
+            let reading = Reading { database, mark };
             // A publication may have come between the two: then the marked file is not the one that was opened.
             if files::still_names(&path, &reading.mark)? {
                 return Ok(Some(reading));
@@ -146,8 +146,8 @@ impl DuckDbSink {
                 Some(version) => return Ok(self.unchanged(version)),
                 None => self.open_work()?,
             },
-            // Someone opened the public file for writing. Only a copy of it can be looked into.
-            Err(Error::Held { .. }) => {
+            // Someone opened the public file for writing, or damaged it. Only a copy of it can be looked into.
+            Err(Error::Held { .. } | Error::DuckDb { .. }) => {
                 let work = self.open_copy()?;
                 let published = tables::watermarks(&work.database);
                 match published.map(|published| superseding(image, &published.unwrap_or_default())) {

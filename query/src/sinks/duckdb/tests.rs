@@ -328,7 +328,9 @@ async fn a_compaction_writes_no_row() {
 async fn a_table_that_went_from_the_image_goes_from_the_file() {
     let mut lake = Lake::new(2);
     let (a, b) = (lake.run("a/1", [1]), lake.run("b/1", [2]));
-    lake.publish(1, vec![table("a", "f", std::slice::from_ref(&a)), table("b", "f", &[b.clone()])]).await.unwrap();
+    lake.publish(1, vec![table("a", "f", std::slice::from_ref(&a)), table("b", "f", std::slice::from_ref(&b))])
+        .await
+        .unwrap();
     lake.publish(2, vec![table("a", "f", &[a])]).await.unwrap();
     assert_eq!(query(&lake.sink().path(), "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'gold'"), ["a"]);
     let read = lake.sink().read_table("gold", "b", &mut |_| Ok(()));
@@ -395,21 +397,18 @@ async fn a_reader_holds_its_version_while_others_are_published() {
 }
 
 #[tokio::test]
-async fn a_reader_in_this_process_holds_its_version_too() {
+async fn a_file_that_this_process_reads_is_not_written_either() {
     let (mut lake, mut runs) = Lake::grown(2, 3).await;
-    let sink = lake.sink();
-    let public = sink.open_public().unwrap().unwrap();
+    let public = lake.sink().open_public().unwrap().unwrap();
+    let held = lake.file("held");
+    fs::hard_link(lake.sink().path(), &held).unwrap();
+    let before = fs::read(&held).unwrap();
     for version in 4..=8 {
         lake.grow(version, &mut runs).await.unwrap();
     }
-    let mut sum: Vec<i64> = Vec::new();
-    let mut add = |batch: RecordBatch| {
-        sum.extend(batch.column(0).as_primitive::<Int64Type>().values());
-        Ok(())
-    };
-    public.database.query("SELECT sum(n)::BIGINT FROM published.gold.t", &mut add).unwrap();
+    assert!(fs::read(&held).unwrap() == before, "the file that is read was written");
     drop(public);
-    assert_eq!(sum, [6]);
+    assert_eq!(query(&held, "SELECT count(*) FROM published.gold.t"), ["3"]);
 }
 
 #[tokio::test]
@@ -422,6 +421,23 @@ async fn one_who_opened_the_public_file_for_writing_blocks_no_publication() {
     assert_eq!(lake.grow(4, &mut runs).await.unwrap().rows_written, 1);
     assert_eq!(lake.rows("t"), [1, 2, 3, 4]);
     assert_eq!(writer.finish("sum=").trim(), "sum=6.");
+}
+
+#[tokio::test]
+async fn what_a_foreign_writer_left_or_damaged_is_healed_by_the_next_publication() {
+    let (mut lake, mut runs) = Lake::grown(2, 3).await;
+    let log = lake.file("lakebed.duckdb.wal");
+    fs::write(&log, "of another file").unwrap();
+    lake.grow(4, &mut runs).await.unwrap();
+    assert_eq!((lake.rows("t"), log.exists()), (vec![1, 2, 3, 4], false));
+
+    let public = fs::read(lake.sink().path()).unwrap();
+    let damaged: Vec<u8> = public.iter().enumerate().map(|(at, byte)| if at < 4_096 { *byte } else { !byte }).collect();
+    fs::write(lake.sink().path(), damaged).unwrap();
+    assert!(matches!(lake.sink().watermarks(), Err(Error::DuckDb { .. })));
+    let published = lake.grow(5, &mut runs).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_rebuilt), (5, 1));
+    assert_eq!(lake.rows("t"), [1, 2, 3, 4, 5]);
 }
 
 #[tokio::test]
