@@ -1,1 +1,30 @@
-//! room
+//! gold → clients: the lake at one version, over Arrow Flight SQL, with health and metrics over HTTP.
+//!
+//! Every answer names the log version it was read at: `FlightInfo.app_metadata` and the header
+//! `lakebed-version` hold it as decimal text. A refresh swaps the session that new requests are planned on;
+//! a stream that is under way keeps its own.
+
+mod actions;
+mod error;
+mod handshake;
+mod http;
+mod messages;
+mod metadata;
+mod metrics;
+mod runtime;
+mod server;
+mod service;
+mod session_options;
+mod sql_info;
+mod statements;
+mod status;
+mod stream;
+mod type_info;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Result};
+pub use metrics::Metrics;
+pub use server::{Addresses, Server};

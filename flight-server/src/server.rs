@@ -1,0 +1,191 @@
+//! From addresses to a running server: bind, serve, end cleanly.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use lakebed_query::ReadSession;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::transport::server::TcpIncoming;
+
+use crate::error::{Error, Result};
+use crate::http;
+use crate::metadata::Metadata;
+use crate::metrics::Metrics;
+use crate::runtime::QueryRuntime;
+use crate::service::{LakeService, Shared};
+use crate::statements::Statements;
+
+/// How long streams under way may go on after a shutdown began.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long connections have after that to tell their clients that the result broke off.
+const BREAK_OFF: Duration = Duration::from_millis(500);
+
+/// HTTP/2 pings find clients that went away without a word; proxies close what is silent for a minute.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a client may send before it waits for us. The default, 64 KiB, makes an upload crawl over a long line.
+const RECEIVE_WINDOW: u32 = 8 << 20;
+/// The largest message taken in; gRPC's default of 4 MiB is less than what clients upload in one batch.
+const MOST_RECEIVED: usize = 64 << 20;
+/// The largest message sent out. Results are cut to 2 MiB, but a single huge value cannot be cut.
+const MOST_SENT: usize = i32::MAX as usize;
+
+/// Where to listen; port 0 is any free one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Flight SQL. Loopback only.
+    pub flight: Option<SocketAddr>,
+    /// `/healthz` and `/metrics`.
+    pub http: Option<SocketAddr>,
+}
+
+/// A server that is bound and not yet serving: clients can connect, and wait.
+pub struct Server {
+    flight: Option<Listener>,
+    http: Option<Listener>,
+    runtime: QueryRuntime,
+    shared: Arc<Shared>,
+    pub(crate) grace: Duration,
+}
+
+struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Listens on `addresses` for questions about the newest session of `lake`.
+    ///
+    /// # Errors
+    /// [`Error::NotLoopback`] for a Flight address that others can reach, [`Error::Bind`] for one that is taken,
+    /// [`Error::QueryThreads`] where the system gives no threads.
+    pub async fn bind(addresses: Addresses, lake: watch::Receiver<Arc<ReadSession>>) -> Result<Self> {
+        if let Some(address) = addresses.flight
+            && !address.ip().to_canonical().is_loopback()
+        {
+            return Err(Error::NotLoopback { address });
+        }
+        let flight = listen(addresses.flight).await?;
+        let http = listen(addresses.http).await?;
+        let runtime = QueryRuntime::start()?;
+        let metrics = Arc::new(Metrics::new()?);
+        metrics.serve_version(lake.borrow().version());
+        let shared = Shared {
+            statements: Statements::new(lake.clone(), runtime.threads()),
+            metadata: Metadata::new()?,
+            metrics,
+            threads: runtime.threads(),
+            lake,
+        };
+        Ok(Self { flight, http, runtime, shared: Arc::new(shared), grace: GRACE })
+    }
+
+    /// Where Flight SQL is answered, with the real port.
+    pub fn flight_address(&self) -> Option<SocketAddr> {
+        self.flight.as_ref().map(|listener| listener.address)
+    }
+
+    /// Where HTTP is answered, with the real port.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|listener| listener.address)
+    }
+
+    /// What the server counts; other rooms of the process add to its registry.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.shared.metrics)
+    }
+
+    /// Answers until `shutdown` resolves, then takes no new connections, lets running streams end for five
+    /// seconds, breaks off the rest with UNAVAILABLE and returns.
+    ///
+    /// # Errors
+    /// [`Error::Flight`] and [`Error::Http`] where a listener fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let Self { flight, http, runtime, shared, grace } = self;
+        let (stop, stopped) = watch::channel(false);
+        let serving = async {
+            let flight = serve_flight(flight, Arc::clone(&shared), ended(stopped.clone()));
+            let http = serve_http(http, Arc::clone(&shared), ended(stopped));
+            tokio::try_join!(flight, http).map(|_| ())
+        };
+        tokio::pin!(serving);
+        tokio::select! {
+            failed = &mut serving => return failed,
+            () = follow(&shared) => {}
+            () = shutdown => {}
+        }
+        stop.send_replace(true);
+        if let Ok(done) = timeout(grace, &mut serving).await {
+            return done;
+        }
+        tracing::warn!("results were still being read after {grace:?}; they are broken off");
+        drop(runtime);
+        timeout(BREAK_OFF, serving).await.unwrap_or(Ok(()))
+    }
+}
+
+async fn listen(address: Option<SocketAddr>) -> Result<Option<Listener>> {
+    let Some(address) = address else { return Ok(None) };
+    let failed = |source| Error::Bind { address, source };
+    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let address = socket.local_addr().map_err(failed)?;
+    Ok(Some(Listener { socket, address }))
+}
+
+async fn serve_flight(
+    listener: Option<Listener>,
+    shared: Arc<Shared>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let Some(listener) = listener else {
+        stopped.await;
+        return Ok(());
+    };
+    let service = FlightServiceServer::new(LakeService(shared))
+        .max_decoding_message_size(MOST_RECEIVED)
+        .max_encoding_message_size(MOST_SENT);
+    let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW)
+        .add_service(service);
+    Ok(server.serve_with_incoming_shutdown(incoming, stopped).await?)
+}
+
+async fn serve_http(
+    listener: Option<Listener>,
+    shared: Arc<Shared>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    let Some(listener) = listener else {
+        stopped.await;
+        return Ok(());
+    };
+    http::serve(listener.socket, shared.lake.clone(), Arc::clone(&shared.metrics), stopped).await
+}
+
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone has also stopped.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Keeps count of the version served, and lets go of what only an older one needed. Never returns.
+async fn follow(shared: &Shared) {
+    let mut lake = shared.lake.clone();
+    loop {
+        let version = lake.borrow_and_update().version();
+        shared.metrics.serve_version(version);
+        shared.statements.forget_plans_before(version);
+        if lake.changed().await.is_err() {
+            // Nobody refreshes the lake any more; what it was is still served.
+            std::future::pending::<()>().await;
+        }
+    }
+}

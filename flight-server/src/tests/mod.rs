@@ -1,0 +1,99 @@
+//! The server as clients meet it: real sockets, arrow-flight's own client, a lake of memory tables.
+
+mod lake;
+mod listings;
+mod results;
+mod running;
+mod statements;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::{FlightInfo, Ticket};
+use futures::TryStreamExt;
+use lakebed_query::ReadSession;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+use crate::{Addresses, Metrics, Result, Server};
+
+type Client = FlightSqlServiceClient<Channel>;
+
+/// A server over a lake at version 1.
+struct Running {
+    flight: SocketAddr,
+    http: SocketAddr,
+    lake: watch::Sender<Arc<ReadSession>>,
+    metrics: Arc<Metrics>,
+    stop: oneshot::Sender<()>,
+    done: JoinHandle<Result<()>>,
+}
+
+impl Running {
+    async fn start(session: ReadSession) -> Self {
+        Self::start_with(session, |_| ()).await
+    }
+
+    async fn start_with(session: ReadSession, change: impl FnOnce(&mut Server)) -> Self {
+        let (lake, sessions) = watch::channel(Arc::new(session));
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut server = Server::bind(Addresses { flight: Some(any), http: Some(any) }, sessions).await.unwrap();
+        change(&mut server);
+        let (flight, http) = (server.flight_address().unwrap(), server.http_address().unwrap());
+        let metrics = server.metrics();
+        let (stop, stopped) = oneshot::channel();
+        let done = tokio::spawn(server.run(async {
+            stopped.await.ok();
+        }));
+        Self { flight, http, lake, metrics, stop, done }
+    }
+
+    async fn client(&self) -> Client {
+        let endpoint = Channel::from_shared(format!("http://{}", self.flight)).unwrap();
+        FlightSqlServiceClient::new(endpoint.connect().await.unwrap())
+    }
+}
+
+fn ticket(info: &FlightInfo) -> Ticket {
+    info.endpoint[0].ticket.clone().unwrap()
+}
+
+fn announced(info: &FlightInfo) -> Schema {
+    info.clone().try_decode_schema().unwrap()
+}
+
+/// The schema that DoGet sent, and its rows.
+async fn read(client: &mut Client, info: &FlightInfo) -> (SchemaRef, Vec<RecordBatch>) {
+    let mut stream = client.do_get(ticket(info)).await.unwrap();
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.try_next().await.unwrap() {
+        assert_ne!(batch.num_rows(), 0, "an empty batch was sent");
+        batches.push(batch);
+    }
+    (stream.schema().expect("a schema message comes even without rows").clone(), batches)
+}
+
+async fn query(client: &mut Client, sql: &str) -> Vec<RecordBatch> {
+    let info = client.execute(sql.to_owned(), None).await.unwrap();
+    read(client, &info).await.1
+}
+
+fn rows(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::num_rows).sum()
+}
+
+/// Waits until `holds` does, for at most five seconds.
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("this did not come true: {what}");
+}

@@ -1,0 +1,132 @@
+//! Result streams: what they hold on to, and what lets go of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Decimal128Type;
+use futures::TryStreamExt;
+
+use super::lake::{Polls, lake, lake_with_polls};
+use super::{Running, eventually, query, read, rows, ticket};
+
+#[tokio::test]
+async fn a_client_that_goes_away_stops_the_plan() {
+    let polls = Polls::default();
+    let server = Running::start(lake_with_polls(1, 0, Arc::clone(&polls))).await;
+    // One plan with rows all the time, one that would never have any.
+    for sql in ["SELECT n FROM gold.endless", "SELECT count(*) FROM gold.endless WHERE n % 2 = 0"] {
+        let mut client = server.client().await;
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        let mut stream = client.do_get(ticket(&info)).await.unwrap();
+        if sql.starts_with("SELECT n") {
+            assert!(stream.try_next().await.unwrap().is_some());
+        }
+        assert!(server.metrics.text().unwrap().contains("lakebed_flight_active_streams 1"));
+        let asked = polls.load(Ordering::SeqCst);
+        eventually("the plan runs", || polls.load(Ordering::SeqCst) > asked || asked > 0).await;
+        drop(stream);
+        eventually("the stream is over", || server.metrics.text().unwrap().contains("lakebed_flight_active_streams 0"))
+            .await;
+        let asked = polls.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(polls.load(Ordering::SeqCst), asked, "{sql} is still running");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_the_plan_down() {
+    let polls = Polls::default();
+    let server = Running::start(lake_with_polls(1, 0, Arc::clone(&polls))).await;
+    let mut client = server.client().await;
+    let info = client.execute("SELECT n FROM gold.endless".to_owned(), None).await.unwrap();
+    let mut stream = client.do_get(ticket(&info)).await.unwrap();
+    assert!(stream.try_next().await.unwrap().is_some());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let asked = polls.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(polls.load(Ordering::SeqCst), asked, "nobody reads, and the plan goes on");
+    // The queue, what gRPC buffers, and the batch in hand; each batch is half a MiB.
+    assert!(asked < 100, "{asked} batches were made for a reader of one");
+}
+
+#[tokio::test]
+async fn a_stream_keeps_its_version_while_the_lake_moves_on() {
+    let server = Running::start(lake(1, 64)).await;
+    let mut client = server.client().await;
+    let sql = "SELECT version, n FROM gold.numbers";
+    let waiting = client.execute(sql.to_owned(), None).await.unwrap();
+    let info = client.execute(sql.to_owned(), None).await.unwrap();
+    let mut prepared = client.prepare(sql.to_owned(), None).await.unwrap();
+    let mut stream = client.do_get(ticket(&info)).await.unwrap();
+    let first = stream.try_next().await.unwrap().unwrap();
+    server.lake.send_replace(Arc::new(lake(2, 1)));
+
+    let mut batches: Vec<_> = (&mut stream).try_collect().await.unwrap();
+    batches.push(first);
+    assert_eq!(rows(&batches), 64 * 65_536);
+    let versions = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Decimal128Type>().values().iter());
+    assert!(versions.copied().all(|version| version == 1));
+    assert_eq!(stream.headers().get("lakebed-version").unwrap(), "1");
+
+    // Planned before the move and not read yet: as it was planned. A new statement and a prepared one: as it is now.
+    assert_eq!(rows(&read(&mut client, &waiting).await.1), 64 * 65_536);
+    let info = client.execute(sql.to_owned(), None).await.unwrap();
+    assert_eq!(info.app_metadata, "2");
+    assert_eq!(rows(&read(&mut client, &info).await.1), 65_536);
+    let info = prepared.execute().await.unwrap();
+    assert_eq!(info.app_metadata, "2");
+    assert_eq!(rows(&read(&mut client, &info).await.1), 65_536);
+    assert!(server.metrics.text().unwrap().contains("lakebed_log_version 2"));
+}
+
+#[tokio::test]
+async fn a_ticket_is_good_again_at_its_version_and_refused_clearly_after_it() {
+    let server = Running::start(lake(1, 1)).await;
+    let mut client = server.client().await;
+    let info = client.execute("SELECT n FROM gold.numbers".to_owned(), None).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(rows(&read(&mut client, &info).await.1), 65_536);
+    }
+    server.lake.send_replace(Arc::new(lake(2, 1)));
+    let status = client.inner_mut().do_get(ticket(&info)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+    assert!(status.message().contains("log version 1"), "{status}");
+    assert!(status.message().contains("hint: "), "{status}");
+    assert_eq!(status.metadata().get("lakebed-version").unwrap(), "2");
+}
+
+#[tokio::test]
+async fn a_closed_prepared_statement_is_gone() {
+    let server = Running::start(lake(1, 0)).await;
+    let mut client = server.client().await;
+    let prepared = client.prepare("SELECT 1".to_owned(), None).await.unwrap();
+    let mut second = client.prepare("SELECT 2".to_owned(), None).await.unwrap();
+    prepared.close().await.unwrap();
+    assert_eq!(rows(&read(&mut client, &second.execute().await.unwrap()).await.1), 1);
+}
+
+#[tokio::test]
+async fn messages_are_large_but_not_too_large() {
+    let server = Running::start(lake(1, 64)).await;
+    let mut client = server.client().await;
+    let info = client.execute("SELECT n FROM gold.numbers".to_owned(), None).await.unwrap();
+    let mut stream = client.inner_mut().do_get(ticket(&info)).await.unwrap().into_inner();
+    let mut sizes = Vec::new();
+    while let Some(message) = stream.try_next().await.unwrap() {
+        sizes.push(message.data_body.len());
+    }
+    assert_eq!(sizes.remove(0), 0, "the schema");
+    sizes.pop();
+    assert!(sizes.iter().all(|size| (1 << 20..=2 << 20).contains(size)), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn one_huge_value_goes_out_whole() {
+    let server = Running::start(lake(1, 0)).await;
+    let mut client = server.client().await;
+    // The client takes 4 MiB by default.
+    let batches = query(&mut client, "SELECT repeat('x', 3500000) AS cell").await;
+    assert_eq!(batches[0].column(0).as_string::<i32>().value(0).len(), 3_500_000);
+}
