@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 /// The result of this room's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every failure of this room; `Display` is one sentence, [`Error::hint`] says what to do where there is something to do.
+/// Every failure of this room. `Display` is one sentence; [`Error::hint`] says what to do, if there is something to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An address that others could reach, while there is no login to hold them back.

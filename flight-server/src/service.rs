@@ -152,7 +152,7 @@ impl LakeService {
     }
 }
 
-#[tonic::async_trait]
+#[async_trait::async_trait]
 impl FlightService for LakeService {
     type HandshakeStream = HandshakeStream;
     type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;

@@ -221,7 +221,7 @@ fn bitmasks(infos: &mut SqlInfoDataBuilder) {
     infos.append(SqlInfo::SqlSupportedConcurrenciesForResultSetForwardOnly, read_only);
     infos.append(SqlInfo::SqlSupportedConcurrenciesForResultSetScrollSensitive, 0_i32);
     infos.append(SqlInfo::SqlSupportedConcurrenciesForResultSetScrollInsensitive, 0_i32);
-    infos.append(SqlInfo::SqlSupportsConvert, &conversions());
+    infos.append(SqlInfo::SqlSupportsConvert, conversions());
 }
 
 fn bits(ordinals: &[i32]) -> i32 {

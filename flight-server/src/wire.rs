@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::type_info;
@@ -83,6 +83,8 @@ fn wire_type(data_type: &DataType) -> DataType {
         DataType::Timestamp(_, zone) => {
             DataType::Timestamp(TimeUnit::Microsecond, zone.as_ref().map(|_| Arc::from("UTC")))
         }
+        // pyarrow has no other interval, and DataFusion makes no other.
+        DataType::Interval(_) => DataType::Interval(IntervalUnit::MonthDayNano),
         DataType::Dictionary(_, value) => wire_type(value),
         DataType::RunEndEncoded(_, value) => wire_type(value.data_type()),
         DataType::List(item)
