@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, StringArray, TimestampMicrosecondArray};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::ColumnType;
@@ -103,7 +103,7 @@ impl<'de> Deserialize<'de> for ContentHash {
 /// A stretch of an ordered source. It is committed only if the lane stands at `from`, and moves it to `to`.
 ///
 /// Positions are text, compared for equality only: a Kinesis sequence number has 128 bits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneStep {
     /// The lane's name, for example `kinesis/clicks/shardId-000000000000`.
     pub lane: String,

@@ -123,8 +123,10 @@ impl FromStr for ColumnType {
             "DATE" => Self::Date,
             "TIMESTAMP" | "TIMESTAMPTZ" => Self::Timestamp,
             _ => {
-                let inner = word.strip_prefix("DECIMAL").or_else(|| word.strip_prefix("NUMERIC")).ok_or_else(unknown)?;
-                let inner = inner.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).ok_or_else(unknown)?;
+                let inner =
+                    word.strip_prefix("DECIMAL").or_else(|| word.strip_prefix("NUMERIC")).ok_or_else(unknown)?;
+                let inner =
+                    inner.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).ok_or_else(unknown)?;
                 let (precision, scale) = inner.split_once(',').unwrap_or((inner, "0"));
                 let precision: u8 = precision.trim().parse().map_err(|_| unknown())?;
                 let scale: i8 = scale.trim().parse().map_err(|_| unknown())?;
@@ -165,11 +167,16 @@ fn snake_case(key: &str) -> String {
     let mut letters = key.chars().peekable();
     while let Some(letter) = letters.next() {
         let after_lower = previous.is_some_and(|p| p.is_lowercase() || p.is_ascii_digit());
-        let ends_acronym = previous.is_some_and(char::is_uppercase) && letters.peek().is_some_and(|next| next.is_lowercase());
+        let ends_acronym =
+            previous.is_some_and(char::is_uppercase) && letters.peek().is_some_and(|next| next.is_lowercase());
         if letter.is_uppercase() && (after_lower || ends_acronym) {
             name.push('_');
         }
-        if letter.is_alphanumeric() { name.extend(letter.to_lowercase()) } else { name.push('_') }
+        if letter.is_alphanumeric() {
+            name.extend(letter.to_lowercase())
+        } else {
+            name.push('_')
+        }
         previous = Some(letter);
     }
     name
@@ -181,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_type_reads_what_it_prints() {
-        for text in ["BOOLEAN", "INTEGER", "BIGINT", "DOUBLE", "DECIMAL(18,2)", "VARCHAR", "JSON", "DATE", "TIMESTAMP"] {
+        for text in ["BOOLEAN", "INTEGER", "BIGINT", "DOUBLE", "DECIMAL(18,2)", "VARCHAR", "JSON", "DATE", "TIMESTAMP"]
+        {
             assert_eq!(text.parse::<ColumnType>().map(|t| t.to_string()).as_deref(), Ok(text));
         }
         assert_eq!("numeric( 10 )".parse(), Ok(ColumnType::Decimal(10, 0)));

@@ -56,7 +56,9 @@ impl ReadSession {
         let plan = state.create_logical_plan(sql).await.map_err(|error| Error::planning(error, &self.tables))?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| Error::ReadOnly)?;
-        Ok(plan)
+        // Types are final only after analysis; before it, `CASE WHEN a THEN 1 ELSE 2.5 END` says Int64.
+        let analyzed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| ());
+        analyzed.map_err(|error| Error::planning(error, &self.tables))
     }
 
     /// Runs a plan of [`Self::plan`]; dropping the stream stops the work.

@@ -1,0 +1,229 @@
+//! Data files: a batch's events of one day as Parquet, with the statistics that readers prune by.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, Date32Array, Int64Array, PrimitiveArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    UInt32Array,
+};
+use arrow::compute::{CastOptions, cast_with_options, max, min, take};
+use arrow::datatypes::TimestampMicrosecondType;
+use chrono::{DateTime, NaiveDate, Utc};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::batch::Batch;
+use crate::claims::Claim;
+use crate::error::Result;
+use crate::{layout, schema};
+
+/// A data file as it is staged, before it has offsets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedFile {
+    /// Relative to the table's root.
+    pub path: String,
+    /// The partition.
+    pub event_date: NaiveDate,
+    /// Size of the object.
+    pub bytes: u64,
+    /// Events in it.
+    pub rows: u64,
+    /// Smallest and largest `_row`.
+    pub row_range: (u64, u64),
+    /// Smallest and largest `event_time`, µs since the epoch.
+    pub time_range: (i64, i64),
+}
+
+/// A data file of the log: row `r` of its batch has the offset `base + r`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// Offset of the batch's row 0.
+    pub base: u64,
+    /// The file.
+    pub staged: StagedFile,
+}
+
+impl DataFile {
+    /// Smallest and largest offset in the file.
+    pub fn offsets(&self) -> (u64, u64) {
+        (self.base + self.staged.row_range.0, self.base + self.staged.row_range.1)
+    }
+}
+
+impl StagedFile {
+    /// Delta's per-file statistics. Delta keeps times in whole milliseconds: the smallest is cut, the largest raised.
+    pub fn delta_stats(&self) -> Value {
+        let millis = |micros: i64| {
+            DateTime::<Utc>::from_timestamp_millis(micros).map(|time| time.format("%FT%T%.3fZ").to_string())
+        };
+        json!({
+            "numRecords": self.rows,
+            "minValues": {schema::EVENT_TIME: millis(self.time_range.0.div_euclid(1000)), schema::ROW: self.row_range.0},
+            "maxValues": {schema::EVENT_TIME: millis(-(-self.time_range.1).div_euclid(1000)), schema::ROW: self.row_range.1},
+            "nullCount": {schema::EVENT_TIME: 0, schema::ROW: 0},
+        })
+    }
+
+    /// The file behind an Add; what its statistics say to the millisecond is widened to them.
+    pub(crate) fn from_delta(path: String, event_date: NaiveDate, bytes: u64, stats: &str) -> serde_json::Result<Self> {
+        let stats: Value = serde_json::from_str(stats)?;
+        let row = |bound: &str| stats[bound][schema::ROW].as_u64().unwrap_or_default();
+        let time = |bound: &str, unknown: i64| {
+            let text = stats[bound][schema::EVENT_TIME].as_str().unwrap_or_default();
+            DateTime::parse_from_rfc3339(text).map_or(unknown, |time| time.timestamp_micros())
+        };
+        Ok(Self {
+            path,
+            event_date,
+            bytes,
+            rows: stats["numRecords"].as_u64().unwrap_or_default(),
+            row_range: (row("minValues"), row("maxValues")),
+            time_range: (time("minValues", i64::MIN), time("maxValues", i64::MAX)),
+        })
+    }
+}
+
+/// A data file in memory, ready to be put.
+#[derive(Debug)]
+pub struct EncodedFile {
+    /// What the log will say of it.
+    pub staged: StagedFile,
+    /// The Parquet file.
+    pub parquet: Vec<u8>,
+}
+
+/// Encodes a batch's events, one file a day. `claims` names the column of each of `batch.events.columns`, in order.
+///
+/// # Errors
+/// Where Arrow or Parquet refuse.
+pub fn encode(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
+    if batch.events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = to_record_batch(batch, claims, ingested_at)?;
+    let mut files = Vec::new();
+    for (event_date, indices) in by_day(&batch.events.event_time) {
+        let day = match indices {
+            Some(indices) => take_rows(&rows, &UInt32Array::from(indices))?,
+            None => rows.clone(),
+        };
+        files.push(encode_day(&day, event_date)?);
+    }
+    Ok(files)
+}
+
+/// The rows of each day; `None` where all rows are of one day, so that nothing needs to be copied.
+fn by_day(times: &TimestampMicrosecondArray) -> Vec<(NaiveDate, Option<Vec<u32>>)> {
+    const DAY: i64 = 86_400_000_000;
+    let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (row, time) in times.values().iter().enumerate() {
+        // A batch is cut far below 2^32 events.
+        days.entry(time.div_euclid(DAY)).or_default().push(row as u32);
+    }
+    let date =
+        |day: i64| Date32Array::from(vec![i32::try_from(day).unwrap_or_default()]).value_as_date(0).unwrap_or_default();
+    let single = days.len() == 1;
+    days.into_iter().map(|(day, rows)| (date(day), (!single).then_some(rows))).collect()
+}
+
+fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
+    let columns = rows.columns().iter().map(|column| take(column, indices, None)).collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
+}
+
+/// The columns of a data file, with the batch's values cast to what the claims say.
+fn to_record_batch(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) -> Result<RecordBatch> {
+    let events = &batch.events;
+    let count = events.len();
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(events.event_id.clone()),
+        Arc::new(events.event_type.clone()),
+        Arc::new(events.event_time.clone()),
+        Arc::new(events.source.clone()),
+    ];
+    let (used, values) = one_column_a_claim(batch, claims)?;
+    columns.extend(values);
+    columns.push(Arc::new(events.doc.clone()));
+    columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(batch.id.as_str(), count))));
+    columns.push(Arc::new(Int64Array::from_iter_values(0..count as i64)));
+    let stamp: PrimitiveArray<TimestampMicrosecondType> =
+        std::iter::repeat_n(Some(ingested_at.timestamp_micros()), count).collect();
+    columns.push(Arc::new(stamp.with_timezone("UTC")));
+    Ok(RecordBatch::try_new(schema::data_file(used.iter().copied()), columns)?)
+}
+
+/// Casts each column to its claim's type; two columns that share a claim (two declared types of one family) are merged,
+/// the first value that is there wins.
+fn one_column_a_claim<'a>(batch: &Batch, claims: &'a [Claim]) -> Result<(Vec<&'a Claim>, Vec<ArrayRef>)> {
+    let mut by_id: BTreeMap<i32, (&Claim, ArrayRef)> = BTreeMap::new();
+    let lossless = CastOptions { safe: true, ..CastOptions::default() };
+    for (column, claim) in batch.events.columns.iter().zip(claims) {
+        let values = cast_with_options(&column.values, &claim.kind.arrow(), &lossless)?;
+        let values = match by_id.remove(&claim.id) {
+            Some((_, first)) => {
+                let has_first = arrow::compute::is_not_null(&first)?;
+                arrow::compute::kernels::zip::zip(&has_first, &first, &values)?
+            }
+            None => values,
+        };
+        by_id.insert(claim.id, (claim, values));
+    }
+    Ok(by_id.into_values().unzip())
+}
+
+fn encode_day(rows: &RecordBatch, event_date: NaiveDate) -> Result<EncodedFile> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties()))?;
+    writer.write(rows)?;
+    let parquet = writer.into_inner()?;
+    let column = |name: &str| rows.column_by_name(name).map(|column| column.to_data());
+    let row_numbers =
+        Int64Array::from(column(schema::ROW).unwrap_or_else(|| Int64Array::from(Vec::<i64>::new()).to_data()));
+    let none = || TimestampMicrosecondArray::from(Vec::<i64>::new()).to_data();
+    let times = TimestampMicrosecondArray::from(column(schema::EVENT_TIME).unwrap_or_else(none));
+    let row = |bound: Option<i64>| bound.and_then(|row| u64::try_from(row).ok()).unwrap_or_default();
+    let staged = StagedFile {
+        path: layout::data_file(&event_date.to_string(), Uuid::now_v7()),
+        event_date,
+        bytes: parquet.len() as u64,
+        rows: rows.num_rows() as u64,
+        row_range: (row(min(&row_numbers)), row(max(&row_numbers))),
+        time_range: (min(&times).unwrap_or(i64::MIN), max(&times).unwrap_or(i64::MAX)),
+    };
+    Ok(EncodedFile { staged, parquet })
+}
+
+/// How data files are written: zstd at its fastest level; no dictionary for what is different in every row; statistics
+/// per row group only where queries prune by them.
+fn properties() -> WriterProperties {
+    let unlike = [schema::EVENT_ID, schema::DOC, schema::ROW];
+    let pruned = [schema::EVENT_TIME, schema::ROW, schema::EVENT_ID];
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()))
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_created_by(concat!("lakebed ", env!("CARGO_PKG_VERSION")).to_owned());
+    for column in unlike {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    }
+    for column in pruned {
+        properties = properties.set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Chunk);
+    }
+    properties.build()
+}
+
+/// [`encode`] on a thread for blocking work: a batch is some hundred milliseconds of compression.
+///
+/// # Errors
+/// As [`encode`], and where the thread dies.
+pub async fn encode_off_thread(
+    batch: Arc<Batch>,
+    claims: Vec<Claim>,
+    ingested_at: DateTime<Utc>,
+) -> Result<Vec<EncodedFile>> {
+    tokio::task::spawn_blocking(move || encode(&batch, &claims, ingested_at)).await?
+}

@@ -1,0 +1,76 @@
+//! The name of every object of a lake. Nobody else formats a path.
+
+use object_store::path::Path;
+use uuid::Uuid;
+
+use crate::batch::BatchKey;
+
+/// The lake's identity and format number.
+pub fn lake() -> Path {
+    Path::from("lake.json")
+}
+
+/// The Delta table's root, below the lake's.
+pub const TABLE: &str = "events";
+
+/// The partition column of the log, and the directory level it makes.
+pub const PARTITION: &str = "event_date";
+
+/// The Delta log entry of a version.
+pub fn commit(version: u64) -> Path {
+    Path::from(format!("{TABLE}/_delta_log/{version:020}.json"))
+}
+
+/// A column claim; `id` is the Parquet field id.
+pub fn claim(id: i32) -> Path {
+    Path::from(format!("{TABLE}/_columns/{id:08}.json"))
+}
+
+/// A batch's receipt, spread over 256 prefixes.
+pub fn receipt(key: &BatchKey) -> Path {
+    let key = key.as_str();
+    Path::from(format!("{TABLE}/_receipts/{}/{key}.json", key.get(..2).unwrap_or(key)))
+}
+
+/// Where staged batches wait to be committed.
+pub fn inbox() -> Path {
+    Path::from(format!("{TABLE}/_inbox"))
+}
+
+/// A batch's inbox entry.
+pub fn inbox_entry(key: &BatchKey) -> Path {
+    Path::from(format!("{TABLE}/_inbox/{key}.json"))
+}
+
+/// A new data file of a day, as the table's root sees it (the path that an Add names).
+pub fn data_file(event_date: &str, unit: Uuid) -> String {
+    format!("{PARTITION}={event_date}/{}.parquet", unit.simple())
+}
+
+/// A path that the Delta table names, as the lake sees it.
+pub fn in_table(path: &str) -> Path {
+    Path::from(format!("{TABLE}/{path}"))
+}
+
+/// The refused events of a batch, as the table's root sees it.
+pub fn quarantine(unit: Uuid) -> String {
+    format!("_quarantine/{}.parquet", unit.simple())
+}
+
+/// Where the epoch manifests are.
+pub fn epochs() -> Path {
+    Path::from("epochs")
+}
+
+/// One epoch's manifest.
+pub fn epoch(number: u64) -> Path {
+    Path::from(format!("epochs/{number:020}.json"))
+}
+
+/// A new run of a model's stored form.
+pub fn run(model: &str, fingerprint: &str, run: Uuid) -> Path {
+    Path::from(format!("models/{model}/{fingerprint}/{}.parquet", run.simple()))
+}
+
+/// Where what is published for attaching lies, for a lake on local disk.
+pub const PUBLISHED: &str = "published";

@@ -1,0 +1,161 @@
+//! The log: opened, followed, read by version.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::claims::Claims;
+use crate::columns::ColumnType;
+use crate::entry::{CommitRecord, Entry, Table};
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::history::{History, Snapshot};
+use crate::layout;
+use crate::store::{Put, Store};
+
+/// The lake format that this build writes, and the newest that it reads.
+pub const LAKE_FORMAT: u32 = 1;
+
+/// What a lake says about itself in `lake.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LakeIdentity {
+    /// The format of its objects.
+    pub format: u32,
+    /// The project that it belongs to.
+    pub project: String,
+    /// When it was made.
+    pub created: DateTime<Utc>,
+}
+
+/// One lake's log, open for appending and reading. Cheap to share: clones are the same log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub(crate) store: Store,
+    /// Held while committing, so that one task commits for all tasks of this process.
+    pub(crate) head: Arc<Mutex<Head>>,
+    /// Claims that this process has met, committed or not.
+    pub(crate) claims: Arc<Mutex<Claims>>,
+    history: Arc<Mutex<History>>,
+}
+
+impl Log {
+    /// Opens a project's lake, or makes it.
+    ///
+    /// # Errors
+    /// [`Error::OtherProject`], [`Error::NewerFormat`], and any failure of the store.
+    pub async fn open_or_create(store: Store, project: &str, at: DateTime<Utc>) -> Result<Self> {
+        if identity(&store, project).await?.is_none() {
+            let made = LakeIdentity { format: LAKE_FORMAT, project: project.to_owned(), created: at };
+            if store.put_json_if_absent(&layout::lake(), &made).await? == Put::Exists {
+                identity(&store, project).await?;
+            }
+        }
+        if !store.exists(&layout::commit(0)).await? {
+            let table = Table { id: Uuid::new_v4(), created: at };
+            let record =
+                CommitRecord { attempt: Uuid::now_v7(), next_offset: 0, metadata_version: 0, batches: Vec::new() };
+            let (claims, added, removed) = (Some(Claims::default()), Vec::new(), Vec::new());
+            let first = Entry { time: at, record, claims, added, removed, lanes: Default::default() };
+            // Whoever makes it, it is made.
+            store.put_if_absent(&layout::commit(0), first.encode(0, &table)?).await?;
+        }
+        Self::open_any(store).await
+    }
+
+    /// Opens a project's lake that is there.
+    ///
+    /// # Errors
+    /// [`Error::NoLog`] where there is none, else as [`Self::open_or_create`].
+    pub async fn open(store: Store, project: &str) -> Result<Self> {
+        match identity(&store, project).await? {
+            Some(_) => Self::open_any(store).await,
+            None => Err(Error::NoLog { place: store.place().to_owned() }),
+        }
+    }
+
+    async fn open_any(store: Store) -> Result<Self> {
+        let head = Head::find(&store).await?;
+        let claims = Arc::new(Mutex::new(head.claims.clone()));
+        Ok(Self { store, head: Arc::new(Mutex::new(head)), claims, history: Arc::default() })
+    }
+
+    /// The lake's store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The newest version and its time, after a look at the store.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn head(&self) -> Result<(u64, DateTime<Utc>)> {
+        let mut head = self.head.lock().await;
+        head.follow(&self.store).await?;
+        Ok((head.version, head.time))
+    }
+
+    /// The columns whose type was declared or claimed so far, by name: what a decoder should give for them.
+    pub async fn declared(&self) -> Vec<(String, ColumnType)> {
+        let claims = self.claims.lock().await;
+        claims.iter().map(|claim| (claim.name.clone(), claim.kind)).collect()
+    }
+
+    /// The log as of its newest version.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let mut history = self.history.lock().await;
+        history.follow(&self.store).await?;
+        history.newest(&self.store)
+    }
+
+    /// The log as of a version.
+    ///
+    /// # Errors
+    /// [`Error::NoVersion`] where the log has not come that far; any failure of the store.
+    pub async fn snapshot_at(&self, version: u64) -> Result<Snapshot> {
+        let mut history = self.history.lock().await;
+        history.follow(&self.store).await?;
+        history.at(version, &self.store)
+    }
+
+    /// The newest version at or before a time.
+    ///
+    /// # Errors
+    /// [`Error::BeforeTheLog`]; any failure of the store.
+    pub async fn version_at(&self, time: DateTime<Utc>) -> Result<u64> {
+        let mut history = self.history.lock().await;
+        history.follow(&self.store).await?;
+        history.version_at(time, &self.store)
+    }
+
+    /// Every version, oldest first.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn versions(&self) -> Result<Vec<(u64, Entry)>> {
+        let (head, _) = self.head().await?;
+        crate::head::entries(&self.store, 0..head + 1).await
+    }
+}
+
+/// The lake's identity, checked; `None` where there is no lake.
+async fn identity(store: &Store, project: &str) -> Result<Option<LakeIdentity>> {
+    let Some(raw) = store.get_json::<serde_json::Value>(&layout::lake()).await? else { return Ok(None) };
+    let place = || store.place().to_owned();
+    // The format is read first: a later one may have changed everything else.
+    let found = raw["format"].as_u64().and_then(|format| u32::try_from(format).ok()).unwrap_or(u32::MAX);
+    if found > LAKE_FORMAT {
+        return Err(Error::NewerFormat { place: place(), found, known: LAKE_FORMAT });
+    }
+    let corrupt = |error: serde_json::Error| Error::Corrupt { path: layout::lake(), reason: error.to_string() };
+    let identity: LakeIdentity = serde_json::from_value(raw).map_err(corrupt)?;
+    if identity.project != project {
+        return Err(Error::OtherProject { place: place(), theirs: identity.project, ours: project.to_owned() });
+    }
+    Ok(Some(identity))
+}

@@ -1,0 +1,67 @@
+//! Quarantine: the events that could not be read, with their bytes and the reason, in one Parquet file a batch.
+
+use std::sync::Arc;
+
+use arrow::array::{BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use chrono::{DateTime, Utc};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use uuid::Uuid;
+
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::layout;
+use crate::schema;
+use crate::store::Store;
+
+/// The columns of a quarantine file.
+pub fn columns() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new(schema::BATCH_ID, DataType::Utf8, false),
+        Field::new("position", DataType::Int64, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new(schema::SOURCE, DataType::Utf8, false),
+        Field::new(schema::INGESTED_AT, schema::timestamp(), false),
+        Field::new("raw", DataType::Binary, false),
+    ]))
+}
+
+/// Writes a batch's refused events; gives the file's path below the table, or `None` where there are none.
+///
+/// # Errors
+/// Any failure of the store.
+pub async fn put(store: &Store, batch: &Batch, unit: Uuid, at: DateTime<Utc>) -> Result<Option<String>> {
+    if batch.quarantine.is_empty() {
+        return Ok(None);
+    }
+    let path = layout::quarantine(unit);
+    store.put(&layout::in_table(&path), encode(batch, at)?).await?;
+    Ok(Some(path))
+}
+
+fn encode(batch: &Batch, at: DateTime<Utc>) -> Result<Vec<u8>> {
+    let refused = &batch.quarantine;
+    let every =
+        |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text.to_owned(), refused.len())));
+    let rows = RecordBatch::try_new(
+        columns(),
+        vec![
+            every(batch.id.as_str()),
+            Arc::new(Int64Array::from_iter_values(refused.iter().map(|event| event.position as i64))),
+            Arc::new(StringArray::from_iter_values(refused.iter().map(|event| &event.reason))),
+            every(&batch.source),
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(refused.iter().map(|_| at.timestamp_micros()))
+                    .with_timezone("UTC"),
+            ),
+            Arc::new(BinaryArray::from_iter_values(refused.iter().map(|event| &event.bytes))),
+        ],
+    )?;
+    let zstd = Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default());
+    let properties = WriterProperties::builder().set_compression(zstd).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties))?;
+    writer.write(&rows)?;
+    Ok(writer.into_inner()?)
+}
