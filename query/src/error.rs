@@ -39,6 +39,9 @@ pub enum Error {
     /// A statement that would write.
     #[error("only queries are answered here; this statement would write")]
     ReadOnly,
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] lakebed_log::Error),
     /// DataFusion failed while it ran a statement.
     #[error("{0}")]
     Execution(#[from] DataFusionError),
@@ -120,6 +123,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Log(error) => error.hint(),
             Self::UnknownTable { nearest: Some(name), .. } | Self::UnknownColumn { nearest: Some(name), .. } => {
                 Some(format!("did you mean '{name}'?"))
             }
