@@ -4,6 +4,7 @@ pub mod error;
 pub mod hash;
 pub mod session;
 pub mod sinks;
+pub mod state_cache;
 
 pub use error::{Error, Result};
 pub use hash::TableHash;
