@@ -36,6 +36,34 @@ pub enum Error {
         /// The nearest name that is there.
         nearest: Option<String>,
     },
+    /// A directory without a lakebed.toml.
+    #[error("'{directory}' is not a lakebed project: it has no lakebed.toml")]
+    NoProject {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A place in lakebed.toml that cannot be taken as it is.
+    #[error("{file}:{line}:{column}: {message}")]
+    Config {
+        /// The lakebed.toml.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// One sentence.
+        message: String,
+        /// What to write instead.
+        hint: Option<String>,
+    },
+    /// The value of an environment variable that cannot be taken as it is.
+    #[error("the environment variable {name}: {message}")]
+    Environment {
+        /// The variable.
+        name: String,
+        /// One sentence.
+        message: String,
+    },
     /// A statement that would write.
     #[error("only queries are answered here; this statement would write")]
     ReadOnly,
@@ -101,6 +129,14 @@ pub enum Error {
         /// Rows that were read.
         read: u64,
     },
+    /// The state cache failed. It is not the truth: the work can go on without it.
+    #[error("the state cache at '{path}': {reason}")]
+    Cache {
+        /// The cache's directory.
+        path: PathBuf,
+        /// What the store said.
+        reason: String,
+    },
     /// The work was given up before its end, because nobody waits for it any more.
     #[error("the work was interrupted")]
     Interrupted,
@@ -124,6 +160,11 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Log(error) => error.hint(),
+            Self::NoProject { directory } => Some(format!(
+                "make one with `lakebed init {}`, or name another directory with --project",
+                directory.display()
+            )),
+            Self::Config { hint, .. } => hint.clone(),
             Self::UnknownTable { nearest: Some(name), .. } | Self::UnknownColumn { nearest: Some(name), .. } => {
                 Some(format!("did you mean '{name}'?"))
             }
@@ -133,6 +174,9 @@ impl Error {
             }
             Self::UnsupportedColumn { .. } => Some("CAST it in the model to a type that the sink has".to_owned()),
             Self::RunRows { .. } => Some("rebuild the model from the log: lakebed run MODEL --full-refresh".to_owned()),
+            Self::Cache { path, .. } => {
+                Some(format!("delete the directory '{}': it is rebuilt by the next run", path.display()))
+            }
             Self::File { source, .. } if source.kind() == ErrorKind::StorageFull => {
                 Some("the disk is full; what was there before is as it was".to_owned())
             }

@@ -1,0 +1,326 @@
+//! lakebed.toml: what a project can set, read with its environment into one [`Config`].
+//!
+//! A setting is taken from the first of these that has it: a flag, the environment variable `LAKEBED_SECTION_KEY`,
+//! `[section] key` in lakebed.toml, its default.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use lakebed_log::{Ack, ColumnType, column_name, schema};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Error, Result};
+
+/// The file that makes a directory a project.
+pub const CONFIG_FILE: &str = "lakebed.toml";
+
+/// The settings of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The project's name, by which a lake knows its owner; the directory's name where none is set.
+    pub project: String,
+    /// Where the lake is: a directory, relative to the project's, or a `file://` URL.
+    pub lake: String,
+    /// Pinned types, by flattened column name.
+    pub columns: BTreeMap<String, ColumnType>,
+    /// How events come in.
+    pub ingest: IngestConfig,
+    /// The DuckDB sink.
+    pub duckdb: DuckDbConfig,
+    /// The server.
+    pub serve: ServeConfig,
+}
+
+/// `[ingest]`: how events are read and appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IngestConfig {
+    /// When an append may return.
+    pub ack: Ack,
+    /// A longer event goes to quarantine. Bytes.
+    pub max_event_bytes: usize,
+    /// How many keys a flattened path has at most.
+    pub max_depth: usize,
+    /// How many flattened columns a batch gets at most.
+    pub max_columns: usize,
+    /// A batch is cut after this many events, …
+    pub batch_events: usize,
+    /// … or after this many bytes of text, whichever comes first.
+    pub batch_bytes: usize,
+}
+
+/// `[duckdb]`: where the DuckDB file is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DuckDbConfig {
+    /// Relative to the project's directory; `published` in the lake where it is not set.
+    pub directory: Option<PathBuf>,
+    /// How many published versions are kept, the newest included. At least 1.
+    pub keep: usize,
+}
+
+/// `[serve]`: where to listen; `None` where it is set to "off".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// Flight SQL.
+    pub flight: Option<SocketAddr>,
+    /// Health and metrics.
+    pub http: Option<SocketAddr>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let local = |port| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Self {
+            project: "lakebed".to_owned(),
+            lake: "./lake".to_owned(),
+            columns: BTreeMap::new(),
+            ingest: IngestConfig {
+                ack: Ack::Committed,
+                max_event_bytes: 16 << 20,
+                max_depth: 8,
+                max_columns: 1000,
+                batch_events: 65_536,
+                batch_bytes: 32 << 20,
+            },
+            duckdb: DuckDbConfig { directory: None, keep: 3 },
+            serve: ServeConfig { flight: local(31_337), http: local(8_080) },
+        }
+    }
+}
+
+impl Config {
+    /// Reads the project in `project_dir`. `environment` answers for a variable's name; `lake` is the flag `--lake`.
+    ///
+    /// # Errors
+    /// [`Error::NoProject`] without a lakebed.toml; [`Error::Config`] with the place in it for text that is no TOML, an
+    /// unknown key or a value that does not fit; [`Error::Environment`] for a variable's value that does not fit.
+    pub fn load(project_dir: &Path, environment: &dyn Fn(&str) -> Option<String>, lake: Option<&str>) -> Result<Self> {
+        let file = project_dir.join(CONFIG_FILE);
+        let text = std::fs::read_to_string(&file).map_err(|source| match source.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Error::NoProject { directory: project_dir.to_path_buf() },
+            _ => Error::File { path: file.clone(), source },
+        })?;
+        let mut config = Self::default();
+        if let Some(name) = std::path::absolute(project_dir).ok().as_deref().and_then(Path::file_name) {
+            config.project = name.to_string_lossy().into_owned();
+        }
+        config.read(&text, &file)?;
+        for (section, key) in KEYS {
+            let name = format!("LAKEBED_{}_{}", section.to_ascii_uppercase(), key.to_ascii_uppercase());
+            if let Some(value) = environment(&name) {
+                config.set(section, key, &value).map_err(|message| Error::Environment { name, message })?;
+            }
+        }
+        if let Some(lake) = lake {
+            config.lake = lake.to_owned();
+        }
+        Ok(config)
+    }
+
+    /// The lake's directory.
+    ///
+    /// # Errors
+    /// [`lakebed_log::Error::Place`] for a lake that is not in a directory, such as `s3://…`.
+    pub fn lake_directory(&self, project_dir: &Path) -> Result<PathBuf> {
+        match self.lake.split_once("://") {
+            None => Ok(project_dir.join(&self.lake)),
+            Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
+            Some(_) => Err(lakebed_log::Error::Place {
+                place: self.lake.clone(),
+                reason: "only local directories are".to_owned(),
+            }
+            .into()),
+        }
+    }
+
+    /// Takes over what lakebed.toml says.
+    fn read(&mut self, text: &str, file: &Path) -> Result<()> {
+        let document = Document { text, file };
+        let root = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(text.len(), |span| span.start);
+            document.error(at, error.message().lines().collect::<Vec<_>>().join(", "), None)
+        })?;
+        for (section, value) in root.get_ref() {
+            let (name, at) = (section.get_ref().as_ref(), section.span().start);
+            let sections = || KEYS.iter().map(|(section, _)| *section).chain([COLUMNS]);
+            if !sections().any(|known| known == name) {
+                return Err(document.unknown(at, format!("there is no section [{name}]"), name, sections()));
+            }
+            let DeValue::Table(table) = value.get_ref() else {
+                return Err(document.error(at, format!("'{name}' is a section: write [{name}]"), None));
+            };
+            if name == COLUMNS {
+                self.pin(&document, table, &mut Vec::new())?;
+            } else {
+                self.read_section(&document, name, table)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_section(&mut self, document: &Document<'_>, section: &str, table: &DeTable<'_>) -> Result<()> {
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let keys = || KEYS.iter().filter(|(of, _)| *of == section).map(|(_, key)| *key);
+            if !keys().any(|known| known == name) {
+                let message = format!("there is no key '{name}' in [{section}]");
+                return Err(document.unknown(key.span().start, message, name, keys()));
+            }
+            let refused = |message: String| document.error(value.span().start, message, None);
+            let is_number = matches!((section, name), ("duckdb", "keep")) || (section == "ingest" && name != "ack");
+            let given = match value.get_ref() {
+                DeValue::String(text) if !is_number => text.to_string(),
+                DeValue::Integer(number) if is_number && number.radix() == 10 => number.as_str().replace('_', ""),
+                other => {
+                    let wanted = if is_number { "a whole number" } else { "a text in quotes" };
+                    return Err(refused(format!("[{section}] {name} is {wanted}, not {}", kind_of(other))));
+                }
+            };
+            self.set(section, name, &given).map_err(|message| refused(format!("[{section}] {name}: {message}")))?;
+        }
+        Ok(())
+    }
+
+    /// Pins the types below `path`: `a.b = "…"`, `"a.b" = "…"` and `a_b = "…"` are the same column.
+    fn pin(&mut self, document: &Document<'_>, table: &DeTable<'_>, path: &mut Vec<String>) -> Result<()> {
+        for (key, value) in table {
+            let depth = path.len();
+            path.extend(key.get_ref().split('.').map(str::to_owned));
+            match value.get_ref() {
+                DeValue::Table(inner) => self.pin(document, inner, path)?,
+                DeValue::String(kind) => self.pin_one(document, path, key, (value, kind))?,
+                other => {
+                    let message =
+                        format!("the type of column '{}' is a text in quotes, not {}", path.join("."), kind_of(other));
+                    return Err(document.error(value.span().start, message, None));
+                }
+            }
+            path.truncate(depth);
+        }
+        Ok(())
+    }
+
+    fn pin_one<'i>(
+        &mut self,
+        document: &Document<'_>,
+        path: &[String],
+        key: &Spanned<std::borrow::Cow<'i, str>>,
+        (value, kind): (&Spanned<DeValue<'i>>, &str),
+    ) -> Result<()> {
+        let name = column_name(path);
+        let kind: ColumnType = kind
+            .parse()
+            .map_err(|error| document.error(value.span().start, format!("column '{name}': {error}"), None))?;
+        if schema::is_own(&name) {
+            let message = format!("column '{name}' is the log's own, and its type is given");
+            return Err(document.error(key.span().start, message, None));
+        }
+        match self.columns.insert(name.clone(), kind) {
+            Some(_) => Err(document.error(key.span().start, format!("column '{name}' is pinned twice"), None)),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets one of [`KEYS`] from its text; the error says in one sentence what does not fit.
+    fn set(&mut self, section: &str, key: &str, text: &str) -> Result<(), String> {
+        const MOST_BYTES: usize = 512 << 20;
+        match (section, key) {
+            ("project", "name") if text.trim().is_empty() => return Err("a project needs a name".to_owned()),
+            ("project", "name") => text.clone_into(&mut self.project),
+            ("lake", "url") if text.is_empty() => return Err("a lake needs a place, such as ./lake".to_owned()),
+            ("lake", "url") => text.clone_into(&mut self.lake),
+            ("ingest", "ack") => {
+                self.ingest.ack = match text {
+                    "durable" => Ack::Durable,
+                    "committed" => Ack::Committed,
+                    _ => return Err(format!("'{text}' is neither \"durable\" nor \"committed\"")),
+                };
+            }
+            ("ingest", "max_event_bytes") => self.ingest.max_event_bytes = number(text, 1, MOST_BYTES)?,
+            ("ingest", "max_depth") => self.ingest.max_depth = number(text, 1, 128)?,
+            ("ingest", "max_columns") => self.ingest.max_columns = number(text, 0, 100_000)?,
+            ("ingest", "batch_events") => self.ingest.batch_events = number(text, 1, 10_000_000)?,
+            ("ingest", "batch_bytes") => self.ingest.batch_bytes = number(text, 1, MOST_BYTES)?,
+            ("duckdb", "directory") if text.is_empty() => return Err("a directory needs a name".to_owned()),
+            ("duckdb", "directory") => self.duckdb.directory = Some(PathBuf::from(text)),
+            ("duckdb", "keep") => self.duckdb.keep = number(text, 1, 1_000)?,
+            ("serve", "flight") => self.serve.flight = address(text)?,
+            ("serve", "http") => self.serve.http = address(text)?,
+            _ => return Err("there is no such setting".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+/// The section whose keys are the user's.
+const COLUMNS: &str = "columns";
+
+/// Every other key, with its section.
+const KEYS: [(&str, &str); 12] = [
+    ("project", "name"),
+    ("lake", "url"),
+    ("ingest", "ack"),
+    ("ingest", "max_event_bytes"),
+    ("ingest", "max_depth"),
+    ("ingest", "max_columns"),
+    ("ingest", "batch_events"),
+    ("ingest", "batch_bytes"),
+    ("duckdb", "directory"),
+    ("duckdb", "keep"),
+    ("serve", "flight"),
+    ("serve", "http"),
+];
+
+/// A lakebed.toml and where it is, for messages that name a place in it.
+struct Document<'t> {
+    text: &'t str,
+    file: &'t Path,
+}
+
+impl Document<'_> {
+    fn error(&self, at: usize, message: String, hint: Option<String>) -> Error {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
+        Error::Config { file: self.file.to_path_buf(), line, column, message, hint }
+    }
+
+    fn unknown<'k>(&self, at: usize, message: String, name: &str, known: impl Iterator<Item = &'k str>) -> Error {
+        let mut known: Vec<&str> = known.collect();
+        known.dedup();
+        let nearest = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
+        let hint = match nearest {
+            Some(nearest) if strsim::jaro(nearest, name) > 0.7 => format!("did you mean '{nearest}'?"),
+            _ => format!("there are {}", known.join(", ")),
+        };
+        self.error(at, message, Some(hint))
+    }
+}
+
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
+    }
+}
+
+fn number(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("'{text}' is not a whole number from {least} to {most}"))
+}
+
+fn address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let address =
+        text.parse().map_err(|_| format!("'{text}' is neither an address such as 127.0.0.1:8080 nor \"off\""));
+    address.map(Some)
+}
