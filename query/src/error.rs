@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
+use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
 use crate::session::TableInfo;
@@ -67,6 +68,35 @@ pub enum Error {
     /// A statement that would write.
     #[error("only queries are answered here; this statement would write")]
     ReadOnly,
+    /// A model's file is wrong.
+    #[error("{}:{line}: {message}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, one sentence.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// An epoch manifest that cannot be understood.
+    #[error("'{path}' of the lake cannot be read: {reason}")]
+    Manifest {
+        /// The object.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Parquet could not be written or read.
+    #[error("parquet: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    /// Arrow refused a conversion.
+    #[error("arrow: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// A task of this process ended before its time.
+    #[error("a task died: {0}")]
+    Task(#[from] tokio::task::JoinError),
     /// The log failed.
     #[error(transparent)]
     Log(#[from] lakebed_log::Error),
@@ -152,14 +182,28 @@ pub enum Error {
 
 impl Error {
     /// A planning error in the user's words, with the nearest name where a name was not found.
-    pub fn planning(error: DataFusionError, _tables: &[TableInfo]) -> Self {
-        Self::Execution(error)
+    pub fn planning(error: DataFusionError, tables: &[TableInfo]) -> Self {
+        if let DataFusionError::SchemaError(schema, _) = error.find_root() {
+            if let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref() {
+                let known = valid_fields.iter().map(|column| column.name.clone());
+                return Self::UnknownColumn { name: field.name.clone(), nearest: nearest(&field.name, known) };
+            }
+        }
+        let message = error.strip_backtrace();
+        // DataFusion has no error of its own for this; its words are `table 'lakebed.gold.x' not found`.
+        let quoted = message.strip_prefix("Error during planning: table '").and_then(|rest| rest.strip_suffix("' not found"));
+        if let Some(name) = quoted.map(|name| name.strip_prefix("lakebed.").unwrap_or(name)) {
+            let known = tables.iter().map(|table| format!("{}.{}", table.schema, table.name));
+            return Self::UnknownTable { name: name.to_owned(), nearest: nearest(name, known) };
+        }
+        Self::Sql { message }
     }
 
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Log(error) => error.hint(),
+            Self::Model { hint, .. } => hint.clone(),
             Self::NoProject { directory } => Some(format!(
                 "make one with `lakebed init {}`, or name another directory with --project",
                 directory.display()
@@ -186,4 +230,12 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// The known name that is most like a wrong one, if any is like it at all.
+pub(crate) fn nearest(wrong: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
+    let wrong = wrong.to_lowercase();
+    let likeness = |name: &String| strsim::jaro_winkler(&wrong, &name.to_lowercase());
+    let scored = known.into_iter().map(|name| (likeness(&name), name)).filter(|(likeness, _)| *likeness > 0.75);
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }

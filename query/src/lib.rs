@@ -1,13 +1,26 @@
 //! log → silver → gold → sinks: models in SQL, kept up to date by version. The only room that knows DataFusion planning.
 
+pub mod catalog;
 pub mod config;
+pub mod epoch;
 pub mod error;
+mod first_wins;
 pub mod hash;
+pub mod lakehouse;
+pub mod models;
+mod parquet_table;
+mod refresh;
+mod run_files;
 pub mod session;
 pub mod sinks;
 pub mod state_cache;
+pub mod strategy;
+mod verify;
 
 pub use config::Config;
+pub use lakehouse::{AsOf, Lakehouse, Project, Refreshed, time_text};
+pub use refresh::{ModelRefreshed, Progress};
+pub use verify::Verified;
 pub use error::{Error, Result};
 pub use hash::TableHash;
 pub use session::{ReadSession, TableInfo};

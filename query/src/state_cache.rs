@@ -1,1 +1,334 @@
-//! The local state cache: which keys a model has seen, by version of the model. Rebuildable, never the truth.
+//! The local state cache: which keys a model has seen, as of an epoch. Rebuildable, never the truth.
+//!
+//! One fjall keyspace per lake, one ingestion per commit: a commit is there whole or not at all, and no open reads a
+//! journal again. Entries, in the order of their bytes, which is the order in which an ingestion must bring them:
+//!
+//! | key | value |
+//! |---|---|
+//! | `0u32, 0` | the last number that was given out (`u32`) |
+//! | `0u32, 1`, model | the model's number (`u32`), its fingerprint |
+//! | `1u32`, number | nothing: what that number holds is to be deleted |
+//! | number | the epoch that the model stands at (`u64`) |
+//! | number, 128-bit hash of a key | nothing: the key was seen |
+//!
+//! All integers are big endian. To empty a model is to forget its number, so that it costs nothing and is one commit;
+//! what the number held is deleted afterwards, and by the next opener if that did not come to its end.
+
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef};
+use arrow::error::ArrowError;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+
+use crate::error::{Error, Result};
+use crate::hash::encoding::RowEncoder;
+
+/// The database's directory in the cache's. Another layout of the entries or of the keys' hash gets another number.
+const DATABASE: &str = "format-1";
+const DATABASE_OF_ANY_FORMAT: &str = "format-";
+
+/// Blocks of tables kept in memory.
+const MEMORY_BYTES: u64 = 64 << 20;
+
+const LAST_NUMBER: [u8; 5] = [0, 0, 0, 0, 0];
+const MODEL: [u8; 5] = [0, 0, 0, 0, 1];
+const FORGOTTEN: [u8; 4] = [0, 0, 0, 1];
+const FIRST_NUMBER: u32 = 2;
+
+/// How many deletes go into one ingestion.
+const DELETES: usize = 100_000;
+
+/// The cache of one lake, held by this process alone until the last handle is dropped. Clones are handles.
+#[derive(Clone)]
+pub struct StateCache(Arc<Held>);
+
+struct Held {
+    directory: PathBuf,
+    keys: Keyspace,
+    /// Held while a commit is put together from what is stored.
+    writing: Mutex<()>,
+    // Dropped in this order: the database is closed when its lock is given up.
+    _database: Database,
+    _lock: File,
+}
+
+impl StateCache {
+    /// Opens the cache in `directory`, which is made if absent, or `None` when somebody else has it: then work without.
+    ///
+    /// A database that cannot be read, or of another format, is deleted and made anew.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] where the directory cannot be read or written.
+    pub fn open(directory: &Path) -> Result<Option<Self>> {
+        let failed = |source: &dyn std::fmt::Display| failure(directory, source);
+        fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        // A lock of our own: fjall's goes with its directory, which may have to be deleted while it is held.
+        let lock = File::options().create(true).truncate(false).write(true).open(directory.join("lock"));
+        let lock = lock.map_err(|error| failed(&error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(failed(&error)),
+        }
+        delete_other_formats(directory).map_err(|error| failed(&error))?;
+        let path = directory.join(DATABASE);
+        let (database, keys) = match open_database(&path) {
+            Ok(opened) => opened,
+            Err(fjall::Error::Locked) => return Ok(None),
+            Err(error) if is_outer(&error) => return Err(failed(&error)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the state cache cannot be read and is made anew");
+                fs::remove_dir_all(&path).map_err(|error| failed(&error))?;
+                open_database(&path).map_err(|error| failed(&error))?
+            }
+        };
+        let held =
+            Held { directory: directory.to_owned(), keys, writing: Mutex::new(()), _database: database, _lock: lock };
+        held.delete_forgotten()?;
+        Ok(Some(Self(Arc::new(held))))
+    }
+
+    /// The keys of `model` under `fingerprint`. Under another fingerprint than the stored one they are empty; the stored
+    /// ones stay until the first [`SeenKeys::add`].
+    ///
+    /// # Errors
+    /// [`Error::Cache`].
+    pub fn keys(&self, model: &str, fingerprint: &str) -> Result<SeenKeys> {
+        let keys =
+            SeenKeys { held: Arc::clone(&self.0), model: model.to_owned(), fingerprint: fingerprint.to_owned() };
+        keys.number()?;
+        Ok(keys)
+    }
+}
+
+/// The keys that one model has seen, bound to its fingerprint.
+pub struct SeenKeys {
+    held: Arc<Held>,
+    model: String,
+    fingerprint: String,
+}
+
+impl SeenKeys {
+    /// The epoch it stands at; `None`: it is empty and to be rebuilt from the model's runs.
+    ///
+    /// # Errors
+    /// [`Error::Cache`].
+    pub fn epoch(&self) -> Result<Option<u64>> {
+        let Some(number) = self.number()? else { return Ok(None) };
+        self.held.integer(&number.to_be_bytes())?.map(|epoch| Ok(u64::from_be_bytes(epoch))).transpose()
+    }
+
+    /// For each key whether it was added. Ascending keys find their neighbours in memory; any order is right.
+    ///
+    /// # Errors
+    /// [`Error::Cache`].
+    pub fn seen(&self, keys: &[u128]) -> Result<Vec<bool>> {
+        let Some(number) = self.number()? else { return Ok(vec![false; keys.len()]) };
+        let seen = |key: &u128| self.held.keys.contains_key(entry(number, *key));
+        keys.iter().map(seen).collect::<fjall::Result<_>>().map_err(|error| self.held.failed(&error))
+    }
+
+    /// Adds keys, in any order, and moves to `epoch`: one commit, on disk when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Cache`]; nothing was added.
+    pub fn add(&self, mut keys: Vec<u128>, epoch: u64) -> Result<()> {
+        keys.sort_unstable();
+        keys.dedup();
+        let forgets = {
+            let _writing = self.held.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let stored = self.stored()?;
+            let known = stored.as_ref().filter(|stored| stored.fingerprint == self.fingerprint.as_bytes());
+            let mut entries: Vec<Entry> = Vec::new();
+            let (number, old) = match (known, &stored) {
+                (Some(known), _) => (known.number, None),
+                (None, stored) => (self.held.next_number()?, stored.as_ref().map(|stored| stored.number)),
+            };
+            if known.is_none() {
+                entries.push((LAST_NUMBER.to_vec(), Some(number.to_be_bytes().to_vec())));
+                let value = [&number.to_be_bytes(), self.fingerprint.as_bytes()].concat();
+                entries.push((self.model_key(), Some(value)));
+            }
+            entries.extend(old.map(|old| (forgotten_key(old), Some(Vec::new()))));
+            entries.push((number.to_be_bytes().to_vec(), Some(epoch.to_be_bytes().to_vec())));
+            self.held.commit(&entries, keys.iter().map(|key| entry(number, *key)))?;
+            old.is_some()
+        };
+        if forgets { self.held.delete_forgotten() } else { Ok(()) }
+    }
+
+    /// Empties it: no key, no epoch. What the model held under another fingerprint goes too.
+    ///
+    /// # Errors
+    /// [`Error::Cache`].
+    pub fn clear(&self) -> Result<()> {
+        {
+            let _writing = self.held.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(stored) = self.stored()? else { return Ok(()) };
+            let entries = [(self.model_key(), None), (forgotten_key(stored.number), Some(Vec::new()))];
+            self.held.commit(&entries, std::iter::empty())?;
+        }
+        self.held.delete_forgotten()
+    }
+
+    fn model_key(&self) -> Vec<u8> {
+        [&MODEL, self.model.as_bytes()].concat()
+    }
+
+    fn stored(&self) -> Result<Option<Stored>> {
+        let Some(value) = self.held.get(&self.model_key())? else { return Ok(None) };
+        let (number, fingerprint) =
+            value.split_first_chunk().ok_or_else(|| self.held.failed(&"an entry of a model is too short"))?;
+        Ok(Some(Stored { number: u32::from_be_bytes(*number), fingerprint: fingerprint.to_vec() }))
+    }
+
+    fn number(&self) -> Result<Option<u32>> {
+        let stored = self.stored()?;
+        Ok(stored.filter(|stored| stored.fingerprint == self.fingerprint.as_bytes()).map(|stored| stored.number))
+    }
+}
+
+struct Stored {
+    number: u32,
+    fingerprint: Vec<u8>,
+}
+
+/// A key, and its value or its tombstone.
+type Entry = (Vec<u8>, Option<Vec<u8>>);
+
+impl Held {
+    fn failed(&self, source: &dyn std::fmt::Display) -> Error {
+        failure(&self.directory, source)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<fjall::UserValue>> {
+        self.keys.get(key).map_err(|error| self.failed(&error))
+    }
+
+    fn integer<const BYTES: usize>(&self, key: &[u8]) -> Result<Option<[u8; BYTES]>> {
+        let Some(value) = self.get(key)? else { return Ok(None) };
+        let bytes = value.as_ref().try_into().map_err(|_| self.failed(&"an integer has a length of its own"))?;
+        Ok(Some(bytes))
+    }
+
+    fn next_number(&self) -> Result<u32> {
+        let Some(last) = self.integer(&LAST_NUMBER)? else { return Ok(FIRST_NUMBER) };
+        u32::from_be_bytes(last).checked_add(1).ok_or_else(|| self.failed(&"all its numbers are given out"))
+    }
+
+    /// Entries, then keys without a value, all of them ascending: fjall panics where they are not.
+    fn commit(&self, entries: &[Entry], seen: impl Iterator<Item = [u8; 20]>) -> Result<()> {
+        debug_assert!(entries.is_sorted_by(|(left, _), (right, _)| left < right), "{entries:?}");
+        let write = || {
+            let mut ingestion = self.keys.start_ingestion()?;
+            for (key, value) in entries {
+                match value {
+                    Some(value) => ingestion.write(key.as_slice(), value.as_slice())?,
+                    None => ingestion.write_tombstone(key.as_slice())?,
+                }
+            }
+            for key in seen {
+                ingestion.write(key, [])?;
+            }
+            ingestion.finish()
+        };
+        write().map_err(|error: fjall::Error| self.failed(&error))
+    }
+
+    /// Deletes what the forgotten numbers hold. Where it stops halfway, the next call goes on.
+    fn delete_forgotten(&self) -> Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.range(FORGOTTEN.to_vec(), FIRST_NUMBER.to_be_bytes().to_vec(), usize::MAX)?;
+        for waits in waiting {
+            let Some(number) = waits.last_chunk().map(|number| u32::from_be_bytes(*number)) else { continue };
+            let end = number.checked_add(1).map_or(vec![0xFF; 24], |next| next.to_be_bytes().to_vec());
+            let mut from = number.to_be_bytes().to_vec();
+            loop {
+                let batch = self.range(from.clone(), end.clone(), DELETES)?;
+                let Some(last) = batch.last() else { break };
+                // The least key after the last one, so that the next range does not walk over the tombstones.
+                from = [last.as_slice(), &[0]].concat();
+                let deletes: Vec<Entry> = batch.into_iter().map(|key| (key, None)).collect();
+                self.commit(&deletes, std::iter::empty())?;
+            }
+            self.commit(&[(waits, None)], std::iter::empty())?;
+        }
+        Ok(())
+    }
+
+    fn range(&self, from: Vec<u8>, to: Vec<u8>, limit: usize) -> Result<Vec<Vec<u8>>> {
+        let keys = self.keys.range(from..to).take(limit).map(|item| item.key().map(|key| key.to_vec()));
+        keys.collect::<fjall::Result<_>>().map_err(|error| self.failed(&error))
+    }
+}
+
+/// The hash of each row's key: 128 bits of BLAKE3 over the canonical encoding of the key columns, as the content hash
+/// has it; nulls equal each other. Without columns there are no rows.
+///
+/// # Errors
+/// Columns of different lengths, a type without an encoding, or a value that the plain type of its kind cannot hold.
+pub fn row_keys(columns: &[ArrayRef]) -> Result<Vec<u128>, ArrowError> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    if columns.iter().any(|column| column.len() != rows) {
+        return Err(ArrowError::InvalidArgumentError("key columns of different lengths".to_owned()));
+    }
+    let mut encoder = RowEncoder::new(columns)?;
+    let key = |row| {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&encoder.hash(row)[..16]);
+        u128::from_be_bytes(bytes)
+    };
+    Ok((0..rows).map(key).collect())
+}
+
+fn entry(number: u32, key: u128) -> [u8; 20] {
+    let mut bytes = [0; 20];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    bytes[4..].copy_from_slice(&key.to_be_bytes());
+    bytes
+}
+
+fn forgotten_key(number: u32) -> Vec<u8> {
+    [FORGOTTEN, number.to_be_bytes()].concat()
+}
+
+fn failure(directory: &Path, source: &dyn std::fmt::Display) -> Error {
+    Error::Cache { path: directory.to_owned(), reason: source.to_string() }
+}
+
+fn open_database(path: &Path) -> fjall::Result<(Database, Keyspace)> {
+    let database = Database::builder(path).cache_size(MEMORY_BYTES).open()?;
+    let keys = database.keyspace("keys", KeyspaceCreateOptions::default)?;
+    Ok((database, keys))
+}
+
+/// Whether an error is the machine's, which a new database would meet as well.
+fn is_outer(error: &fjall::Error) -> bool {
+    let (fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error))) = error else { return false };
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem | ErrorKind::QuotaExceeded
+    ) || error.raw_os_error().is_some_and(|code| [TOO_MANY_FILES, TOO_MANY_FILES_IN_SYSTEM].contains(&code))
+}
+
+/// EMFILE and ENFILE, which have no [`ErrorKind`].
+const TOO_MANY_FILES: i32 = 24;
+const TOO_MANY_FILES_IN_SYSTEM: i32 = 23;
+
+fn delete_other_formats(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let foreign = name.to_str().is_some_and(|name| name.starts_with(DATABASE_OF_ANY_FORMAT) && name != DATABASE);
+        if foreign {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

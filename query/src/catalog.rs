@@ -1,0 +1,117 @@
+//! What SQL sees: a session with `bronze.events` over the log and the models over their runs, at one version.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
+use datafusion::catalog::view::ViewTable;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, ident, lit};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use lakebed_log::{ColumnType, Snapshot, Store, layout, schema};
+
+use crate::error::Result;
+use crate::parquet_table::{ParquetTable, Place, TableFile};
+use crate::sinks::Run;
+
+/// The catalog's name, in every session.
+pub const CATALOG: &str = "lakebed";
+/// The schema of the log.
+pub const BRONZE: &str = "bronze";
+/// The log's table in it.
+pub const EVENTS: &str = "events";
+/// The offset of a file's row 0, as a column that no user sees.
+const BASE: &str = "_base";
+
+/// A session with the functions that models may use and no table; `runs` is the lake's store, or a replay's own.
+///
+/// # Errors
+/// Where a function cannot be registered.
+pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
+    let mut config = SessionConfig::new().with_default_catalog_and_schema(CATALOG, "gold").with_information_schema(true);
+    // A text column keeps one type from the model's plan to every sink.
+    config.options_mut().execution.parquet.schema_force_view_types = false;
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    config.options_mut().execution.time_zone = Some("UTC".to_owned());
+    config.options_mut().execution.parquet.pushdown_filters = true;
+    config.options_mut().catalog.create_default_catalog_and_schema = false;
+    let context = SessionContext::new_with_config(config);
+    let catalog = MemoryCatalogProvider::new();
+    for schema in [BRONZE, "silver", "gold"] {
+        catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+    }
+    context.register_catalog(CATALOG, Arc::new(catalog));
+    context.register_object_store(Place::Log.url()?.as_ref(), lake.objects());
+    context.register_object_store(Place::Runs.url()?.as_ref(), runs.objects());
+    let mut state = context.state();
+    datafusion_functions_json::register_all(&mut state)?;
+    Ok(SessionContext::new_with_state(state))
+}
+
+/// Puts a table into a session's catalog, over one of the same name.
+///
+/// # Errors
+/// Where the schema is not there.
+pub fn register(context: &SessionContext, schema: &str, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+    let in_schema = context.catalog(CATALOG).and_then(|catalog| catalog.schema(schema));
+    if let Some(in_schema) = in_schema {
+        if in_schema.table_exist(name) {
+            in_schema.deregister_table(name)?;
+        }
+        in_schema.register_table(name.to_owned(), table)?;
+    }
+    Ok(())
+}
+
+/// A model's rows: those of its runs.
+pub fn runs(columns: SchemaRef, runs: &[Run]) -> Arc<dyn TableProvider> {
+    let file = |run: &Run| TableFile { path: run.path.clone(), bytes: run.bytes, constants: Vec::new() };
+    Arc::new(ParquetTable::new(Place::Runs, columns, Vec::new(), runs.iter().map(file)))
+}
+
+/// `bronze.events`: the log's events with an offset in the range, and the pinned columns whether they came or not.
+///
+/// # Errors
+/// Where DataFusion refuses the view, which it does not for a snapshot of ours.
+pub fn events(snapshot: &Snapshot, pinned: &[(String, ColumnType)], offsets: Range<u64>) -> Result<Arc<dyn TableProvider>> {
+    let table = events_schema(snapshot, pinned);
+    let in_file = table.fields().iter().filter(|field| field.name() != schema::OFFSET && field.name() != schema::EVENT_DATE);
+    let columns = Arc::new(Schema::new(in_file.cloned().collect::<Vec<_>>()));
+    let constants = [Field::new(schema::EVENT_DATE, DataType::Date32, false), Field::new(BASE, DataType::Int64, false)];
+    let touched: Vec<_> = snapshot.files_from(offsets.start).filter(|file| file.offsets().0 < offsets.end).collect();
+    let cut = touched.iter().any(|file| file.offsets().0 < offsets.start || file.offsets().1 >= offsets.end);
+    let files = touched.into_iter().map(|file| {
+        let date = file.staged.event_date.signed_duration_since(chrono::NaiveDate::default()).num_days();
+        let date = ScalarValue::Date32(i32::try_from(date).ok());
+        let base = ScalarValue::Int64(i64::try_from(file.base).ok());
+        let path = layout::in_table(&file.staged.path).to_string();
+        TableFile { path, bytes: file.staged.bytes, constants: vec![date, base] }
+    });
+    let files = ParquetTable::new(Place::Log, columns, constants.into_iter().map(Arc::new).collect(), files);
+    let offset = || col(BASE) + col(schema::ROW);
+    let mut plan = LogicalPlanBuilder::scan("log_files", provider_as_source(Arc::new(files)), None)?;
+    if cut {
+        // A file may reach beyond a version's bound, once it was compacted with others.
+        plan = plan.filter(offset().gt_eq(lit(offsets.start as i64)).and(offset().lt(lit(offsets.end as i64))))?;
+    }
+    let visible = table.fields().iter().map(|field| match field.name().as_str() {
+        schema::OFFSET => offset().alias(schema::OFFSET),
+        name => ident(name),
+    });
+    let plan = plan.project(visible.collect::<Vec<Expr>>())?.build()?;
+    Ok(Arc::new(ViewTable::new(plan, None)))
+}
+
+/// The columns of `bronze.events`: what the log has claimed, and what the project pins and no event has brought yet.
+pub fn events_schema(snapshot: &Snapshot, pinned: &[(String, ColumnType)]) -> SchemaRef {
+    let claimed = snapshot.schema();
+    let missing = pinned.iter().filter(|(name, _)| claimed.field_with_name(name).is_err());
+    let missing = missing.map(|(name, kind)| Arc::new(Field::new(name, kind.arrow(), true)));
+    let doc = claimed.index_of(schema::DOC).unwrap_or(claimed.fields().len());
+    let (before, after) = claimed.fields().split_at(doc);
+    let plain = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_metadata(Default::default()));
+    let fields = before.iter().map(plain).chain(missing).chain(after.iter().map(plain));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}

@@ -1,0 +1,229 @@
+//! Models: one SQL file each, found under `sql/`, with a header of comments; in the order in which they refresh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::resolve::resolve_table_references;
+
+use crate::catalog::{BRONZE, EVENTS};
+use crate::error::{Error, Result};
+
+/// The folders of `sql/` whose files are models.
+pub const LAYERS: [&str; 2] = ["silver", "gold"];
+
+/// A table's name: its schema and its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// `bronze`, `silver` or `gold`.
+    pub schema: String,
+    /// The name in it.
+    pub name: String,
+}
+
+impl std::fmt::Display for TableName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// A model as its file says it.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Folder and file name.
+    pub name: TableName,
+    /// The file.
+    pub path: PathBuf,
+    /// The comment lines before the first setting, as one text.
+    pub description: Option<String>,
+    /// The key columns; empty where the header names none.
+    pub key: Vec<String>,
+    /// The sinks that keep it, by name; DuckDB where the header names none.
+    pub sinks: Vec<String>,
+    /// The file's text, runnable as it is.
+    pub sql: String,
+    /// The statement without comments and layout: what counts for whether it changed.
+    pub normalized: String,
+    /// The tables it reads.
+    pub references: BTreeSet<TableName>,
+}
+
+/// Reads every model of a project; parents come before children.
+///
+/// # Errors
+/// [`Error::Model`] with file and line for a file that is no single query, a reference to nothing, or a cycle.
+pub fn load(directory: &Path) -> Result<Vec<Model>> {
+    let mut models = BTreeMap::new();
+    for layer in LAYERS {
+        let folder = directory.join("sql").join(layer);
+        let file_error = |path: &Path, source| Error::File { path: path.to_owned(), source };
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(file_error(&folder, source)),
+        };
+        for entry in entries {
+            let path = entry.map_err(|source| file_error(&folder, source))?.path();
+            if path.extension().is_some_and(|extension| extension == "sql") {
+                let text = std::fs::read_to_string(&path).map_err(|source| file_error(&path, source))?;
+                let model = parse(layer, &path, text)?;
+                models.insert(model.name.clone(), model);
+            }
+        }
+    }
+    in_order(models)
+}
+
+/// Reads one model.
+fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let wrong = |line: usize, message: String| Error::Model { path: path.to_owned(), line, message, hint: None };
+    let mut statements = DFParser::parse_sql(&sql).map_err(|error| {
+        let message = error.strip_backtrace();
+        wrong(line_in(&message), message)
+    })?;
+    let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
+        return Err(wrong(1, "a model is exactly one SELECT".to_owned()));
+    };
+    let Statement::Statement(query) = &statement else {
+        return Err(wrong(1, "a model is a SELECT, nothing else".to_owned()));
+    };
+    let normalized = query.to_string();
+    let (references, _) = resolve_table_references(&statement, true)?;
+    let mut tables = BTreeSet::new();
+    for reference in references {
+        let (Some(schema), name) = (reference.schema(), reference.table()) else {
+            let line = line_of(&sql, reference.table());
+            return Err(wrong(line, format!("'{}' needs its schema: bronze, silver or gold", reference.table())));
+        };
+        tables.insert(TableName { schema: schema.to_owned(), name: name.to_owned() });
+    }
+    let name = TableName { schema: layer.to_owned(), name };
+    let (description, settings) = header(&sql);
+    let list = |key: &str| {
+        let values = settings.iter().filter(|(setting, _)| setting == key).flat_map(|(_, value)| value.split(','));
+        values.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect::<Vec<_>>()
+    };
+    let (key, mut sinks) = (list("key"), list("sinks"));
+    if sinks.is_empty() {
+        sinks.push("duckdb".to_owned());
+    }
+    if let Some(unknown) = sinks.iter().find(|sink| *sink != "duckdb") {
+        return Err(wrong(line_of(&sql, "sinks:"), format!("there is no sink '{unknown}'; the sink is duckdb")));
+    }
+    Ok(Model { name, path: path.to_owned(), description, key, sinks, normalized, references: tables, sql })
+}
+
+/// The header's description and its settings, in order: the comment lines before the first line of SQL.
+fn header(sql: &str) -> (Option<String>, Vec<(String, String)>) {
+    const SETTINGS: [&str; 3] = ["key", "sinks", "check"];
+    let (mut description, mut settings) = (Vec::new(), Vec::new());
+    let comments = sql.lines().map(str::trim).take_while(|line| line.is_empty() || line.starts_with("--"));
+    for comment in comments.filter_map(|line| line.strip_prefix("--")).map(str::trim) {
+        match comment.split_once(':').filter(|(setting, _)| SETTINGS.contains(setting)) {
+            Some((setting, value)) => settings.push((setting.to_owned(), value.trim().to_owned())),
+            None if settings.is_empty() => description.push(comment),
+            None => {}
+        }
+    }
+    let description = description.join(" ").trim().to_owned();
+    ((!description.is_empty()).then_some(description), settings)
+}
+
+/// The line that a parser's message names, as in `… at Line: 3, Column: 7`.
+fn line_in(message: &str) -> usize {
+    let after = message.split("Line: ").nth(1).unwrap_or_default();
+    after.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(1)
+}
+
+/// The first line, from 1, that has the text.
+fn line_of(sql: &str, text: &str) -> usize {
+    sql.lines().position(|line| line.contains(text)).map_or(1, |at| at + 1)
+}
+
+/// Sorts parents before children.
+fn in_order(mut models: BTreeMap<TableName, Model>) -> Result<Vec<Model>> {
+    let names: Vec<TableName> = models.keys().cloned().collect();
+    for model in models.values() {
+        for reference in &model.references {
+            let events = reference.schema == BRONZE && reference.name == EVENTS;
+            if !events && !models.contains_key(reference) {
+                let line = line_of(&model.sql, &reference.to_string());
+                let known = names.iter().map(ToString::to_string).chain([format!("{BRONZE}.{EVENTS}")]);
+                let hint = crate::error::nearest(&reference.to_string(), known).map(|name| format!("did you mean '{name}'?"));
+                let message = format!("there is no table '{reference}'");
+                return Err(Error::Model { path: model.path.clone(), line, message, hint });
+            }
+        }
+    }
+    let mut ordered: Vec<Model> = Vec::new();
+    while !models.is_empty() {
+        let ready = models.values().find(|model| model.references.iter().all(|parent| !models.contains_key(parent)));
+        let Some(name) = ready.map(|model| model.name.clone()) else { return Err(cycle(&models)) };
+        ordered.extend(models.remove(&name));
+    }
+    Ok(ordered)
+}
+
+/// The error that names a cycle, model by model.
+fn cycle(models: &BTreeMap<TableName, Model>) -> Error {
+    let mut path: Vec<&Model> = models.values().take(1).collect();
+    while let Some(parent) = path.last().and_then(|model| model.references.iter().find_map(|parent| models.get(parent))) {
+        if let Some(start) = path.iter().position(|model| model.name == parent.name) {
+            path.drain(..start);
+            path.push(parent);
+            break;
+        }
+        path.push(parent);
+    }
+    let names: Vec<String> = path.iter().map(|model| model.name.to_string()).collect();
+    let (file, line) = match (path.first(), path.get(1)) {
+        (Some(model), Some(parent)) => (model.path.clone(), line_of(&model.sql, &parent.name.to_string())),
+        _ => (PathBuf::new(), 1),
+    };
+    let message = format!("the models read each other in a circle: {}", names.join(" → "));
+    Error::Model { path: file, line, message, hint: Some("take one of these references out".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Vec<Model>>) {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, sql) in files {
+            let path = directory.path().join("sql").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, sql).unwrap();
+        }
+        let models = load(directory.path());
+        (directory, models)
+    }
+
+    #[test]
+    fn parents_come_first_and_the_header_is_read() {
+        let (_directory, models) = project(&[
+            ("gold/a.sql", "-- What it is.\n-- key: day, country\nSELECT * FROM silver.z"),
+            ("silver/z.sql", "SELECT 1 AS x FROM bronze.events"),
+        ]);
+        let models = models.unwrap();
+        let names: Vec<_> = models.iter().map(|model| model.name.to_string()).collect();
+        assert_eq!(names, ["silver.z", "gold.a"]);
+        assert_eq!(models[1].description.as_deref(), Some("What it is."));
+        assert_eq!(models[1].key, ["day", "country"]);
+    }
+
+    #[test]
+    fn a_wrong_model_is_named_with_its_line() {
+        let says = |files: &[(&str, &str)]| project(files).1.unwrap_err();
+        let unknown = says(&[("silver/a.sql", "SELECT *\nFROM bronze.event")]);
+        assert!(unknown.to_string().contains("a.sql:2: there is no table 'bronze.event'"), "{unknown}");
+        assert_eq!(unknown.hint().as_deref(), Some("did you mean 'bronze.events'?"));
+        let circle = says(&[("silver/a.sql", "SELECT * FROM silver.b"), ("silver/b.sql", "SELECT * FROM silver.a")]);
+        assert!(circle.to_string().contains("silver.a → silver.b → silver.a"), "{circle}");
+        let syntax = says(&[("silver/a.sql", "SELECT 1\nFROM bronze.events WHERE (")]);
+        assert!(syntax.to_string().contains("a.sql:2"), "{syntax}");
+        assert!(says(&[("silver/a.sql", "SELECT 1; SELECT 2")]).to_string().contains("exactly one SELECT"));
+        assert!(says(&[("silver/a.sql", "SELECT 1 FROM events")]).to_string().contains("needs its schema"));
+    }
+}

@@ -1,0 +1,137 @@
+//! Runs: immutable Parquet files of a model's rows, written once and read by name.
+
+use arrow::array::RecordBatch;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use lakebed_log::{Store, layout};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use std::sync::Arc;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::hash::TableHash;
+use crate::models::TableName;
+use crate::sinks::{ReadRun, Run};
+
+/// A run is ended when it has this many encoded bytes.
+const RUN_BYTES: usize = 64 << 20;
+
+/// What a query's rows came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) runs: Vec<Run>,
+    pub(crate) rows: u64,
+    pub(crate) hash: TableHash,
+}
+
+/// The columns as they are stored: plain types that every reader has, and every column may be null.
+pub(crate) fn stored_schema(schema: &Schema) -> SchemaRef {
+    let field = |field: &Arc<Field>| Field::new(field.name(), plain(field.data_type()), true);
+    Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
+}
+
+fn plain(kind: &DataType) -> DataType {
+    match kind {
+        DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Dictionary(_, values) => plain(values),
+        DataType::LargeList(item) | DataType::ListView(item) | DataType::List(item) => {
+            DataType::List(Arc::new(Field::new(item.name(), plain(item.data_type()), true)))
+        }
+        other => other.clone(),
+    }
+}
+
+/// Writes a stream's rows as runs of a model.
+///
+/// # Errors
+/// What the stream says, and any failure of the store.
+pub(crate) async fn write(
+    store: &Store,
+    name: &TableName,
+    fingerprint: &str,
+    schema: &SchemaRef,
+    mut rows: SendableRecordBatchStream,
+) -> Result<Written> {
+    let mut written = Written { runs: Vec::new(), rows: 0, hash: TableHash::EMPTY };
+    let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
+    while let Some(batch) = rows.try_next().await.map_err(Error::Execution)? {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        let schema = Arc::clone(schema);
+        let open = writer.take();
+        // Compression and hashing are work for a thread of their own, not for the one that drives the I/O.
+        let (encoded, rows, hash) = tokio::task::spawn_blocking(move || encode(open, &schema, &batch)).await??;
+        written.rows += rows;
+        written.hash = written.hash.add(hash);
+        match encoded.bytes_written() + encoded.in_progress_size() {
+            bytes if bytes >= RUN_BYTES => written.runs.push(finish(store, name, fingerprint, encoded).await?),
+            _ => writer = Some(encoded),
+        }
+    }
+    if let Some(writer) = writer {
+        written.runs.push(finish(store, name, fingerprint, writer).await?);
+    }
+    Ok(written)
+}
+
+type Encoded = (ArrowWriter<Vec<u8>>, u64, TableHash);
+
+fn encode(writer: Option<ArrowWriter<Vec<u8>>>, schema: &SchemaRef, batch: &RecordBatch) -> Result<Encoded> {
+    let batch = cast(batch, schema)?;
+    let mut writer = match writer {
+        Some(writer) => writer,
+        None => {
+            let zstd = Compression::ZSTD(ZstdLevel::try_new(1)?);
+            ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(WriterProperties::builder().set_compression(zstd).build()))?
+        }
+    };
+    writer.write(&batch)?;
+    Ok((writer, batch.num_rows() as u64, TableHash::of_batch(&batch)?))
+}
+
+/// A batch in the types of a schema, column by column.
+pub(crate) fn cast(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
+        true => Ok(Arc::clone(column)),
+        false => cast_with_options(column, field.data_type(), &strict),
+    });
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<Vec<_>, _>>()?)?)
+}
+
+async fn finish(store: &Store, name: &TableName, fingerprint: &str, mut writer: ArrowWriter<Vec<u8>>) -> Result<Run> {
+    writer.flush()?;
+    let rows = writer.flushed_row_groups().iter().map(|group| group.num_rows()).sum::<i64>();
+    let parquet = writer.into_inner()?;
+    let path = layout::run(&name.to_string(), fingerprint, Uuid::now_v7());
+    let run = Run { path: path.to_string(), rows: u64::try_from(rows).unwrap_or_default(), bytes: parquet.len() as u64 };
+    store.put(&path, parquet).await?;
+    Ok(run)
+}
+
+/// Reads runs from the lake's store.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredRuns(pub(crate) Store);
+
+impl ReadRun for StoredRuns {
+    fn read(&self, run: &Run) -> BoxStream<'static, Result<RecordBatch>> {
+        let (store, path) = (self.0.clone(), object_store::path::Path::from(run.path.as_str()));
+        futures::stream::once(async move {
+            // A run is small enough to be held whole while it is decoded batch by batch.
+            let gone = || Error::Manifest { path: path.to_string(), reason: "it is gone".to_owned() };
+            let parquet = store.get(&path).await?.ok_or_else(gone)?;
+            let batches = ParquetRecordBatchReaderBuilder::try_new(parquet)?.build()?;
+            Ok::<_, Error>(futures::stream::iter(batches.map(|batch| batch.map_err(Error::Arrow))))
+        })
+        .try_flatten()
+        .boxed()
+    }
+}

@@ -1,0 +1,120 @@
+//! Verification: stored = sink = replay, by reading every row back and hashing it.
+
+use futures::TryStreamExt;
+use lakebed_log::Store;
+
+use crate::epoch::{self, ModelState};
+use crate::error::{Error, Result};
+use crate::hash::TableHash;
+use crate::lakehouse::Lakehouse;
+use crate::models::Model;
+use crate::refresh;
+use crate::run_files::StoredRuns;
+use crate::sinks::ReadRun;
+
+/// What the comparison of one model found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// `schema.name`.
+    pub model: String,
+    /// Rows that the epoch says it has.
+    pub rows: u64,
+    /// Whether the stored rows are those that the epoch says.
+    pub stored: bool,
+    /// Whether DuckDB's rows are; `None` for a model that is not kept there.
+    pub duckdb: Option<bool>,
+    /// Whether a replay from version 0 gives them.
+    pub replay: bool,
+}
+
+impl Verified {
+    /// Whether every comparison held.
+    pub fn holds(&self) -> bool {
+        self.stored && self.duckdb != Some(false) && self.replay
+    }
+}
+
+/// Rows and their hash.
+type Content = (u64, TableHash);
+
+impl Lakehouse {
+    /// Reads back every row of the models (all, where none is named) and replays them from version 0.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] for a model that is not in the newest epoch; any failure on the way. A difference is no
+    /// error but an answer.
+    pub async fn verify(&self, only: &[String]) -> Result<Vec<Verified>> {
+        let store = self.log().store();
+        let Some(manifest) = epoch::newest(store).await? else { return Ok(Vec::new()) };
+        if let Some(name) = only.iter().find(|name| !manifest.models.contains_key(*name)) {
+            let nearest = crate::error::nearest(name, manifest.models.keys().cloned());
+            return Err(Error::UnknownTable { name: name.clone(), nearest });
+        }
+        let snapshot = self.log().snapshot_at(manifest.version).await?;
+        let scratch = Scratch::new()?;
+        let inputs = self.inputs(&snapshot, None, None, &scratch.store);
+        let replayed = refresh::compute(&inputs, &()).await?.manifest;
+        let mut verified = Vec::new();
+        for (name, state) in manifest.models.iter().filter(|(name, _)| only.is_empty() || only.contains(name)) {
+            let expected = (state.rows, state.content_hash);
+            let replay = replayed.models.get(name);
+            let model = self.project().models.iter().find(|model| model.name.to_string() == *name);
+            verified.push(Verified {
+                model: name.clone(),
+                rows: state.rows,
+                stored: self.stored(state).await? == expected,
+                duckdb: match model.filter(|model| model.sinks.iter().any(|sink| sink == "duckdb")) {
+                    Some(model) => Some(self.in_duckdb(model).await? == expected),
+                    None => None,
+                },
+                replay: replay.is_some_and(|replay| (replay.rows, replay.content_hash) == expected),
+            });
+        }
+        Ok(verified)
+    }
+
+    async fn stored(&self, state: &ModelState) -> Result<Content> {
+        let runs = StoredRuns(self.log().store().clone());
+        let mut content = (0, TableHash::EMPTY);
+        for run in &state.runs {
+            let mut batches = runs.read(run);
+            while let Some(batch) = batches.try_next().await? {
+                content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
+            }
+        }
+        Ok(content)
+    }
+
+    async fn in_duckdb(&self, model: &Model) -> Result<Content> {
+        let (sink, name) = (self.sink().clone(), model.name.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut content = (0, TableHash::EMPTY);
+            sink.read_table(&name.schema, &name.name, &mut |batch| {
+                content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
+                Ok(())
+            })?;
+            Ok(content)
+        })
+        .await?
+    }
+}
+
+/// A directory for a replay's runs, gone when it is dropped.
+struct Scratch {
+    directory: std::path::PathBuf,
+    store: Store,
+}
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let directory = refresh::scratch();
+        Ok(Self { store: Store::local(&directory)?, directory })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is a temporary directory of the system's.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
