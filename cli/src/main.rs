@@ -1,2 +1,92 @@
-//! The binary.
-fn main() {}
+//! The binary `lakebed`: reads the command line, runs one command, and says how it went.
+
+mod arguments;
+mod commands;
+mod error;
+mod feeding;
+mod invocation;
+mod output;
+mod progress;
+mod signals;
+mod starter;
+
+use std::process::ExitCode;
+
+use chrono::Utc;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::{Arguments, Command, Global};
+use crate::commands::{demo, generate, ingest, init, log, query, run, serve, verify};
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let Arguments { global, command } = Arguments::parse();
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let output = Output::new(&global, no_colour);
+    trace(&global, &output);
+    let invocation = Invocation::new(&global, output, Utc::now);
+    let outcome = run_to_end(&invocation, command);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if output::reader_is_gone() => ExitCode::SUCCESS,
+        Err(error) => {
+            output.fail(&error);
+            if error.is_usage() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Runs the command on a runtime that does not outlive it: a read of stdin that never ends keeps nobody waiting.
+fn run_to_end(invocation: &Invocation, command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let outcome = runtime.block_on(async {
+        match command {
+            // These two end in their own way when they are told to.
+            Command::Serve(arguments) => serve::serve(invocation, &arguments).await,
+            Command::Run(arguments) if arguments.watch => run::run(invocation, &arguments).await,
+            command => {
+                let stopped = signals::stop()?;
+                tokio::select! {
+                    outcome = dispatch(invocation, command) => outcome,
+                    () = stopped => Err(Error::Interrupted),
+                }
+            }
+        }
+    });
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
+    match command {
+        Command::Demo(arguments) => demo::demo(invocation, &arguments).await,
+        Command::Init(arguments) => init::init(&arguments, &invocation.output),
+        Command::Generate(arguments) => tokio::task::spawn_blocking(move || generate::generate(&arguments)).await?,
+        Command::Ingest(arguments) => ingest::ingest(invocation, &arguments).await,
+        Command::Run(arguments) => run::run(invocation, &arguments).await,
+        Command::Query(arguments) => query::query(invocation, arguments).await,
+        Command::Verify(arguments) => verify::verify(invocation, &arguments).await,
+        Command::Log(command) => log::log(invocation, &command).await,
+        Command::Serve(arguments) => serve::serve(invocation, &arguments).await,
+    }
+}
+
+/// What the rooms below say of themselves goes to stderr: warnings, and more with `-v`.
+fn trace(global: &Global, output: &Output) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, _) => "debug",
+    };
+    let filter = EnvFilter::try_from_env("LAKEBED_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output.colours())
+        .with_target(false)
+        .init();
+}

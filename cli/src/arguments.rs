@@ -1,0 +1,212 @@
+//! The command line as it is written; clap turns its comments into the help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lakebed_query::AsOf;
+
+/// An event-sourced lakehouse: events go into one append-only log, SQL turns it into tables, and those are kept up to
+/// date and served.
+#[derive(Debug, Parser)]
+#[command(name = "lakebed", version, infer_subcommands = false, arg_required_else_help = true, max_term_width = 120)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// The project's directory
+    #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "LAKEBED_PROJECT")]
+    pub(crate) project: PathBuf,
+    /// The lake's directory; by default what lakebed.toml says, else ./lake in the project
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) lake: Option<String>,
+    /// How rows are written to stdout
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+    /// Say more of what is done; twice, all of it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// No colour, on a terminal either; the environment variable NO_COLOR does the same
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// To be read by people
+    Table,
+    /// One array of objects
+    Json,
+    /// With a line of names
+    Csv,
+    /// A Parquet file
+    Parquet,
+    /// An Arrow IPC stream
+    Arrow,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Generate events, ingest them, build the tables, and show what came out and how to connect
+    Demo(DemoArguments),
+    /// Make a new project: lakebed.toml with pinned types, and the models under sql/
+    Init(InitArguments),
+    /// Write mock events as NDJSON, the same bytes for the same seed
+    Generate(GenerateArguments),
+    /// Append events to the log: NDJSON or JSON arrays, plain, gzip or zstd
+    Ingest(IngestArguments),
+    /// Bring the models, and what they are published to, up to the log's newest version
+    Run(RunArguments),
+    /// Answer one SELECT
+    Query(QueryArguments),
+    /// Compare what is stored and published with a replay of the log from its beginning
+    Verify(VerifyArguments),
+    /// Look at the log
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Answer Flight SQL, and health and metrics over HTTP
+    Serve(ServeArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArguments {
+    /// How many events a whole demo appends
+    #[arg(long, hide = true, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: u64,
+    /// Which events
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InitArguments {
+    /// The project's directory, made if it is not there
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GenerateArguments {
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(crate) events: u64,
+    /// The same seed gives the same bytes
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// The place in the feed to begin at
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) first: u64,
+    /// Share of events, 0 to 1, that come an hour to a week late
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(crate) late: f64,
+    /// Share of lines, 0 to 1, that repeat an earlier one
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(crate) duplicates: f64,
+    /// Share of lines, 0 to 1, that no event can be read from
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub(crate) malformed: f64,
+    /// New fields, other JSON types and deeper nesting as the feed goes on
+    #[arg(long)]
+    pub(crate) drift: bool,
+    /// A file, or - for stdout
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) to: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct IngestArguments {
+    /// Files of events; - or none at all is stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Names the batch, so that sending it again changes nothing; further batches of the input get ID#2, ID#3, …
+    #[arg(long, value_name = "ID")]
+    pub(crate) batch_id: Option<String>,
+    /// When a batch counts as taken: once it cannot be lost any more, or once it can be read
+    #[arg(long)]
+    pub(crate) ack: Option<AckArgument>,
+    /// Fail if an event went to quarantine; the others are in the log all the same
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// When an append is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AckArgument {
+    /// It cannot be lost any more
+    Durable,
+    /// It can be read
+    Committed,
+}
+
+impl From<AckArgument> for lakebed_log::Ack {
+    fn from(ack: AckArgument) -> Self {
+        match ack {
+            AckArgument::Durable => Self::Durable,
+            AckArgument::Committed => Self::Committed,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    /// Models such as gold.revenue, with what they are made of; all of them if none is named
+    #[arg(value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// Go on as events come in
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QueryArguments {
+    /// One SELECT over bronze, silver and gold
+    pub(crate) sql: String,
+    /// The lake as it was: a version, or a time such as 2026-11-01T12:00:00Z
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) as_of: Option<AsOf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArguments {
+    /// Models such as gold.revenue; all of them if none is named
+    #[arg(value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+}
+
+/// Ways to look at the log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// List its versions
+    Show(LogShowArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogShowArguments {
+    /// So many of the newest
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) last: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArguments {
+    /// Where Flight SQL is answered; port 0 is any free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) flight: Option<SocketAddr>,
+    /// Where health and metrics are answered; port 0 is any free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Refresh the models as events come in
+    #[arg(long)]
+    pub(crate) watch: bool,
+}

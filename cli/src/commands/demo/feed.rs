@@ -1,0 +1,87 @@
+//! The demo's events: which stretch of the feed comes next, and its way into the log.
+
+use std::ops::Range;
+
+use lakebed_generator::{Generator, Settings as Feed};
+use lakebed_ingest::{RawBatches, Settings};
+use lakebed_log::{Ack, BatchId, Entry};
+use lakebed_query::Lakehouse;
+use tokio::sync::mpsc;
+
+use crate::error::Result;
+use crate::feeding::{self, Prepared, Tally};
+use crate::invocation::Invocation;
+use crate::progress::EventBar;
+
+/// Events in a batch.
+const BATCH: u64 = 20_000;
+
+fn batch_prefix(seed: u64) -> String {
+    format!("demo-{seed}-")
+}
+
+/// How many events of the feed are in the log. They are fed in order, each batch under the place of its first event.
+pub(super) fn fed(versions: &[(u64, Entry)], seed: u64) -> u64 {
+    let prefix = batch_prefix(seed);
+    let batches = versions.iter().flat_map(|(_, entry)| &entry.record.batches);
+    batches.filter(|batch| batch.id.as_str().starts_with(&prefix)).map(|batch| batch.rows + batch.quarantined).sum()
+}
+
+/// Up to where this run feeds: the end of the run of `length` events that was begun and not ended, or of the next.
+/// A run has ended when its tables are there, so `behind` says of a full one that only those are missing.
+pub(super) fn target(fed: u64, length: u64, behind: bool) -> u64 {
+    match fed > 0 && fed % length == 0 && behind {
+        true => fed,
+        false => (fed / length + 1) * length,
+    }
+}
+
+/// Appends the events `range` of the feed.
+pub(super) async fn feed(
+    invocation: &Invocation,
+    lakehouse: &Lakehouse,
+    seed: u64,
+    range: Range<u64>,
+) -> Result<Tally> {
+    let generator = Generator::new(Feed { seed, ..Feed::default() })?;
+    // The feed has a calendar of its own, so the clock says nothing of its times; and a batch is never cut.
+    let settings = Settings {
+        batch_events: BATCH as usize,
+        batch_bytes: Settings::default().batch_bytes.max(256 << 20),
+        ..feeding::settings(&lakehouse.project().config)
+    };
+    let bar = EventBar::new(&invocation.output, Some(range.end - range.start));
+    let produce = move |sender: &mpsc::Sender<Prepared>| {
+        let mut first = range.start;
+        while first < range.end {
+            let count = BATCH.min(range.end - first);
+            let mut text = Vec::new();
+            generator.write(first, count, &mut text);
+            let id = BatchId::new(format!("{}{first}", batch_prefix(seed)));
+            for raw in RawBatches::new(text.as_slice(), &settings) {
+                if sender.blocking_send(Prepared::new(&raw?, id.clone(), "demo", &settings)).is_err() {
+                    return Ok(());
+                }
+            }
+            first += count;
+        }
+        Ok(())
+    };
+    feeding::append_all(invocation, lakehouse.log(), Ack::Committed, &bar, produce).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_killed_is_finished_before_the_next_begins() {
+        assert_eq!(target(0, 200, true), 200);
+        assert_eq!(target(0, 200, false), 200);
+        assert_eq!(target(60, 200, true), 200);
+        assert_eq!(target(60, 200, false), 200);
+        assert_eq!(target(200, 200, true), 200, "all appended, the tables not there");
+        assert_eq!(target(200, 200, false), 400);
+        assert_eq!(target(460, 200, true), 600);
+    }
+}

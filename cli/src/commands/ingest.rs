@@ -1,0 +1,102 @@
+//! `lakebed ingest`: events from files or stdin into the log.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use chrono::TimeDelta;
+use lakebed_ingest::{RawBatches, Settings};
+use lakebed_log::BatchId;
+use tokio::sync::mpsc;
+
+use crate::arguments::IngestArguments;
+use crate::error::{Error, Result};
+use crate::feeding::{self, Prepared, Tally};
+use crate::invocation::Invocation;
+use crate::progress::EventBar;
+
+/// An `event_time` further ahead of the clock than this is a bad clock's, and goes to quarantine.
+const AHEAD: TimeDelta = TimeDelta::days(366);
+
+/// Appends the events of every input and says in one line what became of them.
+pub(crate) async fn ingest(invocation: &Invocation, arguments: &IngestArguments) -> Result<()> {
+    let inputs = inputs(arguments)?;
+    let config = invocation.config()?;
+    let log = invocation.log_or_new(&config).await?;
+    let settings = Settings { latest: Some(invocation.now() + AHEAD), ..feeding::settings(&config) };
+    let ack = arguments.ack.map_or(config.ingest.ack, Into::into);
+    let id = arguments.batch_id.clone();
+    let bar = EventBar::new(&invocation.output, None);
+    let produce = move |sender: &mpsc::Sender<Prepared>| {
+        inputs.iter().try_for_each(|input| read(input, id.as_deref(), &settings, sender))
+    };
+    let tally = feeding::append_all(invocation, &log, ack, &bar, produce).await?;
+    drop(bar);
+    report(invocation, &tally)?;
+    match arguments.strict && tally.quarantined > 0 {
+        true => Err(Error::Quarantined { quarantined: tally.quarantined, sent: tally.sent() }),
+        false => Ok(()),
+    }
+}
+
+fn inputs(arguments: &IngestArguments) -> Result<Vec<PathBuf>> {
+    if arguments.batch_id.is_some() && arguments.files.len() > 1 {
+        return Err(Error::Usage {
+            message: format!("--batch-id names one input, and there are {}", arguments.files.len()),
+            hint: "ingest each file with an id of its own, or leave --batch-id out".to_owned(),
+        });
+    }
+    if arguments.files.is_empty() && std::io::stdin().is_terminal() {
+        return Err(Error::Usage {
+            message: "no events to ingest".to_owned(),
+            hint: "name files, or pipe events in: lakebed generate | lakebed ingest".to_owned(),
+        });
+    }
+    Ok(if arguments.files.is_empty() { vec![PathBuf::from("-")] } else { arguments.files.clone() })
+}
+
+/// Reads one input batch by batch, until it ends or nobody takes them any more.
+fn read(input: &Path, id: Option<&str>, settings: &Settings, sender: &mpsc::Sender<Prepared>) -> Result<()> {
+    let (reader, source) = match input == Path::new("-") {
+        true => (lakebed_ingest::stdin(), "stdin"),
+        false => (lakebed_ingest::open(input)?, "file"),
+    };
+    for (number, raw) in (1u64..).zip(RawBatches::new(reader, settings)) {
+        let raw = raw?;
+        let id = match id {
+            None => BatchId::of_content(raw.content()),
+            Some(id) if number == 1 => BatchId::new(id),
+            Some(id) => BatchId::new(format!("{id}#{number}")),
+        };
+        if sender.blocking_send(Prepared::new(&raw, id, source, settings)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn report(invocation: &Invocation, tally: &Tally) -> Result<()> {
+    let version = tally.version.map_or_else(String::new, |version| format!(", version {version}"));
+    invocation.output.say(&format!(
+        "{} events accepted, {} quarantined, {} duplicates, in {} batches{version}",
+        tally.accepted, tally.quarantined, tally.duplicates, tally.batches
+    ));
+    if tally.only_in_doc > 0 {
+        invocation.output.say(&format!(
+            "{} values did not fit their column and are in _doc alone; [columns] in lakebed.toml pins the types",
+            tally.only_in_doc
+        ));
+    }
+    if !invocation.output.wants_rows() {
+        return Ok(());
+    }
+    let one = |value: Option<u64>| Arc::new(UInt64Array::from(vec![value])) as ArrayRef;
+    invocation.output.rows(&RecordBatch::try_from_iter_with_nullable([
+        ("accepted", one(Some(tally.accepted)), false),
+        ("quarantined", one(Some(tally.quarantined)), false),
+        ("duplicates", one(Some(tally.duplicates)), false),
+        ("batches", one(Some(tally.batches)), false),
+        ("version", one(tally.version), true),
+    ])?)
+}

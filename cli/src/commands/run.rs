@@ -1,0 +1,73 @@
+//! `lakebed run`: the models, brought up to the log's newest version.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use lakebed_query::{Lakehouse, Refreshed};
+
+use crate::arguments::RunArguments;
+use crate::error::Result;
+use crate::invocation::Invocation;
+use crate::progress::ModelBar;
+use crate::signals;
+
+/// How often `--watch` looks at the log.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Refreshes once, or with `--watch` whenever the log has moved.
+pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Result<()> {
+    let lakehouse = invocation.lakehouse_or_new().await?;
+    report(invocation, &refresh(invocation, &lakehouse, &arguments.models).await?)?;
+    if !arguments.watch {
+        return Ok(());
+    }
+    let stopped = signals::stop()?;
+    tokio::pin!(stopped);
+    let (mut seen, _) = lakehouse.log().head().await?;
+    loop {
+        tokio::select! {
+            () = &mut stopped => return Ok(()),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let (head, _) = lakehouse.log().head().await?;
+        if head > seen {
+            report(invocation, &refresh(invocation, &lakehouse, &arguments.models).await?)?;
+            seen = head;
+        }
+    }
+}
+
+/// A refresh with a progress bar.
+pub(crate) async fn refresh(invocation: &Invocation, lakehouse: &Lakehouse, models: &[String]) -> Result<Refreshed> {
+    let bar = ModelBar::new(&invocation.output);
+    Ok(lakehouse.refresh(models, invocation.now(), &bar).await?)
+}
+
+fn report(invocation: &Invocation, refreshed: &Refreshed) -> Result<()> {
+    let version = refreshed.version;
+    if refreshed.unchanged {
+        invocation.output.say(&format!("everything is at version {version} already"));
+    } else {
+        for model in &refreshed.models {
+            invocation.output.say(&format!(
+                "{:28} {:9} {:>9} rows written {:>9} rows",
+                model.name, model.strategy, model.rows_written, model.rows
+            ));
+        }
+        invocation.output.say(&format!("{} models at version {version}", refreshed.models.len()));
+    }
+    if !invocation.output.wants_rows() {
+        return Ok(());
+    }
+    let models = &refreshed.models;
+    let numbers = |values: Vec<u64>| Arc::new(UInt64Array::from(values)) as ArrayRef;
+    let texts = |values: Vec<&str>| Arc::new(StringArray::from(values)) as ArrayRef;
+    invocation.output.rows(&RecordBatch::try_from_iter([
+        ("model", texts(models.iter().map(|model| model.name.as_str()).collect())),
+        ("strategy", texts(models.iter().map(|model| model.strategy).collect())),
+        ("rows_written", numbers(models.iter().map(|model| model.rows_written).collect())),
+        ("rows", numbers(models.iter().map(|model| model.rows).collect())),
+        ("version", numbers(vec![version; models.len()])),
+    ])?)
+}

@@ -1,0 +1,69 @@
+//! `lakebed serve`: the lake over Flight SQL and HTTP, until it is told to stop.
+
+use std::sync::Arc;
+
+use lakebed_flight_server::{Addresses, Server};
+use lakebed_query::{Lakehouse, ReadSession};
+use tokio::sync::watch;
+
+use crate::arguments::ServeArguments;
+use crate::commands::run::{LOOK_EVERY, refresh};
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+use crate::signals;
+
+/// Serves the newest refreshed version; with `--watch` it refreshes whenever the log has moved.
+pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -> Result<()> {
+    let stopped = signals::stop()?;
+    let lakehouse = invocation.lakehouse_or_new().await?;
+    let configured = lakehouse.project().config.serve;
+    let addresses =
+        Addresses { flight: arguments.flight.or(configured.flight), http: arguments.http.or(configured.http) };
+    if addresses == Addresses::default() {
+        return Err(Error::Usage {
+            message: "there is nowhere to listen: flight and http are both off".to_owned(),
+            hint: "give an address, such as --flight 127.0.0.1:31337".to_owned(),
+        });
+    }
+    let (head, _) = lakehouse.log().head().await?;
+    if arguments.watch {
+        refresh(invocation, &lakehouse, &[]).await?;
+    }
+    let (sessions, lake) = watch::channel(Arc::new(lakehouse.read(None).await?));
+    let server = Server::bind(addresses, lake).await?;
+    if let Some(address) = server.flight_address() {
+        invocation.output.say(&format!("flight sql  grpc://{address}"));
+    }
+    if let Some(address) = server.http_address() {
+        invocation.output.say(&format!("http        http://{address}"));
+    }
+    // Dropping the sender would say that the lake has gone, so it lives as long as the server.
+    let watching = async {
+        match arguments.watch {
+            true => follow(invocation, &lakehouse, &sessions, head).await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = server.run(stopped) => Ok(served?),
+        failed = watching => failed,
+    }
+}
+
+/// Refreshes and swaps the session whenever the log has moved past `seen`. Returns only with a failure.
+async fn follow(
+    invocation: &Invocation,
+    lakehouse: &Lakehouse,
+    sessions: &watch::Sender<Arc<ReadSession>>,
+    mut seen: u64,
+) -> Result<()> {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let (head, _) = lakehouse.log().head().await?;
+        if head > seen {
+            refresh(invocation, lakehouse, &[]).await?;
+            sessions.send_replace(Arc::new(lakehouse.read(None).await?));
+            seen = head;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What can make a command fail: mostly what the rooms below say, with their hints.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The result of this room's functions.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure of a command. `Display` is one sentence, [`Error::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Query(#[from] lakebed_query::Error),
+    #[error(transparent)]
+    Log(#[from] lakebed_log::Error),
+    #[error(transparent)]
+    Ingest(#[from] lakebed_ingest::Error),
+    #[error(transparent)]
+    Generator(#[from] lakebed_generator::Error),
+    #[error(transparent)]
+    Flight(#[from] lakebed_flight_server::Error),
+    /// A table of our own that Arrow refused, or a column that the output format cannot hold.
+    #[error("cannot write the rows: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    #[error("cannot write the rows: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    #[error("cannot write to stdout: {0}")]
+    Stdout(io::Error),
+    #[error("'{path}': {source}")]
+    File { path: PathBuf, source: io::Error },
+    /// The arguments do not go together.
+    #[error("{message}")]
+    Usage { message: String, hint: String },
+    #[error("'{directory}' is a lakebed project already")]
+    ProjectExists { directory: PathBuf },
+    #[error("'{path}' is there already, and a new project would write it")]
+    InTheWay { path: PathBuf },
+    #[error("'{directory}' gives a project no name")]
+    NoName { directory: PathBuf },
+    /// `--strict`.
+    #[error("{quarantined} of {sent} events went to quarantine")]
+    Quarantined { quarantined: u64, sent: u64 },
+    #[error("{} not what a replay of the log gives: {}", if models.len() == 1 { "one model is" } else { "models are" }, models.join(", "))]
+    DoesNotHold { models: Vec<String> },
+    #[error("interrupted")]
+    Interrupted,
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    #[error("a task of this process died: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+}
+
+impl Error {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Query(error) => error.hint(),
+            Self::Log(error) => error.hint(),
+            Self::Flight(error) => error.hint(),
+            Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::ProjectExists { .. } => Some("work in it with --project, or name another directory".to_owned()),
+            Self::InTheWay { .. } => Some("move it away, or name another directory".to_owned()),
+            Self::NoName { .. } => Some("name a directory, such as `lakebed init shop`".to_owned()),
+            Self::Quarantined { .. } => {
+                Some("the reasons are in the quarantine files of the log; the other events are in the log".to_owned())
+            }
+            Self::DoesNotHold { .. } => Some(
+                "the log is the truth: remove what is stored of the models and build them again with `lakebed run`"
+                    .to_owned(),
+            ),
+            Self::Interrupted => {
+                Some("run the same command again to go on; what was done is kept and not done twice".to_owned())
+            }
+            Self::Arrow(_) | Self::Parquet(_) => Some("try another format with -o, or a CAST in the query".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether the command line was wrong, rather than the work.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage { .. })
+    }
+}

@@ -1,0 +1,84 @@
+//! One call of the binary: its flags, its clock, and the project and lake they name.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use lakebed_log::{Log, Store};
+use lakebed_query::{Config, Lakehouse, Project};
+
+use crate::arguments::Global;
+use crate::error::Result;
+use crate::output::Output;
+
+/// What every command is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Invocation {
+    /// The project's directory.
+    pub(crate) directory: PathBuf,
+    /// `--lake`, relative to the working directory.
+    lake: Option<String>,
+    /// Where words and rows go.
+    pub(crate) output: Output,
+    clock: fn() -> DateTime<Utc>,
+}
+
+impl Invocation {
+    pub(crate) fn new(global: &Global, output: Output, clock: fn() -> DateTime<Utc>) -> Self {
+        // The lake of lakebed.toml is relative to the project, the one of the flag to where it was typed.
+        let lake = global.lake.as_ref().map(|lake| match std::path::absolute(lake) {
+            Ok(absolute) if !lake.contains("://") => absolute.to_string_lossy().into_owned(),
+            _ => lake.clone(),
+        });
+        Self { directory: global.project.clone(), lake, output, clock }
+    }
+
+    /// The same call for a project elsewhere, whose lake is its own.
+    pub(crate) fn in_project(&self, directory: PathBuf) -> Self {
+        Self { directory, lake: None, ..self.clone() }
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+
+    /// The project's settings.
+    pub(crate) fn config(&self) -> Result<Config> {
+        let environment = |name: &str| std::env::var(name).ok();
+        Ok(Config::load(&self.directory, &environment, self.lake.as_deref())?)
+    }
+
+    /// The log alone, made if it is not there: events come in whatever state the models are in.
+    pub(crate) async fn log_or_new(&self, config: &Config) -> Result<Log> {
+        let store = Store::local(config.lake_directory(&self.directory)?)?;
+        Ok(Log::open_or_create(store, &config.project, self.now()).await?)
+    }
+
+    /// The log alone, as it is.
+    pub(crate) async fn log(&self, config: &Config) -> Result<Log> {
+        let directory = config.lake_directory(&self.directory)?;
+        if !directory.is_dir() {
+            return Err(lakebed_log::Error::NoLog { place: directory.display().to_string() }.into());
+        }
+        Ok(Log::open(Store::local(directory)?, &config.project).await?)
+    }
+
+    /// The lake with its models, made if it is not there, and with whatever waited in its inbox committed.
+    pub(crate) async fn lakehouse_or_new(&self) -> Result<Lakehouse> {
+        let project = Project::load(&self.directory, self.config()?)?;
+        let lakehouse = Lakehouse::open_or_create(project, self.now()).await?;
+        let drained = lakehouse.log().drain(self.now()).await?;
+        if drained.committed > 0 {
+            self.output.say(&format!("committed what was waiting: {} batches", drained.committed));
+        }
+        for left in drained.left {
+            self.output.say(&format!("left in the inbox: {left}"));
+        }
+        Ok(lakehouse)
+    }
+
+    /// The lake with its models, as it is.
+    pub(crate) async fn lakehouse(&self) -> Result<Lakehouse> {
+        Ok(Lakehouse::open(Project::load(&self.directory, self.config()?)?).await?)
+    }
+}

@@ -1,0 +1,85 @@
+//! The starter project, as it is in the binary: the repository's own pipeline and a lakebed.toml with its types.
+
+/// The lakebed.toml; `"{name}"` stands for the project's name.
+const CONFIG: &str = include_str!("../starter/lakebed.toml");
+
+macro_rules! models {
+    ($($path:literal),* $(,)?) => {
+        /// Every model, by its path in a project.
+        pub(crate) const MODELS: &[(&str, &str)] = &[$(($path, include_str!(concat!("../../", $path)))),*];
+    };
+}
+
+models![
+    "sql/gold/cohort_retention.sql",
+    "sql/gold/conversion_funnel.sql",
+    "sql/gold/daily_activity.sql",
+    "sql/gold/hourly_traffic.sql",
+    "sql/gold/page_engagement.sql",
+    "sql/gold/revenue.sql",
+    "sql/gold/user_activity.sql",
+    "sql/silver/events.sql",
+    "sql/silver/interactions.sql",
+    "sql/silver/page_views.sql",
+    "sql/silver/purchases.sql",
+    "sql/silver/sessions.sql",
+];
+
+/// The lakebed.toml of a project of this name.
+pub(crate) fn config(name: &str) -> String {
+    CONFIG.replacen("\"{name}\"", &toml::Value::from(name).to_string(), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn files_below(directory: &Path, found: &mut BTreeSet<PathBuf>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { files_below(&path, found) } else { assert!(found.insert(path)) }
+        }
+    }
+
+    #[test]
+    fn every_model_of_the_repository_is_embedded() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut there = BTreeSet::new();
+        files_below(&root.join("sql"), &mut there);
+        let embedded: BTreeSet<PathBuf> = MODELS.iter().map(|(path, _)| root.join(path)).collect();
+        assert_eq!(embedded, there);
+    }
+
+    #[test]
+    fn any_name_gives_a_config_that_loads() {
+        for name in ["shop", "a \"quoted\" \\ name", "x'y", "Läden"] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join("lakebed.toml"), config(name)).unwrap();
+            let loaded = lakebed_query::Config::load(directory.path(), &|_| None, None).unwrap();
+            assert_eq!(loaded.project, name);
+        }
+    }
+
+    #[test]
+    fn what_is_commented_out_says_the_defaults() {
+        let directory = tempfile::tempdir().unwrap();
+        let load = |text: &str| {
+            std::fs::write(directory.path().join("lakebed.toml"), text).unwrap();
+            lakebed_query::Config::load(directory.path(), &|_| None, None).unwrap()
+        };
+        let text = config("shop");
+        let (head, settings) = text.split_once("# Where the lake is").unwrap();
+        let uncommented: String = settings
+            .lines()
+            .filter_map(|line| line.strip_prefix("# "))
+            .filter(|line| line.starts_with('[') || line.contains(" = "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let mut expected = load(&text);
+        expected.duckdb.directory = Some("./lake/published".into());
+        assert_eq!(load(&format!("{head}\n{uncommented}")), expected);
+    }
+}
