@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::batch::{Batch, BatchKey};
 use crate::claims::{self, Claim};
 use crate::commit::{self, Decision, Found, Plan};
-use crate::entry::{CommitRecord, Entry};
+use crate::entry::{CommitRecord, CommittedBatch, Entry};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::head::{self, Head};
@@ -87,13 +87,13 @@ impl Log {
                 }
             }
         }
-        if self.store.put_json_if_absent(&layout::inbox_entry(&key), &entry).await? == Put::Exists {
-            // The same batch was staged before, by us or by another: that staging is the one to commit.
-            let first: Option<InboxEntry> = self.store.get_json(&layout::inbox_entry(&key)).await?;
-            if first.is_some_and(|first| first.unit != entry.unit) {
-                self.discard(&entry).await?;
-            }
-        }
+        let Some(entry) = self.announce(entry).await? else {
+            let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&key)).await?;
+            return match already(receipt.as_ref(), batch)? {
+                Some(version) => Ok(Appended::Duplicate { version }),
+                None => Err(Error::Corrupt { path: layout::receipt(&key), reason: "it is gone".to_owned() }),
+            };
+        };
         match ack {
             Ack::Durable => Ok(Appended::Durable),
             Ack::Committed => self.commit(&entry, at).await,
@@ -118,7 +118,7 @@ impl Log {
                 left.push(format!("batch '{}' waits for its lane", entry.id));
             }
         }
-        let committed = found.len() as u64;
+        let committed = entries.iter().filter(|(entry, _)| found.contains_key(&entry.key())).count() as u64;
         self.clean(&entries, &found).await?;
         Ok(Drained { committed, left })
     }
@@ -161,6 +161,30 @@ impl Log {
             lane: batch.lane.clone(),
             staged_at: at,
         })
+    }
+
+    /// Puts the inbox entry, or finds the one of an earlier staging of the same batch: that one is to be committed, for
+    /// only its head is old enough for the scan to find what became of it. `None` where the batch is in the log by now.
+    async fn announce(&self, entry: InboxEntry) -> Result<Option<InboxEntry>> {
+        let key = entry.key();
+        loop {
+            if self.store.put_json_if_absent(&layout::inbox_entry(&key), &entry).await? == Put::Created {
+                return Ok(Some(entry));
+            }
+            let first: Option<InboxEntry> = self.store.get_json(&layout::inbox_entry(&key)).await?;
+            if let Some(first) = first {
+                if first.unit != entry.unit {
+                    self.discard(&entry).await?;
+                }
+                return Ok(Some(first));
+            }
+            // Committed and cleaned between the two requests; or taken back, if its lane stood elsewhere.
+            let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&key)).await?;
+            if receipt.is_some_and(|receipt| receipt.version.is_some()) {
+                self.discard(&entry).await?;
+                return Ok(None);
+            }
+        }
     }
 
     /// Deletes what a staging wrote that nobody will name.
@@ -228,7 +252,8 @@ impl Log {
         let mut entries = BTreeMap::new();
         let mut left = Vec::new();
         let own_key = own.map(InboxEntry::key);
-        let others = keys.filter(|key| Some(key) != own_key.as_ref());
+        // Collected, here and below, so that no closure over borrows is held across an await: appends are spawned.
+        let others: Vec<_> = keys.filter(|key| Some(key) != own_key.as_ref()).collect();
         let reads = futures::stream::iter(others).map(async |key| (self.read_entry(&key, at).await, key));
         for (entry, key) in reads.buffered(AT_ONCE).collect::<Vec<_>>().await {
             match entry {
@@ -310,16 +335,20 @@ impl Log {
     async fn clean(&self, entries: &[(InboxEntry, Option<Receipt>)], found: &Found) -> Result<()> {
         let marked = |receipt: &Option<Receipt>| receipt.as_ref().is_some_and(|receipt| receipt.version.is_some());
         let settled = entries.iter().filter(|(entry, receipt)| marked(receipt) || found.contains_key(&entry.key()));
-        let cleaning = futures::stream::iter(settled).map(async |(entry, receipt)| {
-            let key = entry.key();
-            if let (false, Some((version, committed))) = (marked(receipt), found.get(&key)) {
-                let (id, content) = (committed.id.clone(), committed.content);
-                let receipt = Receipt { id, content, version: Some(*version), unit: Some(committed.unit) };
-                self.store.put_json(&layout::receipt(&key), &receipt).await?;
-            }
-            self.store.delete(&layout::inbox_entry(&key)).await
-        });
-        cleaning.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
+        let cleaning: Vec<_> =
+            settled.map(|(entry, receipt)| self.settle(entry, marked(receipt), found.get(&entry.key()))).collect();
+        let cleaning = futures::stream::iter(cleaning).buffer_unordered(AT_ONCE);
+        cleaning.try_collect::<Vec<()>>().await.map(drop)
+    }
+
+    async fn settle(&self, entry: &InboxEntry, marked: bool, found: Option<&(u64, CommittedBatch)>) -> Result<()> {
+        let key = entry.key();
+        if let (false, Some((version, committed))) = (marked, found) {
+            let (id, content) = (committed.id.clone(), committed.content);
+            let receipt = Receipt { id, content, version: Some(*version), unit: Some(committed.unit) };
+            self.store.put_json(&layout::receipt(&key), &receipt).await?;
+        }
+        self.store.delete(&layout::inbox_entry(&key)).await
     }
 }
 
