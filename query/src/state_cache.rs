@@ -97,8 +97,7 @@ impl StateCache {
     /// # Errors
     /// [`Error::Cache`].
     pub fn keys(&self, model: &str, fingerprint: &str) -> Result<SeenKeys> {
-        let keys =
-            SeenKeys { held: Arc::clone(&self.0), model: model.to_owned(), fingerprint: fingerprint.to_owned() };
+        let keys = SeenKeys { held: Arc::clone(&self.0), model: model.to_owned(), fingerprint: fingerprint.to_owned() };
         keys.number()?;
         Ok(keys)
     }

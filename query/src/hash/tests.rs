@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal32Array, Decimal128Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal32Array, Decimal128Array,
     Decimal256Array, DictionaryArray, DurationSecondArray, FixedSizeBinaryArray, FixedSizeListArray, Float32Array,
-    Float64Array, Int8Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeStringArray, ListArray, MapBuilder,
-    NullArray, RecordBatch, RecordBatchOptions, RunArray, StringArray, StringBuilder, StringViewArray, StructArray,
-    Time32SecondArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+    Float64Array, Int8Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeStringArray, ListArray,
+    MapBuilder, NullArray, RecordBatch, RecordBatchOptions, RunArray, StringArray, StringBuilder, StringViewArray,
+    StructArray, Time32SecondArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray,
     TimestampSecondArray, UInt64Array, UnionArray, new_null_array,
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{
-    DataType, Field, Int32Type, IntervalMonthDayNano, Schema, TimeUnit, UInt8Type, UInt64Type, UnionFields, i256,
+    DataType, Field, Int32Type, IntervalMonthDayNano, Schema, UInt8Type, UInt64Type, UnionFields, i256,
 };
 
 use super::*;
@@ -117,7 +117,9 @@ fn numbers_are_alike_whatever_their_type() {
         Arc::new(Int8Array::from(vec![100])),
         Arc::new(Int64Array::from(vec![100])),
         Arc::new(UInt64Array::from(vec![100])),
-        Arc::new(DictionaryArray::<UInt8Type>::try_new(vec![0_u8].into(), Arc::new(Int32Array::from(vec![100]))).unwrap()),
+        Arc::new(
+            DictionaryArray::<UInt8Type>::try_new(vec![0_u8].into(), Arc::new(Int32Array::from(vec![100]))).unwrap(),
+        ),
         Arc::new(decimal(100, 0)),
         Arc::new(decimal(10_000, 2)),
         Arc::new(decimal(1, -2)),
@@ -168,10 +170,7 @@ fn texts_and_binaries_are_alike_whatever_their_type() {
         Arc::new(rows.iter().copied().collect::<RunArray<Int32Type>>()),
     ]);
     let binary = BinaryArray::from(vec![b"ab".as_slice()]);
-    assert_eq!(
-        one(binary.clone()),
-        one(FixedSizeBinaryArray::try_from_iter([b"ab".as_slice()].into_iter()).unwrap())
-    );
+    assert_eq!(one(binary.clone()), one(FixedSizeBinaryArray::try_from_iter([b"ab".as_slice()].into_iter()).unwrap()));
     assert_ne!(one(binary), one(StringArray::from(vec!["ab"])));
 }
 
