@@ -43,8 +43,9 @@ pub(crate) async fn demo(invocation: &Invocation, arguments: &DemoArguments) -> 
 /// Whether the tables are of an earlier version than the log: then a run was killed before its end.
 async fn is_behind(lakehouse: &Lakehouse, head: u64) -> bool {
     match lakehouse.read(None).await {
-        Ok(session) => session.version() < head,
-        // Nothing was refreshed yet, or something is broken, which the refresh will tell.
+        // Before the first epoch a session is of the log's own version, and has the log alone.
+        Ok(session) => session.version() < head || session.tables().iter().all(|table| table.schema == "bronze"),
+        // Something is broken, which the refresh will tell.
         Err(_) => true,
     }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Re
 /// A refresh with a progress bar.
 pub(crate) async fn refresh(invocation: &Invocation, lakehouse: &Lakehouse, models: &[String]) -> Result<Refreshed> {
     let bar = ModelBar::new(&invocation.output);
-    Ok(lakehouse.refresh(models, invocation.now(), &bar).await?)
+    Ok(lakehouse.refresh(models, &bar).await?)
 }
 
 fn report(invocation: &Invocation, refreshed: &Refreshed) -> Result<()> {

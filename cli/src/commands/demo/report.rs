@@ -123,7 +123,7 @@ fn next(invocation: &Invocation, lakehouse: &Lakehouse, earlier: u64) -> String 
          in DuckDB       ATTACH '{published}' AS lake (READ_ONLY); FROM lake.gold.daily_activity;\n\
          over Flight SQL lakebed --project {project} serve --watch{address}\n\
          here            lakebed --project {project} query 'SELECT * FROM gold.revenue LIMIT 10'\n\
-         as it was       lakebed --project {project} query --as-of {earlier} 'SELECT count(*) FROM silver.events'\n\
+         as it was       lakebed --project {project} query --as-of {earlier} 'SELECT count(*) FROM bronze.events'\n\
          more events     lakebed demo\n"
     )
 }
