@@ -160,7 +160,7 @@ impl From<AckArgument> for lakebed_log::Ack {
 
 #[derive(Args, Debug)]
 pub(crate) struct RunArguments {
-    /// Models such as gold.revenue, with what they are made of; all of them if none is named
+    /// Models that must be among those that are refreshed, such as gold.revenue; all models move together
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
     /// Go on as events come in
@@ -209,4 +209,32 @@ pub(crate) struct ServeArguments {
     /// Refresh the models as events come in
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_every_command_takes_can_stand_before_or_after_it() {
+        for line in ["lakebed -o json --project p log show", "lakebed log show -o json --project p"] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.global.output, Some(Format::Json));
+            assert_eq!(arguments.global.project, PathBuf::from("p"));
+        }
+    }
+
+    #[test]
+    fn a_mistyped_command_is_answered_with_the_nearest() {
+        let refused = Arguments::try_parse_from(["lakebed", "ingset"]).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("'ingest'"), "{refused}");
+    }
 }

@@ -10,7 +10,7 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
-    Query(#[from] lakebed_query::Error),
+    Query(Box<lakebed_query::Error>),
     #[error(transparent)]
     Log(#[from] lakebed_log::Error),
     #[error(transparent)]
@@ -50,6 +50,12 @@ pub(crate) enum Error {
     Task(#[from] tokio::task::JoinError),
     #[error("cannot start: {0}")]
     Runtime(io::Error),
+}
+
+impl From<lakebed_query::Error> for Error {
+    fn from(error: lakebed_query::Error) -> Self {
+        Self::Query(Box::new(error))
+    }
 }
 
 impl Error {

@@ -113,3 +113,13 @@ where
     producer.await??;
     Ok(tally)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_that_sets_nothing_reads_as_the_reader_does_by_default() {
+        assert_eq!(settings(&Config::default()), Settings::default());
+    }
+}

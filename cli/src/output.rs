@@ -140,7 +140,7 @@ type Sink = BufWriter<Stdout>;
 enum Rows {
     Table(SchemaRef, Vec<RecordBatch>),
     Json(JsonWriter<Sink, JsonArray>),
-    Csv(arrow_csv::Writer<Sink>),
+    Csv(Box<arrow_csv::Writer<Sink>>),
     Parquet(Box<ArrowWriter<Sink>>),
     Arrow(StreamWriter<Sink>),
 }
@@ -155,7 +155,7 @@ impl Rows {
                 let mut writer = arrow_csv::Writer::new(sink());
                 // The line of names comes with the first batch, so that an empty result has it, too.
                 writer.write(&RecordBatch::new_empty(schema.clone()))?;
-                Self::Csv(writer)
+                Self::Csv(Box::new(writer))
             }
             Format::Parquet => Self::Parquet(Box::new(ArrowWriter::try_new(sink(), schema.clone(), None)?)),
             Format::Arrow => Self::Arrow(StreamWriter::try_new(sink(), schema)?),

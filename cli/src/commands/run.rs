@@ -18,13 +18,14 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Refreshes once, or with `--watch` whenever the log has moved.
 pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Result<()> {
     let lakehouse = invocation.lakehouse_or_new().await?;
-    report(invocation, &refresh(invocation, &lakehouse, &arguments.models).await?)?;
+    let refreshed = refresh(invocation, &lakehouse, &arguments.models).await?;
+    report(invocation, &refreshed)?;
     if !arguments.watch {
         return Ok(());
     }
     let stopped = signals::stop()?;
     tokio::pin!(stopped);
-    let (mut seen, _) = lakehouse.log().head().await?;
+    let mut seen = refreshed.version;
     loop {
         tokio::select! {
             () = &mut stopped => return Ok(()),

@@ -29,7 +29,11 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     if arguments.watch {
         refresh(invocation, &lakehouse, &[]).await?;
     }
-    let (sessions, lake) = watch::channel(Arc::new(lakehouse.read(None).await?));
+    let session = lakehouse.read(None).await?;
+    if session.tables().iter().all(|table| table.schema == "bronze") {
+        invocation.output.say("there is bronze.events alone: `lakebed run`, or --watch here, builds the other tables");
+    }
+    let (sessions, lake) = watch::channel(Arc::new(session));
     let server = Server::bind(addresses, lake).await?;
     if let Some(address) = server.flight_address() {
         invocation.output.say(&format!("flight sql  grpc://{address}"));

@@ -30,7 +30,7 @@ pub(super) fn fed(versions: &[(u64, Entry)], seed: u64) -> u64 {
 /// Up to where this run feeds: the end of the run of `length` events that was begun and not ended, or of the next.
 /// A run has ended when its tables are there, so `behind` says of a full one that only those are missing.
 pub(super) fn target(fed: u64, length: u64, behind: bool) -> u64 {
-    match fed > 0 && fed % length == 0 && behind {
+    match fed > 0 && fed.is_multiple_of(length) && behind {
         true => fed,
         false => (fed / length + 1) * length,
     }
