@@ -1,0 +1,115 @@
+//! A store that fails, or loses the answer of any write: nothing is lost and nothing is there twice.
+
+use lakebed_log::{Ack, Appended, Log, layout};
+use lakebed_tests::batches::{at, batch, event, numbered};
+use lakebed_tests::lake::{Lake, PROJECT};
+use lakebed_tests::lossy::{Lossy, Strike};
+use lakebed_tests::rows::rows;
+
+over_every_store!(
+    a_lost_answer_of_a_commit_is_looked_up,
+    every_write_may_fail_once,
+    an_appender_may_die_at_any_write,
+    a_newer_inbox_entry_is_left,
+    an_unreadable_inbox_entry_is_left,
+);
+
+/// More writes than an append of one batch makes.
+const WRITES: usize = 16;
+
+async fn a_lost_answer_of_a_commit_is_looked_up(lake: Lake) {
+    lake.open().await;
+    let store = lake.behind(|inner| Lossy::once(inner, Strike::AnswerLost, 0, "_delta_log"));
+    let log = Log::open(store, PROJECT).await.unwrap();
+    let appended = log.append(&numbered("a", 3), Ack::Committed, at(1)).await.unwrap();
+    assert_eq!(appended, Appended::Committed { version: 1 }, "the answer was lost, and the entry is its own");
+    let again = log.append(&numbered("a", 3), Ack::Committed, at(2)).await.unwrap();
+    assert_eq!(again, Appended::Duplicate { version: 1 });
+    assert_eq!(rows(&log, &log.snapshot().await.unwrap()).await.len(), 3);
+}
+
+/// Sends the batch again, with another handle, and reads it back once; another sender's batch is there as well.
+async fn assert_once_after_a_retry(lake: &Lake, what: &str) {
+    let log = lake.open().await;
+    let sent = odd_batch();
+    let again = log.append(&sent, Ack::Committed, at(5)).await;
+    let version = match again.unwrap_or_else(|error| panic!("{what}: {error}")) {
+        Appended::Committed { version } | Appended::Duplicate { version } => version,
+        Appended::Durable => panic!("{what}: it was to be committed"),
+    };
+    log.append(&numbered("next", 2), Ack::Committed, at(6)).await.unwrap();
+    let snapshot = log.snapshot().await.unwrap();
+    let read = rows(&log, &snapshot).await;
+    let ids: Vec<_> = read.iter().map(|row| (row.offset, row.event_id.as_str())).collect();
+    assert_eq!(ids, [(0, "first-0"), (1, "a"), (2, "b"), (3, "next-0"), (4, "next-1")], "{what}");
+    assert!(version <= snapshot.version, "{what}");
+    let lines: Vec<_> = log.versions().await.unwrap().into_iter().flat_map(|(_, entry)| entry.record.batches).collect();
+    assert_eq!(lines.iter().filter(|line| line.id == sent.id).count(), 1, "{what}");
+    let once_more = lake.open().await.append(&sent, Ack::Committed, at(7)).await.unwrap();
+    assert_eq!(once_more, Appended::Duplicate { version }, "{what}");
+    assert!(lake.store().list(&layout::inbox()).await.unwrap().is_empty(), "{what}: the inbox is clean");
+}
+
+/// A batch that makes every kind of object: two days, a column, a refused event.
+fn odd_batch() -> std::sync::Arc<lakebed_log::Batch> {
+    let next_day = r#"{"event_id":"b","event_type":"t","event_time":"2026-11-02T00:00:00Z","x":true}"#;
+    batch("odd", &[event("a", r#","x":1"#), next_day.to_owned(), "broken".to_owned()])
+}
+
+/// Sweeps the strike over every write of an append; gives how many of the writes there were.
+async fn sweep(lake: &Lake, dies: bool) -> usize {
+    let mut struck = 0;
+    for strike in [Strike::NotDone, Strike::AnswerLost] {
+        for write in 0..WRITES {
+            let lake = match lake.directory() {
+                Some(_) => Lake::local(),
+                None => Lake::memory(),
+            };
+            lake.open().await.append(&numbered("first", 1), Ack::Committed, at(0)).await.unwrap();
+            let store = lake.behind(|inner| match dies {
+                true => Lossy::for_good(inner, strike, write),
+                false => Lossy::once(inner, strike, write, ""),
+            });
+            let log = Log::open(store, PROJECT).await.unwrap();
+            let what = format!("{strike:?} at write {write}, dies: {dies}");
+            let first = log.append(&odd_batch(), Ack::Committed, at(1)).await;
+            struck += usize::from(first.is_err());
+            if !dies {
+                // The same handle goes on, as a server's would.
+                log.append(&odd_batch(), Ack::Committed, at(2)).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            }
+            assert_once_after_a_retry(&lake, &what).await;
+        }
+    }
+    struck
+}
+
+async fn every_write_may_fail_once(lake: Lake) {
+    assert!(sweep(&lake, false).await > WRITES / 2, "the strikes met the append");
+}
+
+async fn an_appender_may_die_at_any_write(lake: Lake) {
+    assert!(sweep(&lake, true).await > WRITES / 2, "the strikes met the append");
+}
+
+async fn a_newer_inbox_entry_is_left(lake: Lake) {
+    let log = lake.open().await;
+    let path = layout::inbox_entry(&numbered("newer", 1).id.key());
+    let newer = r#"{"format":2,"whatever":"a later lakebed keeps here"}"#;
+    lake.store().put(&path, newer).await.unwrap();
+    let appended = log.append(&numbered("a", 1), Ack::Committed, at(1)).await.unwrap();
+    assert_eq!(appended, Appended::Committed { version: 1 });
+    let drained = log.drain(at(2)).await.unwrap();
+    assert_eq!(drained.committed, 0);
+    assert!(drained.left.len() == 1 && drained.left[0].contains("format is 2"), "{:?}", drained.left);
+    assert_eq!(lake.store().get(&path).await.unwrap().unwrap(), newer.as_bytes());
+}
+
+async fn an_unreadable_inbox_entry_is_left(lake: Lake) {
+    let log = lake.open().await;
+    let path = layout::inbox_entry(&numbered("cut", 1).id.key());
+    lake.store().put(&path, r#"{"format":1,"unit":"#).await.unwrap();
+    log.append(&numbered("a", 1), Ack::Committed, at(1)).await.unwrap();
+    assert_eq!(log.drain(at(2)).await.unwrap().left.len(), 1);
+    assert!(lake.store().exists(&path).await.unwrap());
+}

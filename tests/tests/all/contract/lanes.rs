@@ -1,0 +1,66 @@
+//! Lanes: an ordered source is taken up in order, and never twice.
+
+use lakebed_log::{Ack, Appended, Error};
+use lakebed_tests::batches::{at, in_lane, numbered};
+use lakebed_tests::lake::Lake;
+use lakebed_tests::rows::rows;
+
+over_every_store!(a_lane_goes_in_order, a_lane_is_read_back_by_another, waiting_batches_are_put_in_order);
+
+/// Kinesis sequence numbers: 56 digits, further than any integer of ours counts.
+fn position(last: u8) -> String {
+    format!("495903381{last:047}")
+}
+
+async fn a_lane_goes_in_order(lake: Lake) {
+    let log = lake.open().await;
+    let [one, two, three] = [1, 2, 3].map(position);
+    assert_eq!(one.len(), 56);
+    log.append(&in_lane("a", "shard", None, &one), Ack::Committed, at(1)).await.unwrap();
+    log.append(&in_lane("other", "another", None, &three), Ack::Committed, at(1)).await.unwrap();
+
+    let skips = log.append(&in_lane("c", "shard", Some(&two), &three), Ack::Committed, at(2)).await.unwrap_err();
+    let said = skips.to_string();
+    assert!(matches!(skips, Error::LaneConflict { .. }) && said.contains("shard") && said.contains(&one), "{said}");
+    let repeats = log.append(&in_lane("a2", "shard", None, &one), Ack::Committed, at(2)).await.unwrap_err();
+    assert!(matches!(repeats, Error::LaneConflict { .. }), "{repeats}");
+
+    let appended = log.append(&in_lane("b", "shard", Some(&one), &two), Ack::Committed, at(3)).await.unwrap();
+    assert_eq!(appended, Appended::Committed { version: 3 });
+    let appended = log.append(&in_lane("c", "shard", Some(&two), &three), Ack::Committed, at(4)).await.unwrap();
+    assert_eq!(appended, Appended::Committed { version: 4 }, "what was refused can be sent again in its turn");
+    let again = log.append(&in_lane("b", "shard", Some(&one), &two), Ack::Committed, at(5)).await.unwrap();
+    assert_eq!(again, Appended::Duplicate { version: 3 });
+    let ids: Vec<_> = rows(&log, &log.snapshot().await.unwrap()).await.into_iter().map(|row| row.batch_id).collect();
+    assert_eq!(ids, ["a", "other", "b", "c"]);
+    let inbox = log.store().list(&lakebed_log::layout::inbox()).await.unwrap();
+    assert!(inbox.is_empty(), "what was refused does not wait");
+}
+
+async fn a_lane_is_read_back_by_another(lake: Lake) {
+    let [one, two] = [1, 2].map(position);
+    lake.open().await.append(&in_lane("a", "shard", None, &one), Ack::Committed, at(1)).await.unwrap();
+    let another = lake.open().await;
+    for number in 0..3 {
+        another.append(&numbered(&format!("n{number}"), 1), Ack::Committed, at(2)).await.unwrap();
+    }
+    let error = another.append(&in_lane("b", "shard", None, &two), Ack::Committed, at(3)).await.unwrap_err();
+    assert!(error.to_string().contains(&one), "{error}");
+    let entries = another.versions().await.unwrap();
+    assert_eq!(entries[1].1.lanes, [("shard".to_owned(), one.clone())].into());
+    another.append(&in_lane("b2", "shard", Some(&one), &two), Ack::Committed, at(4)).await.unwrap();
+}
+
+async fn waiting_batches_are_put_in_order(lake: Lake) {
+    let log = lake.open().await;
+    let [one, two, three] = [1, 2, 3].map(position);
+    // Staged in the wrong order; the one whose predecessor is not there yet waits.
+    log.append(&in_lane("c", "shard", Some(&two), &three), Ack::Durable, at(1)).await.unwrap();
+    log.append(&in_lane("b", "shard", Some(&one), &two), Ack::Durable, at(2)).await.unwrap();
+    let drained = log.drain(at(3)).await.unwrap();
+    assert_eq!((drained.committed, drained.left.len()), (0, 2), "{:?}", drained.left);
+    log.append(&in_lane("a", "shard", None, &one), Ack::Committed, at(4)).await.unwrap();
+    assert_eq!(log.drain(at(5)).await.unwrap().left, [""; 0]);
+    let ids: Vec<_> = rows(&log, &log.snapshot().await.unwrap()).await.into_iter().map(|row| row.batch_id).collect();
+    assert_eq!(ids, ["a", "b", "c"]);
+}
