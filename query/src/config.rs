@@ -376,7 +376,10 @@ mod tests {
         assert_eq!(message, "lakebed.toml:3:3: there is no key 'batch_event' in [ingest]");
         assert_eq!(hint.unwrap(), "did you mean 'batch_events'?");
         let (message, hint) = refusal("[injest]\nack = \"durable\"\n");
-        assert!(message.starts_with("lakebed.toml:1:") && message.ends_with("there is no section [injest]"), "{message}");
+        assert!(
+            message.starts_with("lakebed.toml:1:") && message.ends_with("there is no section [injest]"),
+            "{message}"
+        );
         assert_eq!(hint.unwrap(), "did you mean 'ingest'?");
         let (message, _) = refusal("[ingest]\nmax_depth = \"8\"\n");
         assert_eq!(message, "lakebed.toml:2:13: [ingest] max_depth is a whole number, not a text");
