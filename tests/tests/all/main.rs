@@ -2,3 +2,9 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod floors;
+#[cfg(test)]
+mod foreign_readers;
+#[cfg(test)]
+mod structure;
