@@ -41,11 +41,11 @@ fn many_commits_over_reopenings_are_read_as_a_set_would_be() {
         let cache = open(directory.path());
         let keys = cache.keys("gold.m", "f").unwrap();
         assert_eq!(keys.epoch().unwrap(), epoch.checked_sub(1));
-        let drawn = (0..200_u64).map(|draw| u128::from((epoch * 7_919 + draw * 104_729) % 5_000) << 64);
+        let drawn = (0..200_u64).map(|draw| u128::from((epoch * 7_919 + draw * 104_729) % 20_000) << 64);
         keys.add(drawn.clone().collect(), epoch).unwrap();
         set.extend(drawn);
     }
-    let all: Vec<u128> = (0..5_000_u128).map(|key| key << 64).collect();
+    let all: Vec<u128> = (0..20_000_u128).map(|key| key << 64).collect();
     let expected: Vec<bool> = all.iter().map(|key| set.contains(key)).collect();
     assert!(expected.contains(&true) && expected.contains(&false));
     assert_eq!(open(directory.path()).keys("gold.m", "f").unwrap().seen(&all).unwrap(), expected);
