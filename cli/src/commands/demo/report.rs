@@ -64,6 +64,7 @@ async fn gold_table(session: &ReadSession, table: &TableInfo) -> Result<String> 
         count.first().map(|batch| arrow::util::display::array_value_to_string(batch.column(0), 0)).transpose()?;
     let more = match table.columns.fields().len().saturating_sub(COLUMNS) {
         0 => String::new(),
+        1 => ", 1 more column".to_owned(),
         more => format!(", {more} more columns"),
     };
     let shown = pretty_format_batches(&rows)?;
