@@ -7,4 +7,6 @@ mod floors;
 #[cfg(test)]
 mod foreign_readers;
 #[cfg(test)]
+mod pipeline;
+#[cfg(test)]
 mod structure;

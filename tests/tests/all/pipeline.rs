@@ -1,0 +1,109 @@
+//! The starter's project end to end: events in batches with a refresh after each, against one refresh over all of them,
+//! against a replay, and against DuckDB.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use lakebed_log::Ack;
+use lakebed_query::{AsOf, Config, Lakehouse, Project, epoch};
+use lakebed_tests::batches::{STARTER, at, decoded, generated, starter_settings};
+use tempfile::TempDir;
+
+/// How many lines a batch has.
+const LINES: u64 = 1_000;
+
+/// A project as `lakebed init` makes it, in a directory of its own.
+async fn project(directory: &Path) -> Lakehouse {
+    std::fs::write(directory.join("lakebed.toml"), STARTER.replace("{name}", "shop")).unwrap();
+    for layer in ["silver", "gold"] {
+        let (from, to) = (format!("{}/../sql/{layer}", env!("CARGO_MANIFEST_DIR")), directory.join("sql").join(layer));
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+    let config = Config::load(directory, &|_| None, None).unwrap();
+    Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
+}
+
+/// The `number`-th batch: late events and repeated lines among them, and the last lines of the batch before once more.
+async fn append(lakehouse: &Lakehouse, number: u64) {
+    let feed = lakebed_generator::Settings { late: 0.05, duplicates: 0.05, malformed: 0.01, ..Default::default() };
+    let text = generated(&feed, (number * LINES).saturating_sub(100), LINES);
+    let batch = Arc::new(decoded(&format!("b{number}"), &text, &starter_settings()));
+    lakehouse.log().append(&batch, Ack::Committed, at(60 * (number as i64 + 1))).await.unwrap();
+}
+
+async fn query(lakehouse: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> Vec<RecordBatch> {
+    let session = lakehouse.read(as_of).await.unwrap();
+    let plan = session.plan(sql).await.unwrap();
+    session.stream(plan).await.unwrap().try_collect().await.unwrap()
+}
+
+async fn number(lakehouse: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> i64 {
+    query(lakehouse, as_of, sql).await[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+/// What every model's table is: its rows and their hash.
+async fn tables(lakehouse: &Lakehouse) -> Vec<(String, u64, String)> {
+    let manifest = epoch::newest(lakehouse.log().store()).await.unwrap().unwrap();
+    manifest.models.into_iter().map(|(name, state)| (name, state.rows, state.content_hash.to_string())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_steps_come_to_the_same_as_one() {
+    let (steps, whole) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (stepped, at_once) = (project(steps.path()).await, project(whole.path()).await);
+    for step in 0..3 {
+        append(&stepped, step).await;
+        let refreshed = stepped.refresh(&[], &()).await.unwrap();
+        assert_eq!((refreshed.version, refreshed.epoch, refreshed.unchanged), (step + 1, step + 1, false));
+        append(&at_once, step).await;
+    }
+    at_once.refresh(&[], &()).await.unwrap();
+    let found = tables(&stepped).await;
+    assert_eq!(found, tables(&at_once).await, "I1: any split of the log gives the same tables");
+    assert_eq!(found.len(), 12);
+    assert!(found.iter().all(|(_, rows, _)| *rows > 0), "{found:?}");
+    assert!(stepped.refresh(&[], &()).await.unwrap().unchanged, "I6: once more changes nothing");
+    assert_eq!(tables(&stepped).await, found);
+
+    for verified in stepped.verify(&[]).await.unwrap() {
+        assert!(verified.holds(), "{verified:?}");
+    }
+    let count = "SELECT count(*) FROM bronze.events";
+    let versions = stepped.log().versions().await.unwrap();
+    for (version, entry) in &versions[1..] {
+        let rows = i64::try_from(entry.record.next_offset).unwrap();
+        assert_eq!(number(&stepped, Some(AsOf::Version(*version)), count).await, rows);
+        assert_eq!(number(&stepped, Some(AsOf::Time(entry.time)), count).await, rows);
+    }
+    let distinct = number(&stepped, None, "SELECT count(DISTINCT event_id) FROM bronze.events").await;
+    assert_eq!(number(&stepped, None, "SELECT count(*) FROM silver.events").await, distinct);
+    assert!(distinct < number(&stepped, None, count).await, "there were duplicates");
+    assert_duckdb_agrees(&stepped, steps.path());
+}
+
+/// The same SQL, run by DuckDB from its published `silver.events` on, against what is published.
+fn assert_duckdb_agrees(lakehouse: &Lakehouse, directory: &Path) {
+    let duckdb = duckdb::Connection::open_in_memory().unwrap();
+    let published = lakehouse.duckdb_path();
+    let attach = format!("ATTACH '{}' AS published (READ_ONLY)", published.display());
+    duckdb.execute_batch(&format!("{attach}; CREATE SCHEMA silver; CREATE SCHEMA gold")).unwrap();
+    duckdb.execute_batch("CREATE VIEW silver.events AS FROM published.silver.events").unwrap();
+    for model in ["silver.purchases", "silver.page_views", "gold.daily_activity", "gold.revenue"] {
+        let sql = std::fs::read_to_string(directory.join("sql").join(model.replace('.', "/") + ".sql")).unwrap();
+        duckdb.execute_batch(&format!("CREATE TABLE {model} AS {sql}")).unwrap();
+        let rows = |sql: &str| duckdb.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert!(rows(&format!("SELECT count(*) FROM {model}")) > 0);
+        let theirs = format!("published.{model}");
+        for (one, other) in [(model, theirs.as_str()), (theirs.as_str(), model)] {
+            let only = rows(&format!("SELECT count(*) FROM (FROM {one} EXCEPT ALL FROM {other})"));
+            assert_eq!(only, 0, "rows of {one} that are not in {other}");
+        }
+    }
+}
