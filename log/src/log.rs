@@ -87,6 +87,11 @@ impl Log {
         &self.store
     }
 
+    /// Delta's id of the table: another one for every lake that was ever made.
+    pub async fn table_id(&self) -> Uuid {
+        self.head.lock().await.table.id
+    }
+
     /// The newest version and its time, after a look at the store.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
 use datafusion::catalog::view::ViewTable;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, ident, lit};
@@ -30,7 +30,8 @@ const BASE: &str = "_base";
 /// # Errors
 /// Where a function cannot be registered.
 pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
-    let mut config = SessionConfig::new().with_default_catalog_and_schema(CATALOG, "gold").with_information_schema(true);
+    let mut config =
+        SessionConfig::new().with_default_catalog_and_schema(CATALOG, "gold").with_information_schema(true);
     // A text column keeps one type from the model's plan to every sink.
     config.options_mut().execution.parquet.schema_force_view_types = false;
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
@@ -75,9 +76,14 @@ pub fn runs(columns: SchemaRef, runs: &[Run]) -> Arc<dyn TableProvider> {
 ///
 /// # Errors
 /// Where DataFusion refuses the view, which it does not for a snapshot of ours.
-pub fn events(snapshot: &Snapshot, pinned: &[(String, ColumnType)], offsets: Range<u64>) -> Result<Arc<dyn TableProvider>> {
+pub fn events(
+    snapshot: &Snapshot,
+    pinned: &[(String, ColumnType)],
+    offsets: Range<u64>,
+) -> Result<Arc<dyn TableProvider>> {
     let table = events_schema(snapshot, pinned);
-    let in_file = table.fields().iter().filter(|field| field.name() != schema::OFFSET && field.name() != schema::EVENT_DATE);
+    let in_file =
+        table.fields().iter().filter(|field| field.name() != schema::OFFSET && field.name() != schema::EVENT_DATE);
     let columns = Arc::new(Schema::new(in_file.cloned().collect::<Vec<_>>()));
     let constants = [Field::new(schema::EVENT_DATE, DataType::Date32, false), Field::new(BASE, DataType::Int64, false)];
     let touched: Vec<_> = snapshot.files_from(offsets.start).filter(|file| file.offsets().0 < offsets.end).collect();

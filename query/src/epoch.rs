@@ -146,7 +146,8 @@ mod tests {
     fn a_schema_survives_its_spelling() {
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
-        let kinds = [DataType::Utf8, DataType::Int64, DataType::Decimal128(38, 2), DataType::Date32, utc, DataType::List(item)];
+        let kinds =
+            [DataType::Utf8, DataType::Int64, DataType::Decimal128(38, 2), DataType::Date32, utc, DataType::List(item)];
         let fields = kinds.iter().enumerate().map(|(at, kind)| Field::new(format!("c{at}"), kind.clone(), true));
         let schema = Schema::new(fields.collect::<Vec<_>>());
         let state = ModelState {

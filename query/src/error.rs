@@ -183,15 +183,16 @@ pub enum Error {
 impl Error {
     /// A planning error in the user's words, with the nearest name where a name was not found.
     pub fn planning(error: DataFusionError, tables: &[TableInfo]) -> Self {
-        if let DataFusionError::SchemaError(schema, _) = error.find_root() {
-            if let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref() {
-                let known = valid_fields.iter().map(|column| column.name.clone());
-                return Self::UnknownColumn { name: field.name.clone(), nearest: nearest(&field.name, known) };
-            }
+        if let DataFusionError::SchemaError(schema, _) = error.find_root()
+            && let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref()
+        {
+            let known = valid_fields.iter().map(|column| column.name.clone());
+            return Self::UnknownColumn { name: field.name.clone(), nearest: nearest(&field.name, known) };
         }
         let message = error.strip_backtrace();
         // DataFusion has no error of its own for this; its words are `table 'lakebed.gold.x' not found`.
-        let quoted = message.strip_prefix("Error during planning: table '").and_then(|rest| rest.strip_suffix("' not found"));
+        let quoted =
+            message.strip_prefix("Error during planning: table '").and_then(|rest| rest.strip_suffix("' not found"));
         if let Some(name) = quoted.map(|name| name.strip_prefix("lakebed.").unwrap_or(name)) {
             let known = tables.iter().map(|table| format!("{}.{}", table.schema, table.name));
             return Self::UnknownTable { name: name.to_owned(), nearest: nearest(name, known) };
@@ -217,7 +218,10 @@ impl Error {
                 Some("move it away, or give the sink another directory".to_owned())
             }
             Self::UnsupportedColumn { .. } => Some("CAST it in the model to a type that the sink has".to_owned()),
-            Self::RunRows { .. } => Some("rebuild the model from the log: lakebed run MODEL --full-refresh".to_owned()),
+            Self::RunRows { .. } => Some(
+                "remove the models and epochs folders of the lake and build them again from the log with `lakebed run`"
+                    .to_owned(),
+            ),
             Self::Cache { path, .. } => {
                 Some(format!("delete the directory '{}': it is rebuilt by the next run", path.display()))
             }

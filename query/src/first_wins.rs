@@ -14,8 +14,8 @@ use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result as PlanResult, exec_err};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-    col, lit,
+    ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, col, lit,
 };
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::TryStreamExt;
@@ -86,7 +86,11 @@ pub(crate) fn keys_and_offsets(plan: &LogicalPlan) -> Result<LogicalPlan> {
         if let LogicalPlan::Window(window) = node
             && numbers_in_log_order(window)
         {
-            let keys = window.window_expr.first().and_then(window_function).map(|function| function.params.partition_by.clone());
+            let keys = window
+                .window_expr
+                .first()
+                .and_then(window_function)
+                .map(|function| function.params.partition_by.clone());
             found = keys.map(|keys| (Arc::clone(&window.input), keys));
         }
         Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
@@ -166,7 +170,10 @@ impl ScalarUDFImpl for IsLaterCopy {
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> PlanResult<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
         let [offsets] = arrays.as_slice() else { return exec_err!("is_later_copy takes one offset") };
-        let later = offsets.as_primitive::<Int64Type>().iter().map(|offset| offset.is_some_and(|offset| self.later.contains(&offset)));
+        let later = offsets
+            .as_primitive::<Int64Type>()
+            .iter()
+            .map(|offset| offset.is_some_and(|offset| self.later.contains(&offset)));
         Ok(ColumnarValue::Array(Arc::new(later.map(Some).collect::<BooleanArray>())))
     }
 }

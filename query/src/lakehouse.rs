@@ -69,7 +69,8 @@ impl FromStr for AsOf {
             return Ok(Self::Version(version));
         }
         let midnight = || text.parse::<NaiveDate>().ok().and_then(|day| day.and_hms_opt(0, 0, 0));
-        let local = || ["%F %T%.f", "%FT%T%.f"].iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
+        let local =
+            || ["%F %T%.f", "%FT%T%.f"].iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
         let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc()).ok();
         let time = zoned.or_else(|| local().or_else(midnight).map(|time| time.and_utc()));
         time.map(Self::Time).ok_or_else(|| InvalidAsOf(text.to_owned()))
@@ -134,7 +135,8 @@ impl Lakehouse {
     fn over(project: Project, log: Log) -> Result<Self> {
         let lake = project.config.lake_directory(&project.directory)?;
         let duckdb = &project.config.duckdb;
-        let directory = duckdb.directory.clone().map_or_else(|| lake.join(layout::PUBLISHED), |at| project.directory.join(at));
+        let directory =
+            duckdb.directory.clone().map_or_else(|| lake.join(layout::PUBLISHED), |at| project.directory.join(at));
         let sink = DuckDbSink::new(directory, PUBLISHED_NAME, duckdb.keep);
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
         let (cache, refreshing) = (Mutex::default(), tokio::sync::Mutex::default());
@@ -172,7 +174,7 @@ impl Lakehouse {
         self.check_names(only)?;
         let _one_at_a_time = self.inner.refreshing.lock().await;
         let store = self.log().store();
-        let cache = self.cache()?;
+        let cache = self.cache().await?;
         for _ in 0..TRIES {
             let snapshot = self.log().snapshot().await?;
             let before = epoch::newest(store).await?;
@@ -198,7 +200,9 @@ impl Lakehouse {
     fn check_names(&self, names: &[String]) -> Result<()> {
         let known = || self.project().models.iter().map(|model| model.name.to_string());
         match names.iter().find(|name| !known().any(|known| known == **name)) {
-            Some(name) => Err(Error::UnknownTable { name: name.clone(), nearest: crate::error::nearest(name, known()) }),
+            Some(name) => {
+                Err(Error::UnknownTable { name: name.clone(), nearest: crate::error::nearest(name, known()) })
+            }
             None => Ok(()),
         }
     }
@@ -214,11 +218,13 @@ impl Lakehouse {
         Inputs { models, pinned, snapshot, before, cache, lake, runs }
     }
 
-    /// The state cache of this lake, if no other process has it.
-    fn cache(&self) -> Result<Option<Arc<StateCache>>> {
+    /// The state cache of this lake, if no other process has it. Its directory carries the table's id: a lake that was made
+    /// anew, or another lake of the same project, has epochs of its own under the same numbers.
+    async fn cache(&self) -> Result<Option<Arc<StateCache>>> {
+        let table = self.log().table_id().await.simple().to_string();
         let mut cache = self.inner.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if cache.is_none() {
-            let directory = self.project().directory.join(".lakebed").join("state-cache");
+            let directory = self.project().directory.join(".lakebed").join("state-cache").join(table);
             *cache = StateCache::open(&directory)?.map(Arc::new);
         }
         Ok(cache.clone())

@@ -18,9 +18,9 @@ pub mod strategy;
 mod verify;
 
 pub use config::Config;
-pub use lakehouse::{AsOf, Lakehouse, Project, Refreshed, time_text};
-pub use refresh::{ModelRefreshed, Progress};
-pub use verify::Verified;
 pub use error::{Error, Result};
 pub use hash::TableHash;
+pub use lakehouse::{AsOf, Lakehouse, Project, Refreshed, time_text};
+pub use refresh::{ModelRefreshed, Progress};
 pub use session::{ReadSession, TableInfo};
+pub use verify::Verified;

@@ -150,7 +150,8 @@ fn in_order(mut models: BTreeMap<TableName, Model>) -> Result<Vec<Model>> {
             if !events && !models.contains_key(reference) {
                 let line = line_of(&model.sql, &reference.to_string());
                 let known = names.iter().map(ToString::to_string).chain([format!("{BRONZE}.{EVENTS}")]);
-                let hint = crate::error::nearest(&reference.to_string(), known).map(|name| format!("did you mean '{name}'?"));
+                let hint =
+                    crate::error::nearest(&reference.to_string(), known).map(|name| format!("did you mean '{name}'?"));
                 let message = format!("there is no table '{reference}'");
                 return Err(Error::Model { path: model.path.clone(), line, message, hint });
             }
@@ -168,7 +169,8 @@ fn in_order(mut models: BTreeMap<TableName, Model>) -> Result<Vec<Model>> {
 /// The error that names a cycle, model by model.
 fn cycle(models: &BTreeMap<TableName, Model>) -> Error {
     let mut path: Vec<&Model> = models.values().take(1).collect();
-    while let Some(parent) = path.last().and_then(|model| model.references.iter().find_map(|parent| models.get(parent))) {
+    while let Some(parent) = path.last().and_then(|model| model.references.iter().find_map(|parent| models.get(parent)))
+    {
         if let Some(start) = path.iter().position(|model| model.name == parent.name) {
             path.drain(..start);
             path.push(parent);

@@ -175,7 +175,13 @@ impl<'a> ModelRefresh<'a> {
     }
 
     /// Runs the query and writes its rows as runs.
-    async fn write(&self, inputs: &Inputs<'_>, plan: LogicalPlan, anew: bool, computed: &mut Computed) -> Result<Written> {
+    async fn write(
+        &self,
+        inputs: &Inputs<'_>,
+        plan: LogicalPlan,
+        anew: bool,
+        computed: &mut Computed,
+    ) -> Result<Written> {
         let plan = match self.strategy {
             Strategy::Append { first_wins: true } => self.first_rows_only(inputs, plan, anew, computed).await?,
             _ => plan,
@@ -187,7 +193,13 @@ impl<'a> ModelRefresh<'a> {
     }
 
     /// The plan with the rows left out whose key came before, among the new rows or in an earlier epoch.
-    async fn first_rows_only(&self, inputs: &Inputs<'_>, plan: LogicalPlan, anew: bool, computed: &mut Computed) -> Result<LogicalPlan> {
+    async fn first_rows_only(
+        &self,
+        inputs: &Inputs<'_>,
+        plan: LogicalPlan,
+        anew: bool,
+        computed: &mut Computed,
+    ) -> Result<LogicalPlan> {
         let mut first = FirstRows::default();
         first.read(self.stream(&first_wins::keys_and_offsets(&plan)?).await?).await?;
         let keys = first.keys();
@@ -233,9 +245,16 @@ impl<'a> ModelRefresh<'a> {
 
     /// The state after a computation from nothing. If it gave the rows that were there, they stay what they are, and
     /// nothing that reads them is computed again.
-    async fn replaced(&self, inputs: &Inputs<'_>, before: Option<&ModelState>, written: Written, computed: &mut Computed) -> Result<ModelState> {
+    async fn replaced(
+        &self,
+        inputs: &Inputs<'_>,
+        before: Option<&ModelState>,
+        written: Written,
+        computed: &mut Computed,
+    ) -> Result<ModelState> {
         let epoch = computed.manifest.epoch;
-        if let Some(before) = before.filter(|before| before.rows == written.rows && before.content_hash == written.hash) {
+        if let Some(before) = before.filter(|before| before.rows == written.rows && before.content_hash == written.hash)
+        {
             for run in &written.runs {
                 inputs.runs.delete(&object_store::path::Path::from(run.path.as_str())).await?;
             }
@@ -291,7 +310,12 @@ fn runs_of<'m>(manifest: &'m Manifest, name: &TableName) -> &'m [Run] {
 }
 
 /// Plans a model's query in a session of its own, whose clock stands at the version's time.
-async fn plan_over(inputs: &Inputs<'_>, model: &Model, now: &Manifest, over: Over) -> Result<(SessionState, LogicalPlan)> {
+async fn plan_over(
+    inputs: &Inputs<'_>,
+    model: &Model,
+    now: &Manifest,
+    over: Over,
+) -> Result<(SessionState, LogicalPlan)> {
     let context = catalog::session(inputs.lake, inputs.runs)?;
     for reference in &model.references {
         register(&context, inputs, reference, now, over)?;
@@ -328,7 +352,9 @@ fn register(context: &SessionContext, inputs: &Inputs<'_>, name: &TableName, now
 fn unplannable(model: &Model, error: DataFusionError) -> Error {
     let error = Error::planning(error, &[]);
     let name = match &error {
-        Error::UnknownColumn { name, .. } | Error::UnknownTable { name, .. } => name.rsplit('.').next().unwrap_or_default(),
+        Error::UnknownColumn { name, .. } | Error::UnknownTable { name, .. } => {
+            name.rsplit('.').next().unwrap_or_default()
+        }
         _ => "",
     };
     let line = match name {

@@ -90,7 +90,11 @@ fn encode(writer: Option<ArrowWriter<Vec<u8>>>, schema: &SchemaRef, batch: &Reco
         Some(writer) => writer,
         None => {
             let zstd = Compression::ZSTD(ZstdLevel::try_new(1)?);
-            ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(WriterProperties::builder().set_compression(zstd).build()))?
+            ArrowWriter::try_new(
+                Vec::new(),
+                Arc::clone(schema),
+                Some(WriterProperties::builder().set_compression(zstd).build()),
+            )?
         }
     };
     writer.write(&batch)?;
@@ -100,9 +104,11 @@ fn encode(writer: Option<ArrowWriter<Vec<u8>>>, schema: &SchemaRef, batch: &Reco
 /// A batch in the types of a schema, column by column.
 pub(crate) fn cast(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
-        true => Ok(Arc::clone(column)),
-        false => cast_with_options(column, field.data_type(), &strict),
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        match column.data_type() == field.data_type() {
+            true => Ok(Arc::clone(column)),
+            false => cast_with_options(column, field.data_type(), &strict),
+        }
     });
     Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<Vec<_>, _>>()?)?)
 }
@@ -112,7 +118,8 @@ async fn finish(store: &Store, name: &TableName, fingerprint: &str, mut writer: 
     let rows = writer.flushed_row_groups().iter().map(|group| group.num_rows()).sum::<i64>();
     let parquet = writer.into_inner()?;
     let path = layout::run(&name.to_string(), fingerprint, Uuid::now_v7());
-    let run = Run { path: path.to_string(), rows: u64::try_from(rows).unwrap_or_default(), bytes: parquet.len() as u64 };
+    let run =
+        Run { path: path.to_string(), rows: u64::try_from(rows).unwrap_or_default(), bytes: parquet.len() as u64 };
     store.put(&path, parquet).await?;
     Ok(run)
 }

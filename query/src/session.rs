@@ -66,7 +66,8 @@ impl ReadSession {
     /// # Errors
     /// [`Error::Sql`] where the plan cannot be optimized or started.
     pub async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let frame = self.context.execute_logical_plan(plan).await.map_err(|error| Error::planning(error, &self.tables))?;
+        let frame =
+            self.context.execute_logical_plan(plan).await.map_err(|error| Error::planning(error, &self.tables))?;
         frame.execute_stream().await.map_err(|error| Error::planning(error, &self.tables))
     }
 }

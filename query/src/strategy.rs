@@ -49,7 +49,9 @@ pub fn derive(plan: &LogicalPlan, parents: &BTreeMap<TableName, Strategy>) -> Re
     refuse_unordered_limit(plan)?;
     let mut first_wins = 0;
     Ok(match appends(plan, parents, &mut first_wins) {
-        Ok(()) if first_wins > 1 => Strategy::Full { because: "it keeps the first row per key more than once".to_owned() },
+        Ok(()) if first_wins > 1 => {
+            Strategy::Full { because: "it keeps the first row per key more than once".to_owned() }
+        }
         Ok(()) => Strategy::Append { first_wins: first_wins == 1 },
         Err(because) => Strategy::Full { because },
     })
@@ -125,7 +127,8 @@ pub(crate) fn first_of_each_key<'a>(predicate: &Expr, input: &'a LogicalPlan) ->
                 input = &projection.input;
             }
             LogicalPlan::Window(window) => {
-                let numbered = matches!(window.window_expr.as_slice(), [only] if only.qualified_name().1 == column.name);
+                let numbered =
+                    matches!(window.window_expr.as_slice(), [only] if only.qualified_name().1 == column.name);
                 return (numbered && numbers_in_log_order(window)).then_some(window);
             }
             _ => return None,
@@ -159,9 +162,9 @@ pub(crate) fn window_function(expr: &Expr) -> Option<&WindowFunction> {
 /// The functions that stand for the time of the version, see [`crate::refresh`].
 pub(crate) fn time_function(expr: &Expr) -> Option<&str> {
     match expr {
-        Expr::ScalarFunction(function) => {
-            ["now", "current_timestamp", "current_date", "current_time", "today"].into_iter().find(|name| function.func.name() == *name)
-        }
+        Expr::ScalarFunction(function) => ["now", "current_timestamp", "current_date", "current_time", "today"]
+            .into_iter()
+            .find(|name| function.func.name() == *name),
         _ => None,
     }
 }
@@ -175,7 +178,9 @@ fn stands_for_now(expr: &Expr) -> bool {
 }
 
 fn has_subquery(expr: &Expr) -> bool {
-    any(expr, |expr| matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_)))
+    any(expr, |expr| {
+        matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))
+    })
 }
 
 fn refuse_volatile(plan: &LogicalPlan) -> Result<(), String> {
@@ -196,7 +201,9 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<(), String> {
     });
     match (walk, found) {
         (Ok(_), None) => Ok(()),
-        (Ok(_), Some(name)) => Err(format!("{name}() gives another answer each time, so the table is no function of the log")),
+        (Ok(_), Some(name)) => {
+            Err(format!("{name}() gives another answer each time, so the table is no function of the log"))
+        }
         (Err(error), _) => Err(error.strip_backtrace()),
     }
 }
