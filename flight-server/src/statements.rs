@@ -11,9 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::Analyzer;
 use lakebed_query::ReadSession;
 use prost::Message;
 use tokio::sync::watch;
@@ -88,7 +86,7 @@ impl Statements {
         let session = Arc::clone(&self.lake.borrow());
         let sql = sql.to_owned();
         let planned = self.threads.run(async move {
-            let plan = typed(session.plan(&sql).await?)?;
+            let plan = session.plan(&sql).await?;
             let schema = wire_schema(plan.schema().as_arrow());
             Ok::<_, lakebed_query::Error>(Planned { session, plan, schema, sql })
         });
@@ -186,12 +184,6 @@ impl Statements {
             }
         }
     }
-}
-
-/// Gives every expression the type that it will have when it runs: before that, `CASE WHEN a THEN 1 ELSE 2.5 END`
-/// says it is a whole number, and clients would be promised one.
-fn typed(plan: LogicalPlan) -> Result<LogicalPlan, lakebed_query::Error> {
-    Ok(Analyzer::new().execute_and_check(plan, &ConfigOptions::default(), |_, _| ())?)
 }
 
 fn unknown_handle() -> Status {
