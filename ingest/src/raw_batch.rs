@@ -121,9 +121,10 @@ impl Draft {
         Self { limits, text, events, flaws: BTreeMap::new(), start: 0, too_long: None, skipped: 0 }
     }
 
-    /// Whether the batch is to be cut here: the ended events alone decide.
+    /// Whether the batch is to be cut here: the ended events alone decide, and without one there is nothing to cut.
     pub(crate) fn is_full(&self) -> bool {
-        self.events.len() >= self.limits.batch_events || self.start >= self.limits.batch_bytes
+        let full = self.events.len() >= self.limits.batch_events || self.start >= self.limits.batch_bytes;
+        full && !self.events.is_empty()
     }
 
     /// Adds bytes to the open event; its memory stays bounded.

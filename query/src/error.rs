@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 
 use crate::session::TableInfo;
 
@@ -189,6 +190,13 @@ impl Error {
             let known = valid_fields.iter().map(|column| column.name.clone());
             return Self::UnknownColumn { name: field.name.clone(), nearest: nearest(&field.name, known) };
         }
+        if let DataFusionError::SQL(syntax, _) = error.find_root() {
+            return Self::Sql { message: in_words(syntax) };
+        }
+        // Servers answer this one with a code of its own.
+        if let DataFusionError::NotImplemented(_) = error.find_root() {
+            return Self::Execution(error);
+        }
         let message = error.strip_backtrace();
         // DataFusion has no error of its own for this; its words are `table 'lakebed.gold.x' not found`.
         let quoted =
@@ -242,4 +250,12 @@ pub(crate) fn nearest(wrong: &str, known: impl IntoIterator<Item = String>) -> O
     let likeness = |name: &String| strsim::jaro_winkler(&wrong, &name.to_lowercase());
     let scored = known.into_iter().map(|name| (likeness(&name), name)).filter(|(likeness, _)| *likeness > 0.75);
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+/// A syntax error without the parser's own wrapping: `Expected: an expression, found: FROM at Line: 2, Column: 7`.
+fn in_words(syntax: &ParserError) -> String {
+    match syntax {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
+        ParserError::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),
+    }
 }

@@ -79,8 +79,8 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let wrong = |line: usize, message: String| Error::Model { path: path.to_owned(), line, message, hint: None };
     let mut statements = DFParser::parse_sql(&sql).map_err(|error| {
-        let message = error.strip_backtrace();
-        wrong(line_in(&message), message)
+        let message = Error::planning(error, &[]).to_string();
+        wrong(line_in(&message, &sql), message)
     })?;
     let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
         return Err(wrong(1, "a model is exactly one SELECT".to_owned()));
@@ -130,8 +130,11 @@ fn header(sql: &str) -> (Option<String>, Vec<(String, String)>) {
     ((!description.is_empty()).then_some(description), settings)
 }
 
-/// The line that a parser's message names, as in `… at Line: 3, Column: 7`.
-fn line_in(message: &str) -> usize {
+/// The line that a parser's message names, as in `… at Line: 3, Column: 7`; what ended too early ends in the last line.
+fn line_in(message: &str, sql: &str) -> usize {
+    if message.ends_with("EOF") {
+        return sql.lines().count().max(1);
+    }
     let after = message.split("Line: ").nth(1).unwrap_or_default();
     after.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(1)
 }
