@@ -44,7 +44,7 @@ pub enum Appended {
         /// The version that has it.
         version: u64,
     },
-    /// It was in the log before; nothing was added.
+    /// It was sent before and is in the log; this call added nothing of its own.
     Duplicate {
         /// The version that has it.
         version: u64,
@@ -87,6 +87,7 @@ impl Log {
                 }
             }
         }
+        let unit = entry.unit;
         let Some(entry) = self.announce(entry).await? else {
             let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&key)).await?;
             return match already(receipt.as_ref(), batch)? {
@@ -96,7 +97,11 @@ impl Log {
         };
         match ack {
             Ack::Durable => Ok(Appended::Durable),
-            Ack::Committed => self.commit(&entry, at).await,
+            Ack::Committed => match self.commit(&entry, at).await? {
+                // The staging of an earlier send, whose sender may be told of it at this moment: one send is the first.
+                Appended::Committed { version } if entry.unit != unit => Ok(Appended::Duplicate { version }),
+                answer => Ok(answer),
+            },
         }
     }
 
