@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench says what failed by panicking")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -43,7 +44,7 @@ fn appends(criterion: &mut Criterion) {
     group.sample_size(10).measurement_time(Duration::from_secs(10));
 
     for events in [100, 10_000] {
-        let events_of = batch(format!("first of {events}"), 0, events).unwrap();
+        let events_of = batch(format!("first of {events}"), 0, events, &BTreeMap::new()).unwrap();
         let log = log(&runtime, &directory, &events_of);
         group.throughput(Throughput::Elements(events));
         group.bench_function(format!("one batch of {events}"), |bencher| {
@@ -53,7 +54,7 @@ fn appends(criterion: &mut Criterion) {
         });
     }
 
-    let small = batch("small".to_owned(), 0, 100).unwrap();
+    let small = batch("small".to_owned(), 0, 100, &BTreeMap::new()).unwrap();
     let log = log(&runtime, &directory, &small);
     group.throughput(Throughput::Elements(100 * APPENDERS));
     group.bench_function(format!("{APPENDERS} batches of 100 at once"), |bencher| {

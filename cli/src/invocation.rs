@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use lakebed_log::{Log, Store};
+use lakebed_log::Log;
 use lakebed_query::{Config, Lakehouse, Project};
 
 use crate::arguments::Global;
@@ -50,17 +50,13 @@ impl Invocation {
 
     /// The log alone, made if it is not there: events come in whatever state the models are in.
     pub(crate) async fn log_or_new(&self, config: &Config) -> Result<Log> {
-        let store = Store::local(config.lake_directory(&self.directory)?)?;
+        let store = config.store(&self.directory, true)?;
         Ok(Log::open_or_create(store, &config.project, self.now()).await?)
     }
 
     /// The log alone, as it is.
     pub(crate) async fn log(&self, config: &Config) -> Result<Log> {
-        let directory = config.lake_directory(&self.directory)?;
-        if !directory.is_dir() {
-            return Err(lakebed_log::Error::NoLog { place: directory.display().to_string() }.into());
-        }
-        Ok(Log::open(Store::local(directory)?, &config.project).await?)
+        Ok(Log::open(config.store(&self.directory, false)?, &config.project).await?)
     }
 
     /// The lake with its models, made if it is not there, and with whatever waited in its inbox committed.

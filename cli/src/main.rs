@@ -14,7 +14,10 @@ use std::process::ExitCode;
 
 use chrono::Utc;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
 use crate::commands::{demo, generate, ingest, init, log, query, run, serve, verify};
@@ -77,16 +80,16 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
 /// What the rooms below say of themselves goes to stderr: warnings, and more with `-v`.
 fn trace(global: &Global, output: &Output) {
     let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info",
-        (false, _) => "debug",
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
     };
-    let filter = EnvFilter::try_from_env("LAKEBED_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let set = std::env::var("LAKEBED_LOG").ok().and_then(|set| set.parse::<Targets>().ok());
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(output.colours())
         .with_target(false)
-        .init();
+        .with_filter(set.unwrap_or_else(|| Targets::new().with_default(level)));
+    tracing_subscriber::registry().with(lines).init();
 }

@@ -1,11 +1,12 @@
 //! Session options. Their messages are not wrapped in `Any`, unlike those of Flight SQL, and arrow-flight does not
 //! define them, so they are here, from <https://github.com/apache/arrow/blob/main/format/Flight.proto>.
 //!
-//! The server keeps no state for a session yet: the catalog can be set to the only one there is, anything else
+//! The server keeps no state for a session yet: catalog and schema can be set to what they are, anything else
 //! is refused by name.
 
 use std::collections::HashMap;
 
+use lakebed_query::catalog::DEFAULT_SCHEMA;
 use prost::{Message, Oneof};
 use tonic::Status;
 
@@ -94,8 +95,7 @@ pub(crate) fn set(body: &[u8]) -> Result<Vec<u8>, Status> {
 /// The options as they are; ADBC reads the current catalog and schema from here.
 pub(crate) fn get() -> Vec<u8> {
     let text = |text: &str| SessionOptionValue { value: Some(OptionValue::Text(text.to_owned())) };
-    // Without a default schema, a table is always written with its own.
-    let session_options = [("catalog".to_owned(), text(CATALOG)), ("schema".to_owned(), text(""))].into();
+    let session_options = [("catalog".to_owned(), text(CATALOG)), ("schema".to_owned(), text(DEFAULT_SCHEMA))].into();
     SessionOptions { session_options }.encode_to_vec()
 }
 
@@ -108,7 +108,7 @@ fn refusal(name: &str, value: Option<&OptionValue>) -> Option<OptionErrorValue> 
     match (name, value) {
         ("catalog", Some(OptionValue::Text(catalog))) if catalog == CATALOG => None,
         ("catalog", _) => Some(OptionErrorValue::InvalidValue),
-        ("schema", Some(OptionValue::Text(schema))) if schema.is_empty() => None,
+        ("schema", Some(OptionValue::Text(schema))) if schema.is_empty() || schema == DEFAULT_SCHEMA => None,
         ("schema", _) => Some(OptionErrorValue::Error),
         _ => Some(OptionErrorValue::InvalidName),
     }
@@ -124,7 +124,7 @@ mod tests {
         let asked = SessionOptions {
             session_options: [
                 ("catalog".to_owned(), text("lakebed")),
-                ("schema".to_owned(), text("gold")),
+                ("schema".to_owned(), text("silver")),
                 ("colour".to_owned(), SessionOptionValue { value: None }),
             ]
             .into(),
@@ -140,6 +140,6 @@ mod tests {
     fn catalog_and_schema_are_always_answered() {
         let options = SessionOptions::decode(&*get()).unwrap().session_options;
         assert_eq!(options["catalog"].value, Some(OptionValue::Text("lakebed".to_owned())));
-        assert!(options.contains_key("schema"));
+        assert_eq!(options["schema"].value, Some(OptionValue::Text("gold".to_owned())));
     }
 }

@@ -66,9 +66,17 @@ impl Claims {
         of_path().find(|claim| claim.kind == kind).or_else(|| of_path().find(|claim| claim.kind.is_kin_of(kind)))
     }
 
-    /// The next free id.
+    /// The first id that is not known to be taken. Who fills the gaps in its knowledge learns of every lower claim before it
+    /// makes one of its own, so that no name is given twice.
     fn next_id(&self) -> i32 {
-        self.by_id.last_key_value().map_or(FIRST_CLAIM, |(id, _)| id + 1)
+        let mut next = FIRST_CLAIM;
+        for id in self.by_id.keys().skip_while(|id| **id < FIRST_CLAIM) {
+            if *id != next {
+                break;
+            }
+            next += 1;
+        }
+        next
     }
 
     /// The claim to try next for a path: the next id, and the path's name or the first variant of it that is free.
@@ -110,10 +118,14 @@ pub async fn claim(store: &Store, known: &mut Claims, path: &Arc<[String]>, kind
         let object = layout::claim(proposal.id);
         // Created or not, what is stored is what counts: a lost answer of ours reads back as our own claim.
         let stored = match store.put_json_if_absent(&object, &proposal).await? {
-            Put::Created => proposal,
-            Put::Exists => store.get_json(&object).await?.unwrap_or(proposal),
+            Put::Created => Some(proposal),
+            Put::Exists => store.get_json(&object).await?,
         };
-        known.insert(stored);
+        // A store may answer "exists" while another's put is on its way: not there yet, it is tried again.
+        match stored {
+            Some(stored) => known.insert(stored),
+            None => tokio::task::yield_now().await,
+        }
     }
 }
 
@@ -135,6 +147,21 @@ mod tests {
         assert_eq!(name(&["a", "value"], ColumnType::Double).await, "a_value");
         assert_eq!(name(&["a", "value"], ColumnType::BigInt).await, "a_value", "a number goes where numbers go");
         assert_eq!(name(&["_row"], ColumnType::Double).await, "_row_double", "the log's own names are taken");
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_no_commit_has_yet_is_found() {
+        let store = Store::memory();
+        let (mut one, mut two) = (Claims::default(), Claims::default());
+        claim(&store, &mut one, &path(&["x"]), ColumnType::Double).await.unwrap();
+        let y = claim(&store, &mut two, &path(&["y"]), ColumnType::Double).await.unwrap();
+        // A third knows of the second alone, because only that one was committed.
+        let mut three = Claims::default();
+        three.insert(y);
+        let x = claim(&store, &mut three, &path(&["x"]), ColumnType::Varchar).await.unwrap();
+        assert_eq!((x.id, x.name.as_str()), (FIRST_CLAIM + 2, "x_string"));
+        let x = claim(&store, &mut three, &path(&["x"]), ColumnType::Double).await.unwrap();
+        assert_eq!((x.id, x.name.as_str()), (FIRST_CLAIM, "x"));
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! The decisions of the combining commit, as pure functions: the I/O around them is in [`crate::append`].
+//! The decisions of the combining commit, as pure functions: the I/O around them is in [`crate::append`] and
+//! [`crate::committing`].
 //!
 //! The protocol, in the words of its model: an appender reads the head, puts its receipt and its inbox entry if absent,
 //! lists the inbox, reads the receipts of what it lists, scans every commit since each entry's head, and puts the next
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::batch::{BatchKey, ContentHash, LaneStep};
 use crate::claims::Claims;
 use crate::entry::CommittedBatch;
-use crate::files::DataFile;
+use crate::files::{DataFile, Offsets};
 use crate::inbox::{InboxEntry, Receipt};
 
 /// What an appender does next about its own batch.
@@ -130,7 +131,8 @@ impl Plan {
     fn take(&mut self, entry: &InboxEntry, table: &Claims) {
         let base = self.next_offset;
         self.next_offset += entry.rows;
-        self.files.extend(entry.files.iter().map(|staged| DataFile { base, staged: staged.clone() }));
+        self.files
+            .extend(entry.files.iter().map(|staged| DataFile { offsets: Offsets::Base(base), staged: staged.clone() }));
         for claim in entry.columns.iter().filter(|claim| !table.contains(claim.id)) {
             self.new_columns.insert(claim.clone());
         }

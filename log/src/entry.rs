@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
-use deltalake::kernel::{Action, Add, CommitInfo, DomainMetadata};
+use chrono::{DateTime, NaiveDate, Utc};
+use deltalake::kernel::{Action, Add, CommitInfo, DomainMetadata, Remove};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::batch::{BatchId, BatchKey, ContentHash};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
-use crate::files::{DataFile, StagedFile};
+use crate::files::{DataFile, Offsets, StagedFile};
 use crate::schema;
 
 /// The Delta writer feature that keeps writers out which know nothing of offsets; readers ignore it.
@@ -22,13 +22,15 @@ pub const WRITER_FEATURE: &str = "lakebedLog";
 const LANE: &str = "lakebed.lane.";
 /// The Add tag that holds the offset of the file's row 0.
 const BASE: &str = "lakebed.base";
+/// The Add tag of a compacted file: its smallest and largest offset, `first-last`.
+const STORED: &str = "lakebed.offsets";
 /// The key of our record in the commit info.
 const RECORD: &str = "lakebed";
 
 /// What every commit says about itself, beside its Delta actions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitRecord {
-    /// Names this very attempt, so that a writer whose answer was lost knows its own entry.
+    /// Names this very attempt, for whoever looks into the log; batches are known by their `unit`.
     pub attempt: Uuid,
     /// The offset after the last event: the log as of this version is the rows below it.
     pub next_offset: u64,
@@ -36,6 +38,9 @@ pub struct CommitRecord {
     pub metadata_version: u64,
     /// The batches that this version brought, empty ones too.
     pub batches: Vec<CommittedBatch>,
+    /// What a reader must know to read the log from this version on. This build knows nothing of the kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
 }
 
 /// A batch's line in the commit record: what was sent = what is in the log + what is in quarantine.
@@ -78,10 +83,23 @@ pub struct Entry {
     pub claims: Option<Claims>,
     /// Data files that this version adds.
     pub added: Vec<DataFile>,
-    /// Paths of data files that it removes.
-    pub removed: Vec<String>,
+    /// Data files that it removes: what a compaction put into those that it adds.
+    pub removed: Vec<RemovedFile>,
     /// Lanes that it moves, with their new positions.
     pub lanes: BTreeMap<String, String>,
+}
+
+/// A data file that is no longer part of the table. Its object stays until a vacuum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedFile {
+    /// Relative to the table's root.
+    pub path: String,
+    /// The partition.
+    pub event_date: NaiveDate,
+    /// Size of the object.
+    pub bytes: u64,
+    /// When it was removed.
+    pub at: DateTime<Utc>,
 }
 
 /// What only version 0 and a schema change need.
@@ -101,9 +119,7 @@ impl Entry {
     pub fn encode(&self, version: u64, table: &Table) -> Result<Vec<u8>> {
         let mut actions = vec![json!({"commitInfo": self.commit_info()})];
         if version == 0 {
-            let features = ["appendOnly", "inCommitTimestamp", "domainMetadata", WRITER_FEATURE];
-            actions
-                .push(json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features}}));
+            actions.push(json!({"protocol": protocol()}));
         }
         if let Some(claims) = &self.claims {
             actions.push(json!({"metaData": metadata(claims, table)}));
@@ -113,12 +129,14 @@ impl Entry {
             reason: error.to_string(),
         };
         for (lane, position) in &self.lanes {
-            let domain =
-                DomainMetadata { domain: format!("{LANE}{lane}"), configuration: position.clone(), removed: false };
-            actions.push(serde_json::to_value(Action::DomainMetadata(domain)).map_err(unspeakable)?);
+            actions.push(serde_json::to_value(self::lane(lane, position)).map_err(unspeakable)?);
+        }
+        for file in &self.removed {
+            actions.push(serde_json::to_value(Action::Remove(remove(file))).map_err(unspeakable)?);
         }
         for file in &self.added {
-            actions.push(serde_json::to_value(Action::Add(add(file, self.time))).map_err(unspeakable)?);
+            let add = Add { data_change: self.brings_events(), ..add(file, self.time) };
+            actions.push(serde_json::to_value(Action::Add(add)).map_err(unspeakable)?);
         }
         let mut bytes = Vec::new();
         for action in actions {
@@ -128,16 +146,23 @@ impl Entry {
         Ok(bytes)
     }
 
+    /// Whether its files hold events that were not in the log before; those of a compaction do not.
+    fn brings_events(&self) -> bool {
+        self.removed.is_empty()
+    }
+
     fn commit_info(&self) -> CommitInfo {
         let millis = self.time.timestamp_millis();
+        let (operation, parameters) = match self.brings_events() {
+            true => ("WRITE", HashMap::from([("mode".to_owned(), json!("Append"))])),
+            false => ("OPTIMIZE", HashMap::new()),
+        };
         CommitInfo {
             timestamp: Some(millis),
             in_commit_timestamp: Some(millis),
-            operation: Some(
-                if self.added.is_empty() && self.claims.is_some() { "SET TBLPROPERTIES" } else { "WRITE" }.to_owned(),
-            ),
-            operation_parameters: Some(HashMap::from([("mode".to_owned(), json!("Append"))])),
-            is_blind_append: Some(true),
+            operation: Some(operation.to_owned()),
+            operation_parameters: Some(parameters),
+            is_blind_append: Some(self.brings_events()),
             engine_info: Some(concat!("lakebed/", env!("CARGO_PKG_VERSION")).to_owned()),
             info: HashMap::from([
                 ("txnId".to_owned(), json!(self.record.attempt)),
@@ -167,13 +192,18 @@ impl Entry {
                         let record = info.info.get(RECORD).cloned().unwrap_or_default();
                         let record = serde_json::from_value(record)
                             .map_err(|_| corrupt("it is a commit of another writer than lakebed".to_owned()))?;
+                        let record: CommitRecord = record;
+                        if let Some(unknown) = record.requires.first() {
+                            return Err(corrupt(format!(
+                                "it needs a lakebed that knows of '{unknown}': install a newer one"
+                            )));
+                        }
                         found = Some((info, record));
                     }
                     Action::Add(add) => added.push(data_file(add).map_err(corrupt)?),
-                    Action::Remove(remove) => removed.push(remove.path),
+                    Action::Remove(remove) => removed.push(removed_file(remove).map_err(corrupt)?),
                     Action::DomainMetadata(domain) => {
-                        let lane = domain.domain.strip_prefix(LANE);
-                        lanes.extend(lane.map(|lane| (lane.to_owned(), domain.configuration)));
+                        lanes.extend(lane_of(&domain.domain, &domain.configuration));
                     }
                     _ => {}
                 }
@@ -186,7 +216,24 @@ impl Entry {
     }
 }
 
-fn metadata(claims: &Claims, table: &Table) -> Value {
+/// What a reader and a writer of the table must know.
+pub(crate) fn protocol() -> Value {
+    let features = ["appendOnly", "inCommitTimestamp", "domainMetadata", WRITER_FEATURE];
+    json!({"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features})
+}
+
+/// The action that moves a lane.
+pub(crate) fn lane(lane: &str, position: &str) -> Action {
+    let (domain, configuration) = (format!("{LANE}{lane}"), position.to_owned());
+    Action::DomainMetadata(DomainMetadata { domain, configuration, removed: false })
+}
+
+/// The lane and its position behind a `domainMetadata`, if it is one of a lane.
+pub(crate) fn lane_of(domain: &str, position: &str) -> Option<(String, String)> {
+    domain.strip_prefix(LANE).map(|lane| (lane.to_owned(), position.to_owned()))
+}
+
+pub(crate) fn metadata(claims: &Claims, table: &Table) -> Value {
     json!({
         "id": table.id,
         "name": "bronze.events",
@@ -203,27 +250,70 @@ fn metadata(claims: &Claims, table: &Table) -> Value {
     })
 }
 
-fn add(file: &DataFile, time: DateTime<Utc>) -> Add {
+/// The Add action of a file.
+pub(crate) fn add(file: &DataFile, time: DateTime<Utc>) -> Add {
     let staged = &file.staged;
+    let (tag, value) = match file.offsets {
+        Offsets::Base(base) => (BASE, base.to_string()),
+        Offsets::Stored(first, last) => (STORED, format!("{first}-{last}")),
+    };
     Add {
         path: staged.path.clone(),
-        partition_values: HashMap::from([(schema::EVENT_DATE.to_owned(), Some(staged.event_date.to_string()))]),
-        size: i64::try_from(staged.bytes).unwrap_or(i64::MAX),
+        partition_values: partition(staged.event_date),
+        size: signed(staged.bytes),
         modification_time: time.timestamp_millis(),
         data_change: true,
-        stats: Some(staged.delta_stats().to_string()),
-        tags: Some(HashMap::from([(BASE.to_owned(), Some(file.base.to_string()))])),
+        stats: Some(file.delta_stats().to_string()),
+        tags: Some(HashMap::from([(tag.to_owned(), Some(value))])),
         ..Add::default()
     }
 }
 
-fn data_file(add: Add) -> Result<DataFile, String> {
-    let tag = add.tags.as_ref().and_then(|tags| tags.get(BASE)).and_then(Option::as_deref);
-    let base = tag.and_then(|base| base.parse().ok()).ok_or_else(|| format!("'{}' has no offset", add.path))?;
-    let date = add.partition_values.get(schema::EVENT_DATE).and_then(Option::as_deref);
-    let event_date = date.and_then(|date| date.parse().ok()).ok_or_else(|| format!("'{}' has no day", add.path))?;
+/// The Remove action of a file.
+pub(crate) fn remove(file: &RemovedFile) -> Remove {
+    Remove {
+        path: file.path.clone(),
+        data_change: false,
+        deletion_timestamp: Some(file.at.timestamp_millis()),
+        extended_file_metadata: Some(true),
+        partition_values: Some(partition(file.event_date)),
+        size: Some(signed(file.bytes)),
+        ..Remove::default()
+    }
+}
+
+fn partition(date: NaiveDate) -> HashMap<String, Option<String>> {
+    HashMap::from([(schema::EVENT_DATE.to_owned(), Some(date.to_string()))])
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// The file behind an Add; the error says what it lacks.
+pub(crate) fn data_file(add: Add) -> Result<DataFile, String> {
+    let tag = |name: &str| add.tags.as_ref().and_then(|tags| tags.get(name)).and_then(Option::as_deref);
+    let base = || Some(Offsets::Base(tag(BASE)?.parse().ok()?));
+    let stored = || {
+        let (first, last) = tag(STORED)?.split_once('-')?;
+        Some(Offsets::Stored(first.parse().ok()?, last.parse().ok()?))
+    };
+    let offsets = base().or_else(stored).ok_or_else(|| format!("'{}' has no offset", add.path))?;
+    let event_date = day(&add.partition_values).ok_or_else(|| format!("'{}' has no day", add.path))?;
     let stats = add.stats.as_deref().unwrap_or("{}");
     let bytes = u64::try_from(add.size).unwrap_or_default();
     let staged = StagedFile::from_delta(add.path, event_date, bytes, stats).map_err(|error| error.to_string())?;
-    Ok(DataFile { base, staged })
+    Ok(DataFile { offsets, staged })
+}
+
+pub(crate) fn removed_file(remove: Remove) -> Result<RemovedFile, String> {
+    let event_date = remove.partition_values.as_ref().and_then(day);
+    let event_date = event_date.ok_or_else(|| format!("'{}' has no day", remove.path))?;
+    let at = remove.deletion_timestamp.and_then(DateTime::from_timestamp_millis).unwrap_or_default();
+    let bytes = remove.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+    Ok(RemovedFile { path: remove.path, event_date, bytes, at })
+}
+
+fn day(partition: &HashMap<String, Option<String>>) -> Option<NaiveDate> {
+    partition.get(schema::EVENT_DATE)?.as_deref()?.parse().ok()
 }

@@ -141,7 +141,7 @@ impl Error {
             Self::Full { .. } => {
                 "free some space and run the same command again: what is in the log is whole, and nothing is added twice".to_owned()
             }
-            Self::Place { .. } => "a lake is a local directory such as ./lake".to_owned(),
+            Self::Place { .. } => "a lake is a local directory such as ./lake, or a bucket such as s3://bucket/prefix".to_owned(),
             Self::Corrupt { .. } | Self::Store { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Task(_) => return None,
         })
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Date32Array, Int64Array, PrimitiveArray, RecordBatch, StringArray, TimestampMicrosecondArray,
-    UInt32Array,
+    ArrayRef, ArrowPrimitiveType, AsArray, Date32Array, Int64Array, PrimitiveArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray, UInt32Array,
 };
-use arrow::compute::{CastOptions, cast_with_options, max, min, take};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::compute::kernels::cmp::neq;
+use arrow::compute::{CastOptions, cast_with_options, max, min, nullif, take};
+use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use chrono::{DateTime, NaiveDate, Utc};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -40,36 +41,55 @@ pub struct StagedFile {
     pub time_range: (i64, i64),
 }
 
-/// A data file of the log: row `r` of its batch has the offset `base + r`.
+/// Where the rows of a data file stand in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offsets {
+    /// Row `r` of the file's batch has the offset `base + r`: a file as it was staged.
+    Base(u64),
+    /// Each row has its offset in the column `_offset`, from the first to the last of these: a file that was compacted.
+    Stored(u64, u64),
+}
+
+/// A data file of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataFile {
-    /// Offset of the batch's row 0.
-    pub base: u64,
+    /// Where its rows stand.
+    pub offsets: Offsets,
     /// The file.
     pub staged: StagedFile,
 }
 
 impl DataFile {
     /// Smallest and largest offset in the file.
-    pub fn offsets(&self) -> (u64, u64) {
-        (self.base + self.staged.row_range.0, self.base + self.staged.row_range.1)
+    pub fn offset_range(&self) -> (u64, u64) {
+        match self.offsets {
+            Offsets::Base(base) => (base + self.staged.row_range.0, base + self.staged.row_range.1),
+            Offsets::Stored(first, last) => (first, last),
+        }
+    }
+
+    /// Delta's per-file statistics. Delta keeps times in whole milliseconds: the smallest is cut, the largest raised.
+    pub fn delta_stats(&self) -> Value {
+        let staged = &self.staged;
+        let millis = |micros: i64| {
+            DateTime::<Utc>::from_timestamp_millis(micros).map(|time| time.format("%FT%T%.3fZ").to_string())
+        };
+        let mut stats = json!({
+            "numRecords": staged.rows,
+            "minValues": {schema::EVENT_TIME: millis(staged.time_range.0.div_euclid(1000)), schema::ROW: staged.row_range.0},
+            "maxValues": {schema::EVENT_TIME: millis(-(-staged.time_range.1).div_euclid(1000)), schema::ROW: staged.row_range.1},
+            "nullCount": {schema::EVENT_TIME: 0, schema::ROW: 0},
+        });
+        if let Offsets::Stored(first, last) = self.offsets {
+            stats["minValues"][schema::OFFSET] = json!(first);
+            stats["maxValues"][schema::OFFSET] = json!(last);
+            stats["nullCount"][schema::OFFSET] = json!(0);
+        }
+        stats
     }
 }
 
 impl StagedFile {
-    /// Delta's per-file statistics. Delta keeps times in whole milliseconds: the smallest is cut, the largest raised.
-    pub fn delta_stats(&self) -> Value {
-        let millis = |micros: i64| {
-            DateTime::<Utc>::from_timestamp_millis(micros).map(|time| time.format("%FT%T%.3fZ").to_string())
-        };
-        json!({
-            "numRecords": self.rows,
-            "minValues": {schema::EVENT_TIME: millis(self.time_range.0.div_euclid(1000)), schema::ROW: self.row_range.0},
-            "maxValues": {schema::EVENT_TIME: millis(-(-self.time_range.1).div_euclid(1000)), schema::ROW: self.row_range.1},
-            "nullCount": {schema::EVENT_TIME: 0, schema::ROW: 0},
-        })
-    }
-
     /// The file behind an Add; what its statistics say to the millisecond is widened to them.
     pub(crate) fn from_delta(path: String, event_date: NaiveDate, bytes: u64, stats: &str) -> serde_json::Result<Self> {
         let stats: Value = serde_json::from_str(stats)?;
@@ -162,9 +182,8 @@ fn to_record_batch(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) 
 /// the first value that is there wins.
 fn one_column_a_claim<'a>(batch: &Batch, claims: &'a [Claim]) -> Result<(Vec<&'a Claim>, Vec<ArrayRef>)> {
     let mut by_id: BTreeMap<i32, (&Claim, ArrayRef)> = BTreeMap::new();
-    let lossless = CastOptions { safe: true, ..CastOptions::default() };
     for (column, claim) in batch.events.columns.iter().zip(claims) {
-        let values = cast_with_options(&column.values, &claim.kind.arrow(), &lossless)?;
+        let values = cast_or_null(&column.values, &claim.kind.arrow())?;
         let values = match by_id.remove(&claim.id) {
             Some((_, first)) => {
                 let has_first = arrow::compute::is_not_null(&first)?;
@@ -177,32 +196,48 @@ fn one_column_a_claim<'a>(batch: &Batch, claims: &'a [Claim]) -> Result<(Vec<&'a
     Ok(by_id.into_values().unzip())
 }
 
+/// The values in another type; one that does not fit, a fraction among whole numbers for example, is null.
+fn cast_or_null(values: &ArrayRef, kind: &DataType) -> Result<ArrayRef> {
+    let null_on_failure = CastOptions { safe: true, ..CastOptions::default() };
+    let fitted = cast_with_options(values, kind, &null_on_failure)?;
+    if values.data_type().is_floating() && kind.is_integer() {
+        let back = cast_with_options(&fitted, values.data_type(), &null_on_failure)?;
+        return Ok(nullif(&fitted, &neq(&back, values)?)?);
+    }
+    Ok(fitted)
+}
+
 fn encode_day(rows: &RecordBatch, event_date: NaiveDate) -> Result<EncodedFile> {
     let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties()))?;
     writer.write(rows)?;
     let parquet = writer.into_inner()?;
-    let column = |name: &str| rows.column_by_name(name).map(|column| column.to_data());
-    let row_numbers =
-        Int64Array::from(column(schema::ROW).unwrap_or_else(|| Int64Array::from(Vec::<i64>::new()).to_data()));
-    let none = || TimestampMicrosecondArray::from(Vec::<i64>::new()).to_data();
-    let times = TimestampMicrosecondArray::from(column(schema::EVENT_TIME).unwrap_or_else(none));
-    let row = |bound: Option<i64>| bound.and_then(|row| u64::try_from(row).ok()).unwrap_or_default();
     let staged = StagedFile {
         path: layout::data_file(&event_date.to_string(), Uuid::now_v7()),
         event_date,
         bytes: parquet.len() as u64,
         rows: rows.num_rows() as u64,
-        row_range: (row(min(&row_numbers)), row(max(&row_numbers))),
-        time_range: (min(&times).unwrap_or(i64::MIN), max(&times).unwrap_or(i64::MAX)),
+        row_range: range_of::<Int64Type>(rows, schema::ROW).map_or((0, 0), unsigned),
+        time_range: range_of::<TimestampMicrosecondType>(rows, schema::EVENT_TIME).unwrap_or((i64::MIN, i64::MAX)),
     };
     Ok(EncodedFile { staged, parquet })
 }
 
+/// The smallest and largest value of a column; `None` where it has none.
+pub(crate) fn range_of<T: ArrowPrimitiveType>(rows: &RecordBatch, column: &str) -> Option<(T::Native, T::Native)> {
+    let values = rows.column_by_name(column)?.as_primitive_opt::<T>()?;
+    Some((min(values)?, max(values)?))
+}
+
+/// A range of numbers that are never negative.
+pub(crate) fn unsigned((first, last): (i64, i64)) -> (u64, u64) {
+    (first.max(0).unsigned_abs(), last.max(0).unsigned_abs())
+}
+
 /// How data files are written: zstd at its fastest level; no dictionary for what is different in every row; statistics
 /// per row group only where queries prune by them.
-fn properties() -> WriterProperties {
-    let unlike = [schema::EVENT_ID, schema::DOC, schema::ROW];
-    let pruned = [schema::EVENT_TIME, schema::ROW, schema::EVENT_ID];
+pub(crate) fn properties() -> WriterProperties {
+    let unlike = [schema::EVENT_ID, schema::DOC, schema::ROW, schema::OFFSET];
+    let pruned = [schema::EVENT_TIME, schema::ROW, schema::EVENT_ID, schema::OFFSET];
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()))
         .set_statistics_enabled(EnabledStatistics::None)

@@ -1,11 +1,14 @@
 //! The head of the log: all that an appender needs to know of it, found and followed without a listing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
+use crate::batch::BatchKey;
+use crate::checkpoint;
 use crate::claims::Claims;
 use crate::commit::Found;
 use crate::entry::{CommittedBatch, Entry, Table};
@@ -13,8 +16,15 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::store::Store;
 
-/// How many of the latest commits' batches are remembered, so that a scan need not read them again.
-const REMEMBERED: usize = 256;
+/// How many batches of the latest commits are remembered, so that a scan need not read them again; a few MB at most.
+const REMEMBERED: usize = 8192;
+
+/// So many new versions are read one by one; after them as many at once as are there, in stretches.
+const NEAR: u64 = 8;
+const STRETCH: u64 = 64;
+
+/// What a commit is thought to take, in listings of the inbox, before one was made.
+const LISTINGS_A_COMMIT: u32 = 8;
 
 /// How many entries are read at once where many are read.
 const AT_ONCE: usize = 32;
@@ -36,12 +46,20 @@ pub struct Head {
     pub table: Table,
     /// Where the lanes stand; read from the whole log, and so only once somebody asks.
     lanes: Option<BTreeMap<String, String>>,
-    recent: VecDeque<(u64, Vec<CommittedBatch>)>,
+    /// The batches of the latest versions, by version and by key.
+    recent: VecDeque<(u64, Vec<BatchKey>)>,
+    remembered: HashMap<BatchKey, (u64, CommittedBatch)>,
+    /// Committed batches that were seen in the inbox: who committed them is cleaning up, or has died.
+    sighted: HashSet<BatchKey>,
+    /// Batches that were waiting at the last scan and are in no version up to that one: those that wait for their lane are
+    /// not scanned for from the beginning again and again.
+    absent: BTreeMap<BatchKey, u64>,
+    pace: Option<Duration>,
 }
 
 impl Head {
-    /// Finds the head: versions are dense and never go, so it is between the last power of two that is there and the
-    /// first that is not. About 2·log2(versions) requests.
+    /// Finds the head: versions are dense and never go, so it is found by steps that double, then by halving. About
+    /// 2·log2(versions since the last checkpoint) requests.
     ///
     /// # Errors
     /// [`Error::NoLog`] where there is no version 0; any failure of the store.
@@ -50,10 +68,14 @@ impl Head {
         if !there(0).await? {
             return Err(Error::NoLog { place: store.place().to_owned() });
         }
-        let (mut low, mut high) = (0, 1);
-        while there(high).await? {
-            (low, high) = (high, high * 2);
+        // A checkpoint says from where on to look; it is a hint, and may be an old one.
+        let hint = checkpoint::newest(store).await?.unwrap_or(0);
+        let mut low = if there(hint).await? { hint } else { 0 };
+        let mut step = 1;
+        while there(low + step).await? {
+            (low, step) = (low + step, step * 2);
         }
+        let mut high = low + step;
         while high - low > 1 {
             let middle = low + (high - low) / 2;
             if there(middle).await? { low = middle } else { high = middle }
@@ -67,7 +89,7 @@ impl Head {
         let metadata_version = entry.record.metadata_version;
         let described = if metadata_version == version { entry.clone() } else { read(store, metadata_version).await? };
         let table = table(store).await?;
-        Ok(Self {
+        let mut head = Self {
             version,
             time: entry.time,
             next_offset: entry.record.next_offset,
@@ -75,8 +97,14 @@ impl Head {
             claims: described.claims.unwrap_or_default(),
             table,
             lanes: None,
-            recent: VecDeque::from([(version, entry.record.batches)]),
-        })
+            recent: VecDeque::new(),
+            remembered: HashMap::new(),
+            sighted: HashSet::new(),
+            absent: BTreeMap::new(),
+            pace: None,
+        };
+        head.remember(version, entry.record.batches);
+        Ok(head)
     }
 
     /// Probes for the next versions and follows them; gives how many there were.
@@ -87,6 +115,13 @@ impl Head {
         let from = self.version;
         while let Some(entry) = read_if_there(store, self.version + 1).await? {
             self.apply(self.version + 1, entry);
+            let next = self.version + 1;
+            // Who was away for long catches up in stretches.
+            if self.version - from >= NEAR && store.exists(&layout::commit(next + STRETCH)).await? {
+                for (version, entry) in entries(store, next..next + STRETCH).await? {
+                    self.apply(version, entry);
+                }
+            }
         }
         Ok(self.version - from)
     }
@@ -104,27 +139,78 @@ impl Head {
         if let Some(lanes) = &mut self.lanes {
             lanes.extend(entry.lanes);
         }
-        self.recent.push_back((version, entry.record.batches));
-        if self.recent.len() > REMEMBERED {
-            self.recent.pop_front();
+        self.remember(version, entry.record.batches);
+    }
+
+    fn remember(&mut self, version: u64, batches: Vec<CommittedBatch>) {
+        self.recent.push_back((version, batches.iter().map(CommittedBatch::key).collect()));
+        self.remembered.extend(batches.into_iter().map(|batch| (batch.key(), (version, batch))));
+        while self.recent.len() > 1 && self.remembered.len().max(self.recent.len()) > REMEMBERED {
+            for key in self.recent.pop_front().into_iter().flat_map(|(_, keys)| keys) {
+                self.remembered.remove(&key);
+                self.sighted.remove(&key);
+            }
         }
     }
 
-    /// Every batch that was committed after `since`.
+    /// The version of a batch and its line there, if it is of the latest.
+    pub fn remembered(&self, key: &BatchKey) -> Option<&(u64, CommittedBatch)> {
+        self.remembered.get(key)
+    }
+
+    /// Whether a listed entry is for a committer to take up: not if its batch was committed just now and its committer is
+    /// about to delete it; but at the second sighting it is, for then that committer may be dead.
+    pub fn lingers(&mut self, key: &BatchKey) -> bool {
+        !self.remembered.contains_key(key) || !self.sighted.insert(key.clone())
+    }
+
+    /// How long a commit takes here, by the latest ones.
+    pub fn pace(&self) -> Duration {
+        self.pace.unwrap_or_default()
+    }
+
+    /// Takes a commit's time into the account.
+    pub fn note_commit(&mut self, took: Duration) {
+        self.pace = Some(self.pace.map_or(took, |pace| (pace * 3 + took) / 4));
+    }
+
+    /// Takes a listing's time for a first estimate, where there was no commit yet.
+    pub fn note_listing(&mut self, took: Duration) {
+        self.pace.get_or_insert(took * LISTINGS_A_COMMIT);
+    }
+
+    /// The time of the next version: the clock's, but always later than the last.
+    pub fn next_time(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        at.max(self.time + TimeDelta::milliseconds(1))
+    }
+
+    /// Whether an entry in the inbox is no reason to leave a commit to others: it is committed, or it was there at the last
+    /// commit and not taken up.
+    pub fn passes_over(&self, key: &BatchKey) -> bool {
+        self.remembered.contains_key(key) || self.absent.contains_key(key)
+    }
+
+    /// Those of some batches that were committed, each after the version that it comes with.
     ///
     /// # Errors
     /// Any failure of the store: what is not remembered is read.
-    pub async fn committed_since(&self, store: &Store, since: u64) -> Result<Found> {
+    pub async fn committed_since(&mut self, store: &Store, batches: &BTreeMap<BatchKey, u64>) -> Result<Found> {
+        let since = |(key, since): (&BatchKey, &u64)| (*since).max(self.absent.get(key).copied().unwrap_or(0));
+        let since = batches.iter().map(since).min().unwrap_or(self.version);
         let remembered_from = self.recent.front().map_or(self.version + 1, |(version, _)| *version);
         let forgotten = (since + 1)..remembered_from.max(since + 1);
+        let remembered = batches.keys().filter_map(|key| Some((key.clone(), self.remembered.get(key)?.clone())));
+        let mut found: Found = remembered.collect();
         let reads = futures::stream::iter(forgotten)
             .map(async |version| Ok::<_, Error>((version, read(store, version).await?)));
-        let older: Vec<_> = reads.buffered(AT_ONCE).try_collect().await?;
-        let older = older.into_iter().map(|(version, entry)| (version, entry.record.batches));
-        let recent = self.recent.iter().filter(|(version, _)| *version > since).cloned();
-        let lines =
-            older.chain(recent).flat_map(|(version, batches)| batches.into_iter().map(move |batch| (version, batch)));
-        Ok(lines.map(|(version, batch)| (batch.key(), (version, batch))).collect())
+        let mut older = std::pin::pin!(reads.buffered(AT_ONCE));
+        while let Some((version, entry)) = older.try_next().await? {
+            let lines = entry.record.batches.into_iter().map(|batch| (batch.key(), (version, batch)));
+            found.extend(lines.filter(|(key, _)| batches.contains_key(key)));
+        }
+        let absent = batches.keys().filter(|key| !found.contains_key(key));
+        self.absent = absent.map(|key| (key.clone(), self.version)).collect();
+        Ok(found)
     }
 
     /// Where the lanes stand, read from the log the first time.
@@ -133,8 +219,13 @@ impl Head {
     /// Any failure of the store.
     pub async fn lanes(&mut self, store: &Store) -> Result<&BTreeMap<String, String>> {
         if self.lanes.is_none() {
-            let mut lanes = BTreeMap::new();
-            for (_, entry) in entries(store, 0..self.version + 1).await? {
+            let (mut lanes, from) = match checkpoint::newest(store).await? {
+                Some(version) if version <= self.version => {
+                    (checkpoint::read(store, version).await?.lanes, version + 1)
+                }
+                _ => (BTreeMap::new(), 0),
+            };
+            for (_, entry) in entries(store, from..self.version + 1).await? {
                 lanes.extend(entry.lanes);
             }
             self.lanes = Some(lanes);

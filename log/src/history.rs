@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
+use crate::checkpoint::{self, Checkpoint};
 use crate::claims::Claims;
-use crate::entry::Entry;
+use crate::entry::{Entry, RemovedFile};
 use crate::error::{Error, Result};
 use crate::files::DataFile;
 use crate::head;
 use crate::layout;
 use crate::schema;
 use crate::store::Store;
+
+/// How long a removed file is remembered: no vacuum leaves it longer.
+pub(crate) const TOMBSTONES: TimeDelta = TimeDelta::days(30);
 
 /// A version: when it was, and the offset after its last event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,17 +51,22 @@ impl Snapshot {
 
     /// The files that hold events from the offset `from` on.
     pub fn files_from(&self, from: u64) -> impl Iterator<Item = &Arc<DataFile>> {
-        self.files.iter().filter(move |file| file.offsets().1 >= from)
+        self.files.iter().filter(move |file| file.offset_range().1 >= from)
     }
 }
 
-/// All versions and the active files, folded from the entries; followed, never read twice.
+/// The active files and the bounds of the versions, folded from the newest checkpoint and the entries since; followed,
+/// never read twice. A bound from before the checkpoint is read when it is asked for.
 #[derive(Debug, Default)]
 pub struct History {
-    bounds: Vec<Bound>,
+    /// The newest version that was read; `None` before the first.
+    newest: Option<u64>,
+    bounds: BTreeMap<u64, Bound>,
     claims: Arc<Claims>,
+    lanes: BTreeMap<String, String>,
     /// By path, so that a removal finds its file.
     active: BTreeMap<String, Arc<DataFile>>,
+    removed: BTreeMap<String, RemovedFile>,
 }
 
 /// How many entries are asked for at once; the first that is not there ends it.
@@ -69,23 +78,45 @@ impl History {
     /// # Errors
     /// Any failure of the store, and an entry that lakebed did not write.
     pub async fn follow(&mut self, store: &Store) -> Result<()> {
+        if self.newest.is_none()
+            && let Some(checkpoint) = checkpoint::newest_readable(store).await?
+        {
+            let entry = head::read(store, checkpoint.version).await?;
+            self.start(checkpoint, &entry);
+        }
+        let next = |newest: Option<u64>| newest.map_or(0, |newest| newest + 1);
         // One probe is enough for the ordinary case, that little or nothing is new.
-        while let Some(entry) = head::read_if_there(store, self.bounds.len() as u64).await? {
-            self.apply(entry);
-            let next = self.bounds.len() as u64;
-            if store.exists(&layout::commit(next + STRETCH)).await? {
-                for (_, entry) in head::entries(store, next..next + STRETCH).await? {
-                    self.apply(entry);
+        while let Some(entry) = head::read_if_there(store, next(self.newest)).await? {
+            self.apply(next(self.newest), entry);
+            let from = next(self.newest);
+            if store.exists(&layout::commit(from + STRETCH)).await? {
+                for (version, entry) in head::entries(store, from..from + STRETCH).await? {
+                    self.apply(version, entry);
                 }
             }
         }
         Ok(())
     }
 
-    fn apply(&mut self, entry: Entry) {
-        self.bounds.push(Bound { time: entry.time, next_offset: entry.record.next_offset });
-        for path in entry.removed {
-            self.active.remove(&path);
+    fn start(&mut self, checkpoint: Checkpoint, entry: &Entry) {
+        self.note(checkpoint.version, entry);
+        self.claims = Arc::new(checkpoint.claims);
+        self.lanes = checkpoint.lanes;
+        let file = |file: DataFile| (file.staged.path.clone(), Arc::new(file));
+        self.active = checkpoint.active.into_iter().map(file).collect();
+        self.removed = checkpoint.removed.into_iter().map(|file| (file.path.clone(), file)).collect();
+    }
+
+    fn note(&mut self, version: u64, entry: &Entry) {
+        self.newest = Some(version);
+        self.bounds.insert(version, Bound { time: entry.time, next_offset: entry.record.next_offset });
+    }
+
+    fn apply(&mut self, version: u64, entry: Entry) {
+        self.note(version, &entry);
+        for file in entry.removed {
+            self.active.remove(&file.path);
+            self.removed.insert(file.path.clone(), file);
         }
         for file in entry.added {
             self.active.insert(file.staged.path.clone(), Arc::new(file));
@@ -93,31 +124,46 @@ impl History {
         if let Some(claims) = entry.claims {
             self.claims = Arc::new(claims);
         }
+        self.lanes.extend(entry.lanes);
+    }
+
+    fn newest_version(&self, store: &Store) -> Result<u64> {
+        self.newest.ok_or_else(|| Error::NoLog { place: store.place().to_owned() })
+    }
+
+    /// A version's bound, from memory or from its entry.
+    async fn bound(&mut self, version: u64, store: &Store) -> Result<Bound> {
+        if let Some(bound) = self.bounds.get(&version) {
+            return Ok(*bound);
+        }
+        let entry = head::read(store, version).await?;
+        let bound = Bound { time: entry.time, next_offset: entry.record.next_offset };
+        self.bounds.insert(version, bound);
+        Ok(bound)
     }
 
     /// The newest version.
     ///
     /// # Errors
     /// [`Error::NoLog`] where nothing was read.
-    pub fn newest(&self, store: &Store) -> Result<Snapshot> {
-        let version =
-            self.bounds.len().checked_sub(1).ok_or_else(|| Error::NoLog { place: store.place().to_owned() })?;
-        self.at(version as u64, store)
+    pub async fn newest(&mut self, store: &Store) -> Result<Snapshot> {
+        let version = self.newest_version(store)?;
+        self.at(version, store).await
     }
 
-    /// A version that was read.
+    /// A version that the log has.
     ///
     /// # Errors
-    /// [`Error::NoVersion`], [`Error::NoLog`].
-    pub fn at(&self, version: u64, store: &Store) -> Result<Snapshot> {
-        let head = (self.bounds.len() as u64)
-            .checked_sub(1)
-            .ok_or_else(|| Error::NoLog { place: store.place().to_owned() })?;
-        let at = usize::try_from(version).ok().and_then(|at| self.bounds.get(at));
-        let bound = *at.ok_or(Error::NoVersion { asked: version, head })?;
-        let below = self.active.values().filter(|file| file.offsets().0 < bound.next_offset).cloned();
+    /// [`Error::NoVersion`], [`Error::NoLog`]; any failure of the store.
+    pub async fn at(&mut self, version: u64, store: &Store) -> Result<Snapshot> {
+        let head = self.newest_version(store)?;
+        if version > head {
+            return Err(Error::NoVersion { asked: version, head });
+        }
+        let bound = self.bound(version, store).await?;
+        let below = self.active.values().filter(|file| file.offset_range().0 < bound.next_offset).cloned();
         let mut files: Vec<_> = below.collect();
-        files.sort_by_key(|file| (file.offsets(), file.staged.event_date));
+        files.sort_by_key(|file| (file.offset_range(), file.staged.event_date));
         Ok(Snapshot {
             version,
             time: bound.time,
@@ -127,19 +173,43 @@ impl History {
         })
     }
 
-    /// The newest version at or before a time; times of versions only grow.
+    /// The newest version at or before a time; times of versions only grow, so it is found by halving.
     ///
     /// # Errors
-    /// [`Error::BeforeTheLog`], [`Error::NoLog`].
-    pub fn version_at(&self, time: DateTime<Utc>, store: &Store) -> Result<u64> {
+    /// [`Error::BeforeTheLog`], [`Error::NoLog`]; any failure of the store.
+    pub async fn version_at(&mut self, time: DateTime<Utc>, store: &Store) -> Result<u64> {
         let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let first = self.bounds.first().ok_or_else(|| Error::NoLog { place: store.place().to_owned() })?;
-        let after = self.bounds.partition_point(|bound| bound.time <= time) as u64;
-        after.checked_sub(1).ok_or_else(|| Error::BeforeTheLog { asked: text(time), begin: text(first.time) })
+        let (mut low, mut high) = (0, self.newest_version(store)? + 1);
+        let first = self.bound(0, store).await?;
+        if first.time > time {
+            return Err(Error::BeforeTheLog { asked: text(time), begin: text(first.time) });
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if self.bound(middle, store).await?.time <= time { low = middle } else { high = middle }
+        }
+        Ok(low)
     }
 
-    /// Every version's bound, by version.
-    pub fn bounds(&self) -> &[Bound] {
-        &self.bounds
+    /// The active files, by path.
+    pub(crate) fn active(&self) -> &BTreeMap<String, Arc<DataFile>> {
+        &self.active
+    }
+
+    /// When a file was removed, if that was not long ago.
+    pub(crate) fn removed_at(&self, path: &str) -> Option<DateTime<Utc>> {
+        self.removed.get(path).map(|file| file.at)
+    }
+
+    /// The newest version as a checkpoint has it; what was removed long before `at` is forgotten.
+    pub(crate) fn checkpoint(&mut self, at: DateTime<Utc>) -> Option<Checkpoint> {
+        self.removed.retain(|_, file| at - file.at <= TOMBSTONES);
+        Some(Checkpoint {
+            version: self.newest?,
+            claims: Claims::clone(&self.claims),
+            active: self.active.values().map(|file| DataFile::clone(file)).collect(),
+            removed: self.removed.values().cloned().collect(),
+            lanes: self.lanes.clone(),
+        })
     }
 }

@@ -13,12 +13,27 @@ pub fn lake() -> Path {
 /// The Delta table's root, below the lake's.
 pub const TABLE: &str = "events";
 
+/// The Delta table, as the lake sees it.
+pub fn table() -> Path {
+    Path::from(TABLE)
+}
+
 /// The partition column of the log, and the directory level it makes.
 pub const PARTITION: &str = "event_date";
 
 /// The Delta log entry of a version.
 pub fn commit(version: u64) -> Path {
     Path::from(format!("{TABLE}/_delta_log/{version:020}.json"))
+}
+
+/// The checkpoint of a version.
+pub fn checkpoint(version: u64) -> Path {
+    Path::from(format!("{TABLE}/_delta_log/{version:020}.checkpoint.parquet"))
+}
+
+/// Delta's pointer to the newest checkpoint.
+pub fn last_checkpoint() -> Path {
+    Path::from(format!("{TABLE}/_delta_log/_last_checkpoint"))
 }
 
 /// A column claim; `id` is the Parquet field id.
@@ -57,6 +72,11 @@ pub fn quarantine(unit: Uuid) -> String {
     format!("_quarantine/{}.parquet", unit.simple())
 }
 
+/// An object that is put to learn the store's time, and deleted.
+pub fn probe() -> Path {
+    Path::from(format!("{TABLE}/_probe"))
+}
+
 /// Where the epoch manifests are.
 pub fn epochs() -> Path {
     Path::from("epochs")
@@ -74,3 +94,24 @@ pub fn run(model: &str, fingerprint: &str, run: Uuid) -> Path {
 
 /// Where what is published for attaching lies, for a lake on local disk.
 pub const PUBLISHED: &str = "published";
+
+/// What an object of a lake is for, in one word or two; the lake's own table of contents.
+pub fn kind_of(path: &Path) -> &'static str {
+    let path = path.as_ref();
+    let in_table = path.strip_prefix(TABLE).and_then(|path| path.strip_prefix('/'));
+    let begins = |start: &str| in_table.is_some_and(|path| path.starts_with(start));
+    match path {
+        _ if begins("_delta_log/") && path.ends_with(".json") => "commit",
+        _ if begins("_delta_log/") => "checkpoint",
+        _ if begins("_columns/") => "column claim",
+        _ if begins("_receipts/") => "receipt",
+        _ if begins("_inbox/") => "inbox entry",
+        _ if begins("_quarantine/") => "quarantine file",
+        _ if begins(PARTITION) => "data file",
+        _ if path.starts_with("epochs/") => "epoch",
+        _ if path.starts_with("models/") => "model run",
+        _ if path.starts_with(PUBLISHED) => "published file",
+        _ if path == lake().as_ref() => "identity",
+        _ => "other",
+    }
+}

@@ -2,9 +2,12 @@
 
 pub mod append;
 pub mod batch;
+pub mod checkpoint;
 pub mod claims;
 pub mod columns;
 pub mod commit;
+pub mod committing;
+pub mod compaction;
 pub mod entry;
 pub mod error;
 pub mod files;
@@ -13,17 +16,21 @@ pub mod history;
 pub mod inbox;
 pub mod layout;
 pub mod log;
+pub mod maintenance;
 pub mod quarantine;
 pub mod schema;
 pub mod store;
 
-pub use append::{Ack, Appended, Drained};
+pub use append::{Ack, Appended};
 pub use batch::{Batch, BatchId, BatchKey, Column, ContentHash, Events, LaneStep, Quarantined};
 pub use claims::{Claim, Claims};
 pub use columns::{ColumnType, JsonKind, column_name};
+pub use committing::Drained;
+pub use compaction::{Compacted, Compaction};
 pub use entry::{CommitRecord, CommittedBatch, Entry};
 pub use error::{Error, Result};
-pub use files::{DataFile, StagedFile};
+pub use files::{DataFile, Offsets, StagedFile};
 pub use history::{Bound, Snapshot};
 pub use log::{LAKE_FORMAT, LakeIdentity, Log};
-pub use store::{Put, Store};
+pub use maintenance::{Kind, Maintained, Thresholds, Vacuumed};
+pub use store::{Put, S3Settings, Store};

@@ -1,14 +1,16 @@
 //! The log: opened, followed, read by version.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::batch::BatchKey;
 use crate::claims::Claims;
-use crate::columns::ColumnType;
 use crate::entry::{CommitRecord, Entry, Table};
 use crate::error::{Error, Result};
 use crate::head::Head;
@@ -38,7 +40,11 @@ pub struct Log {
     pub(crate) head: Arc<Mutex<Head>>,
     /// Claims that this process has met, committed or not.
     pub(crate) claims: Arc<Mutex<Claims>>,
-    history: Arc<Mutex<History>>,
+    /// The newest version that this process has seen, for those who cannot wait for the head.
+    pub(crate) seen: Arc<AtomicU64>,
+    /// Batches that tasks of this process have in the inbox and wait for.
+    pub(crate) announced: Arc<std::sync::Mutex<BTreeSet<BatchKey>>>,
+    pub(crate) history: Arc<Mutex<History>>,
 }
 
 impl Log {
@@ -55,8 +61,13 @@ impl Log {
         }
         if !store.exists(&layout::commit(0)).await? {
             let table = Table { id: Uuid::new_v4(), created: at };
-            let record =
-                CommitRecord { attempt: Uuid::now_v7(), next_offset: 0, metadata_version: 0, batches: Vec::new() };
+            let record = CommitRecord {
+                attempt: Uuid::now_v7(),
+                next_offset: 0,
+                metadata_version: 0,
+                batches: Vec::new(),
+                requires: Vec::new(),
+            };
             let (claims, added, removed) = (Some(Claims::default()), Vec::new(), Vec::new());
             let first = Entry { time: at, record, claims, added, removed, lanes: Default::default() };
             // Whoever makes it, it is made.
@@ -79,7 +90,9 @@ impl Log {
     async fn open_any(store: Store) -> Result<Self> {
         let head = Head::find(&store).await?;
         let claims = Arc::new(Mutex::new(head.claims.clone()));
-        Ok(Self { store, head: Arc::new(Mutex::new(head)), claims, history: Arc::default() })
+        let seen = Arc::new(AtomicU64::new(head.version));
+        let (announced, history) = Default::default();
+        Ok(Self { store, head: Arc::new(Mutex::new(head)), claims, seen, announced, history })
     }
 
     /// The lake's store.
@@ -98,14 +111,8 @@ impl Log {
     /// Any failure of the store.
     pub async fn head(&self) -> Result<(u64, DateTime<Utc>)> {
         let mut head = self.head.lock().await;
-        head.follow(&self.store).await?;
+        self.follow(&mut head).await?;
         Ok((head.version, head.time))
-    }
-
-    /// The columns whose type was declared or claimed so far, by name: what a decoder should give for them.
-    pub async fn declared(&self) -> Vec<(String, ColumnType)> {
-        let claims = self.claims.lock().await;
-        claims.iter().map(|claim| (claim.name.clone(), claim.kind)).collect()
     }
 
     /// The log as of its newest version.
@@ -115,7 +122,7 @@ impl Log {
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let mut history = self.history.lock().await;
         history.follow(&self.store).await?;
-        history.newest(&self.store)
+        history.newest(&self.store).await
     }
 
     /// The log as of a version.
@@ -125,7 +132,7 @@ impl Log {
     pub async fn snapshot_at(&self, version: u64) -> Result<Snapshot> {
         let mut history = self.history.lock().await;
         history.follow(&self.store).await?;
-        history.at(version, &self.store)
+        history.at(version, &self.store).await
     }
 
     /// The newest version at or before a time.
@@ -135,16 +142,16 @@ impl Log {
     pub async fn version_at(&self, time: DateTime<Utc>) -> Result<u64> {
         let mut history = self.history.lock().await;
         history.follow(&self.store).await?;
-        history.version_at(time, &self.store)
+        history.version_at(time, &self.store).await
     }
 
-    /// Every version, oldest first.
+    /// The newest versions, at most `count` of them, oldest first.
     ///
     /// # Errors
     /// Any failure of the store.
-    pub async fn versions(&self) -> Result<Vec<(u64, Entry)>> {
+    pub async fn versions(&self, count: u64) -> Result<Vec<(u64, Entry)>> {
         let (head, _) = self.head().await?;
-        crate::head::entries(&self.store, 0..head + 1).await
+        crate::head::entries(&self.store, (head + 1).saturating_sub(count)..head + 1).await
     }
 }
 

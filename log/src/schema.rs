@@ -64,10 +64,19 @@ pub fn table(claims: &Claims) -> SchemaRef {
 
 /// The columns that a data file holds: all but the partition and the offset, and of the claimed ones those in use.
 pub fn data_file<'a>(used: impl Iterator<Item = &'a Claim>) -> SchemaRef {
+    in_file(used, &[EVENT_DATE, OFFSET])
+}
+
+/// The columns that a compacted file holds: the offset too.
+pub fn compacted<'a>(used: impl Iterator<Item = &'a Claim>) -> SchemaRef {
+    in_file(used, &[EVENT_DATE])
+}
+
+fn in_file<'a>(used: impl Iterator<Item = &'a Claim>, without: &[&str]) -> SchemaRef {
     let own = |&(name, id, kind, nullable): &(&str, i32, ColumnType, bool)| field(name, id, &kind.arrow(), nullable);
-    let in_file = |column: &&(&str, i32, ColumnType, bool)| column.0 != EVENT_DATE && column.0 != OFFSET;
-    let fields = HEAD.iter().filter(in_file).map(own).chain(used.map(claimed_field));
-    Arc::new(Schema::new(fields.chain(TAIL.iter().filter(in_file).map(own)).collect::<Vec<_>>()))
+    let kept = |column: &&(&str, i32, ColumnType, bool)| !without.contains(&column.0);
+    let fields = HEAD.iter().filter(kept).map(own).chain(used.map(claimed_field));
+    Arc::new(Schema::new(fields.chain(TAIL.iter().filter(kept).map(own)).collect::<Vec<_>>()))
 }
 
 /// The Arrow type of a time in the log.

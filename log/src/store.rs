@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,7 +36,67 @@ pub enum Put {
     Exists,
 }
 
+/// How an S3 bucket is reached. What is not set comes from AWS's usual environment variables (`AWS_REGION`,
+/// `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, …), and credentials in the end from
+/// the machine's role.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct S3Settings {
+    /// The bucket's region.
+    pub region: Option<String>,
+    /// The server, for stores other than AWS's; one that begins with `http://` is spoken to without TLS.
+    pub endpoint: Option<String>,
+    /// Who asks.
+    pub access_key_id: Option<String>,
+    /// The secret to it; never shown.
+    pub secret_access_key: Option<String>,
+}
+
+impl std::fmt::Debug for S3Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let secret = self.secret_access_key.as_ref().map(|_| "…");
+        f.debug_struct("S3Settings")
+            .field("region", &self.region)
+            .field("endpoint", &self.endpoint)
+            .field("access_key_id", &self.access_key_id)
+            .field("secret_access_key", &secret)
+            .finish()
+    }
+}
+
 impl Store {
+    /// A lake in an S3 bucket, at `s3://bucket` or `s3://bucket/prefix`.
+    ///
+    /// # Errors
+    /// [`Error::Place`] where the URL names no bucket, or the settings do not fit together.
+    pub fn s3(url: &str, settings: &S3Settings) -> Result<Self> {
+        let refused = |reason: String| Error::Place { place: url.to_owned(), reason };
+        let within = url.strip_prefix("s3://").unwrap_or_default();
+        let (bucket, prefix) = within.split_once('/').unwrap_or((within, ""));
+        if bucket.is_empty() {
+            return Err(refused("it names no bucket".to_owned()));
+        }
+        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let set = [
+            (AmazonS3ConfigKey::Region, &settings.region),
+            (AmazonS3ConfigKey::Endpoint, &settings.endpoint),
+            (AmazonS3ConfigKey::AccessKeyId, &settings.access_key_id),
+            (AmazonS3ConfigKey::SecretAccessKey, &settings.secret_access_key),
+        ];
+        for (key, value) in set.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+            builder = builder.with_config(key, value);
+        }
+        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+        let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let builder = if plain { builder.with_allow_http(true) } else { builder };
+        let bucket = builder.build().map_err(|error| refused(error.to_string()))?;
+        let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|error| refused(error.to_string()))?;
+        let objects: Arc<dyn ObjectStore> = match prefix.as_ref() {
+            "" => Arc::new(bucket),
+            _ => Arc::new(PrefixStore::new(bucket, prefix)),
+        };
+        Ok(Self { objects, place: url.trim_end_matches('/').to_owned(), directory: None })
+    }
+
     /// A lake in a local directory, which is made if it is not there.
     ///
     /// # Errors
@@ -108,6 +171,14 @@ impl Store {
         }
     }
 
+    /// When the object was written, by the store's clock.
+    ///
+    /// # Errors
+    /// Any failure of the store, absence included.
+    pub async fn time_of(&self, path: &Path) -> Result<DateTime<Utc>> {
+        self.objects.head(path).await.map(|object| object.last_modified).map_err(|error| self.failed(path, error))
+    }
+
     /// Writes the object whole, over what was there.
     ///
     /// # Errors
@@ -167,6 +238,17 @@ impl Store {
         let mut objects = listing.map_err(|error| self.failed(prefix, error))?;
         objects.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(objects)
+    }
+
+    /// The directories right below a prefix, by name.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn directories(&self, prefix: &Path) -> Result<Vec<Path>> {
+        let listing = self.objects.list_with_delimiter(Some(prefix)).await;
+        let mut directories = listing.map_err(|error| self.failed(prefix, error))?.common_prefixes;
+        directories.sort();
+        Ok(directories)
     }
 
     fn json(&self, path: &Path, value: &impl Serialize) -> Result<Vec<u8>> {

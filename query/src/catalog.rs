@@ -10,7 +10,7 @@ use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, ident, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use lakebed_log::{ColumnType, Snapshot, Store, layout, schema};
+use lakebed_log::{ColumnType, DataFile, Offsets, Snapshot, Store, layout, schema};
 
 use crate::error::Result;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
@@ -18,6 +18,8 @@ use crate::sinks::Run;
 
 /// The catalog's name, in every session.
 pub const CATALOG: &str = "lakebed";
+/// The schema of a table that is named without one.
+pub const DEFAULT_SCHEMA: &str = "gold";
 /// The schema of the log.
 pub const BRONZE: &str = "bronze";
 /// The log's table in it.
@@ -31,7 +33,7 @@ const BASE: &str = "_base";
 /// Where a function cannot be registered.
 pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     let mut config =
-        SessionConfig::new().with_default_catalog_and_schema(CATALOG, "gold").with_information_schema(true);
+        SessionConfig::new().with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA).with_information_schema(true);
     // A text column keeps one type from the model's plan to every sink.
     config.options_mut().execution.parquet.schema_force_view_types = false;
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
@@ -40,7 +42,7 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     config.options_mut().catalog.create_default_catalog_and_schema = false;
     let context = SessionContext::new_with_config(config);
     let catalog = MemoryCatalogProvider::new();
-    for schema in [BRONZE, "silver", "gold"] {
+    for schema in [BRONZE, "silver", DEFAULT_SCHEMA] {
         catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
     }
     context.register_catalog(CATALOG, Arc::new(catalog));
@@ -82,32 +84,56 @@ pub fn events(
     offsets: Range<u64>,
 ) -> Result<Arc<dyn TableProvider>> {
     let table = events_schema(snapshot, pinned);
-    let in_file =
-        table.fields().iter().filter(|field| field.name() != schema::OFFSET && field.name() != schema::EVENT_DATE);
-    let columns = Arc::new(Schema::new(in_file.cloned().collect::<Vec<_>>()));
-    let constants = [Field::new(schema::EVENT_DATE, DataType::Date32, false), Field::new(BASE, DataType::Int64, false)];
-    let touched: Vec<_> = snapshot.files_from(offsets.start).filter(|file| file.offsets().0 < offsets.end).collect();
-    let cut = touched.iter().any(|file| file.offsets().0 < offsets.start || file.offsets().1 >= offsets.end);
-    let files = touched.into_iter().map(|file| {
-        let date = file.staged.event_date.signed_duration_since(chrono::NaiveDate::default()).num_days();
-        let date = ScalarValue::Date32(i32::try_from(date).ok());
-        let base = ScalarValue::Int64(i64::try_from(file.base).ok());
-        let path = layout::in_table(&file.staged.path).to_string();
-        TableFile { path, bytes: file.staged.bytes, constants: vec![date, base] }
+    let touched = snapshot.files_from(offsets.start).filter(|file| file.offset_range().0 < offsets.end);
+    let (staged, compacted): (Vec<_>, Vec<_>) = touched.partition(|file| matches!(file.offsets, Offsets::Base(_)));
+    let mut plan = log_files(&table, &staged, &offsets)?;
+    if !compacted.is_empty() {
+        let compacted = log_files(&table, &compacted, &offsets)?;
+        plan = if staged.is_empty() { compacted } else { plan.union(compacted.build()?)? };
+    }
+    Ok(Arc::new(ViewTable::new(plan.build()?, None)))
+}
+
+/// The rows of some data files, all staged or all compacted, with an offset in the range. A staged file's offset is computed
+/// from its base; a compacted one has it as a column, by which files and row groups are pruned.
+fn log_files(table: &SchemaRef, files: &[&Arc<DataFile>], offsets: &Range<u64>) -> Result<LogicalPlanBuilder> {
+    let compacted = files.iter().any(|file| matches!(file.offsets, Offsets::Stored(..)));
+    let fields = table.fields().iter().filter_map(|field| match field.name().as_str() {
+        schema::EVENT_DATE => None,
+        schema::OFFSET => compacted.then(|| Arc::new(Field::new(schema::OFFSET, DataType::Int64, false))),
+        _ => Some(Arc::clone(field)),
     });
-    let files = ParquetTable::new(Place::Log, columns, constants.into_iter().map(Arc::new).collect(), files);
-    let offset = || col(BASE) + col(schema::ROW);
-    let mut plan = LogicalPlanBuilder::scan("log_files", provider_as_source(Arc::new(files)), None)?;
-    if cut {
-        // A file may reach beyond a version's bound, once it was compacted with others.
-        plan = plan.filter(offset().gt_eq(lit(offsets.start as i64)).and(offset().lt(lit(offsets.end as i64))))?;
+    let columns = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let mut constants = vec![Arc::new(Field::new(schema::EVENT_DATE, DataType::Date32, false))];
+    let offset = match compacted {
+        true => col(schema::OFFSET),
+        false => {
+            constants.push(Arc::new(Field::new(BASE, DataType::Int64, false)));
+            col(BASE) + col(schema::ROW)
+        }
+    };
+    let listed = files.iter().map(|file| {
+        let date = file.staged.event_date.signed_duration_since(chrono::NaiveDate::default()).num_days();
+        let mut constants = vec![ScalarValue::Date32(i32::try_from(date).ok())];
+        if let Offsets::Base(base) = file.offsets {
+            constants.push(ScalarValue::Int64(i64::try_from(base).ok()));
+        }
+        TableFile { path: layout::in_table(&file.staged.path).to_string(), bytes: file.staged.bytes, constants }
+    });
+    let source = ParquetTable::new(Place::Log, columns, constants, listed);
+    let mut plan = LogicalPlanBuilder::scan("log_files", provider_as_source(Arc::new(source)), None)?;
+    // A file may reach beyond a version's bound, once it was compacted with others.
+    let reaches_out =
+        |file: &&Arc<DataFile>| file.offset_range().0 < offsets.start || file.offset_range().1 >= offsets.end;
+    if files.iter().any(reaches_out) {
+        let (from, to) = (lit(offsets.start as i64), lit(offsets.end as i64));
+        plan = plan.filter(offset.clone().gt_eq(from).and(offset.clone().lt(to)))?;
     }
     let visible = table.fields().iter().map(|field| match field.name().as_str() {
-        schema::OFFSET => offset().alias(schema::OFFSET),
+        schema::OFFSET => offset.clone().alias(schema::OFFSET),
         name => ident(name),
     });
-    let plan = plan.project(visible.collect::<Vec<Expr>>())?.build()?;
-    Ok(Arc::new(ViewTable::new(plan, None)))
+    Ok(plan.project(visible.collect::<Vec<Expr>>())?)
 }
 
 /// The columns of `bronze.events`: what the log has claimed, and what the project pins and no event has brought yet.

@@ -8,11 +8,14 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use lakebed_log::{Ack, ColumnType, column_name, schema};
+use lakebed_log::{Ack, ColumnType, S3Settings, Store, column_name, schema};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Result};
+use document::{Document, kind_of};
+
+mod document;
 
 /// The file that makes a directory a project.
 pub const CONFIG_FILE: &str = "lakebed.toml";
@@ -22,8 +25,10 @@ pub const CONFIG_FILE: &str = "lakebed.toml";
 pub struct Config {
     /// The project's name, by which a lake knows its owner; the directory's name where none is set.
     pub project: String,
-    /// Where the lake is: a directory, relative to the project's, or a `file://` URL.
+    /// Where the lake is: a directory, relative to the project's, a `file://` URL, or `s3://bucket/prefix`.
     pub lake: String,
+    /// How an S3 lake is reached.
+    pub s3: S3Settings,
     /// Pinned types, by flattened column name.
     pub columns: BTreeMap<String, ColumnType>,
     /// How events come in.
@@ -75,6 +80,7 @@ impl Default for Config {
         Self {
             project: "lakebed".to_owned(),
             lake: "./lake".to_owned(),
+            s3: S3Settings::default(),
             columns: BTreeMap::new(),
             ingest: IngestConfig {
                 ack: Ack::Committed,
@@ -119,20 +125,25 @@ impl Config {
         Ok(config)
     }
 
-    /// The lake's directory.
+    /// The lake's store; a directory is made where `create` says so.
     ///
     /// # Errors
-    /// [`lakebed_log::Error::Place`] for a lake that is not in a directory, such as `s3://…`.
-    pub fn lake_directory(&self, project_dir: &Path) -> Result<PathBuf> {
-        match self.lake.split_once("://") {
-            None => Ok(project_dir.join(&self.lake)),
-            Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
-            Some(_) => Err(lakebed_log::Error::Place {
-                place: self.lake.clone(),
-                reason: "only local directories are".to_owned(),
+    /// [`lakebed_log::Error::Place`] for a place of another kind, [`lakebed_log::Error::NoLog`] for a directory that is not
+    /// there and shall not be made.
+    pub fn store(&self, project_dir: &Path, create: bool) -> Result<Store> {
+        let directory = match self.lake.split_once("://") {
+            None => project_dir.join(&self.lake),
+            Some(("file", path)) if path.starts_with('/') => PathBuf::from(path),
+            Some(("s3", _)) => return Ok(Store::s3(&self.lake, &self.s3)?),
+            Some(_) => {
+                let reason = "neither a local directory nor s3://bucket/prefix".to_owned();
+                return Err(lakebed_log::Error::Place { place: self.lake.clone(), reason }.into());
             }
-            .into()),
+        };
+        if !create && !directory.is_dir() {
+            return Err(lakebed_log::Error::NoLog { place: directory.display().to_string() }.into());
         }
+        Ok(Store::local(directory)?)
     }
 
     /// Takes over what lakebed.toml says.
@@ -231,6 +242,11 @@ impl Config {
             ("project", "name") => text.clone_into(&mut self.project),
             ("lake", "url") if text.is_empty() => return Err("a lake needs a place, such as ./lake".to_owned()),
             ("lake", "url") => text.clone_into(&mut self.lake),
+            ("s3", _) if text.is_empty() => return Err("leave it out rather than empty".to_owned()),
+            ("s3", "region") => self.s3.region = Some(text.to_owned()),
+            ("s3", "endpoint") => self.s3.endpoint = Some(text.to_owned()),
+            ("s3", "access_key_id") => self.s3.access_key_id = Some(text.to_owned()),
+            ("s3", "secret_access_key") => self.s3.secret_access_key = Some(text.to_owned()),
             ("ingest", "ack") => {
                 self.ingest.ack = match text {
                     "durable" => Ack::Durable,
@@ -258,9 +274,13 @@ impl Config {
 const COLUMNS: &str = "columns";
 
 /// Every other key, with its section.
-const KEYS: [(&str, &str); 12] = [
+const KEYS: [(&str, &str); 16] = [
     ("project", "name"),
     ("lake", "url"),
+    ("s3", "region"),
+    ("s3", "endpoint"),
+    ("s3", "access_key_id"),
+    ("s3", "secret_access_key"),
     ("ingest", "ack"),
     ("ingest", "max_event_bytes"),
     ("ingest", "max_depth"),
@@ -272,44 +292,6 @@ const KEYS: [(&str, &str); 12] = [
     ("serve", "flight"),
     ("serve", "http"),
 ];
-
-/// A lakebed.toml and where it is, for messages that name a place in it.
-struct Document<'t> {
-    text: &'t str,
-    file: &'t Path,
-}
-
-impl Document<'_> {
-    fn error(&self, at: usize, message: String, hint: Option<String>) -> Error {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
-        Error::Config { file: self.file.to_path_buf(), line, column, message, hint }
-    }
-
-    fn unknown<'k>(&self, at: usize, message: String, name: &str, known: impl Iterator<Item = &'k str>) -> Error {
-        let mut known: Vec<&str> = known.collect();
-        known.dedup();
-        let nearest = known.iter().max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
-        let hint = match nearest {
-            Some(nearest) if strsim::jaro(nearest, name) > 0.7 => format!("did you mean '{nearest}'?"),
-            _ => format!("there are {}", known.join(", ")),
-        };
-        self.error(at, message, Some(hint))
-    }
-}
-
-fn kind_of(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a section",
-    }
-}
 
 fn number(text: &str, least: usize, most: usize) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));
@@ -326,107 +308,4 @@ fn address(text: &str) -> Result<Option<SocketAddr>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(toml: &str, environment: &[(&str, &str)], lake: Option<&str>) -> Result<Config> {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(CONFIG_FILE), toml).unwrap();
-        let look_up = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-        Config::load(directory.path(), &look_up, lake)
-    }
-
-    /// The message without the directory, and the hint.
-    fn refusal(toml: &str) -> (String, Option<String>) {
-        let error = load(toml, &[], None).unwrap_err();
-        let message = error.to_string();
-        let from = message.find(CONFIG_FILE).unwrap();
-        (message[from..].to_owned(), error.hint())
-    }
-
-    #[test]
-    fn defaults_hold_where_nothing_is_set() {
-        let config = load("[project]\nname = \"shop\"\n", &[], None).unwrap();
-        assert_eq!(config, Config { project: "shop".to_owned(), ..Config::default() });
-        assert_eq!(config.lake_directory(Path::new("/p")).unwrap(), Path::new("/p/./lake"));
-    }
-
-    #[test]
-    fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
-        let toml = "[lake]\nurl = \"file\"\n[ingest]\nbatch_events = 1_000\n";
-        let environment = [("LAKEBED_LAKE_URL", "environment"), ("LAKEBED_DUCKDB_KEEP", "9")];
-        assert_eq!(load(toml, &[], None).unwrap().lake, "file");
-        let config = load(toml, &environment, None).unwrap();
-        assert_eq!((config.lake.as_str(), config.duckdb.keep, config.ingest.batch_events), ("environment", 9, 1_000));
-        assert_eq!(load(toml, &environment, Some("flag")).unwrap().lake, "flag");
-    }
-
-    #[test]
-    fn a_variable_that_does_not_fit_is_named() {
-        let error = load("", &[("LAKEBED_INGEST_ACK", "soon")], None).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the environment variable LAKEBED_INGEST_ACK: 'soon' is neither \"durable\" nor \"committed\""
-        );
-    }
-
-    #[test]
-    fn a_mistake_is_named_with_its_place_and_the_nearest_key() {
-        let (message, hint) = refusal("\n[ingest]\n  batch_event = 5\n");
-        assert_eq!(message, "lakebed.toml:3:3: there is no key 'batch_event' in [ingest]");
-        assert_eq!(hint.unwrap(), "did you mean 'batch_events'?");
-        let (message, hint) = refusal("[injest]\nack = \"durable\"\n");
-        assert!(
-            message.starts_with("lakebed.toml:1:") && message.ends_with("there is no section [injest]"),
-            "{message}"
-        );
-        assert_eq!(hint.unwrap(), "did you mean 'ingest'?");
-        let (message, _) = refusal("[ingest]\nmax_depth = \"8\"\n");
-        assert_eq!(message, "lakebed.toml:2:13: [ingest] max_depth is a whole number, not a text");
-        let (message, _) = refusal("[ingest]\nmax_depth = 0\n");
-        assert_eq!(message, "lakebed.toml:2:13: [ingest] max_depth: '0' is not a whole number from 1 to 128");
-        let (message, _) = refusal("[serve]\nhttp = \"localhost\"\n");
-        assert!(message.starts_with("lakebed.toml:2:8: [serve] http: 'localhost' is neither"), "{message}");
-        let (message, _) = refusal("lake = \"./lake\"\n");
-        assert_eq!(message, "lakebed.toml:1:1: 'lake' is a section: write [lake]");
-    }
-
-    #[test]
-    fn text_that_is_no_toml_is_named_with_its_place() {
-        let (message, _) = refusal("[project]\nname = \"shop\n");
-        assert!(message.starts_with("lakebed.toml:2:"), "{message}");
-    }
-
-    #[test]
-    fn a_pin_is_one_column_however_it_is_written() {
-        for toml in ["properties_price", "properties.price", "\"properties.price\"", "[columns.properties]\nprice"] {
-            let section = if toml.starts_with('[') { "" } else { "[columns]\n" };
-            let config = load(&format!("{section}{toml} = \"DECIMAL(18,2)\"\n"), &[], None).unwrap();
-            assert_eq!(config.columns, BTreeMap::from([("properties_price".to_owned(), ColumnType::Decimal(18, 2))]));
-        }
-        let (message, _) = refusal("[columns]\na.b = \"DATE\"\na_b = \"DATE\"\n");
-        assert!(message.ends_with("column 'a_b' is pinned twice"), "{message}");
-        let (message, _) = refusal("[columns]\na = \"MONEY\"\n");
-        assert!(message.starts_with("lakebed.toml:2:5: column 'a': 'MONEY' is not a column type"), "{message}");
-        let (message, _) = refusal("[columns]\nevent_time = \"DATE\"\n");
-        assert_eq!(message, "lakebed.toml:2:1: column 'event_time' is the log's own, and its type is given");
-    }
-
-    #[test]
-    fn a_lake_is_a_directory() {
-        let config = load("[lake]\nurl = \"s3://bucket/lake\"\n", &[], None).unwrap();
-        let error = config.lake_directory(Path::new("/p")).unwrap_err();
-        assert_eq!(error.to_string(), "'s3://bucket/lake' is no place for a lake: only local directories are");
-        assert!(error.hint().is_some());
-        let config = load("", &[], Some("file:///data/lake")).unwrap();
-        assert_eq!(config.lake_directory(Path::new("/p")).unwrap(), Path::new("/data/lake"));
-    }
-
-    #[test]
-    fn a_directory_without_a_lakebed_toml_is_no_project() {
-        let directory = tempfile::tempdir().unwrap();
-        let error = Config::load(directory.path(), &|_| None, None).unwrap_err();
-        assert!(error.to_string().ends_with("is not a lakebed project: it has no lakebed.toml"), "{error}");
-        assert!(error.hint().unwrap().contains("lakebed init"));
-    }
-}
+mod tests;

@@ -114,7 +114,7 @@ impl Lakehouse {
     /// # Errors
     /// As [`Log::open_or_create`], and where the lake's URL is no directory.
     pub async fn open_or_create(project: Project, at: DateTime<Utc>) -> Result<Self> {
-        let store = Store::local(project.config.lake_directory(&project.directory)?)?;
+        let store = project.config.store(&project.directory, true)?;
         let log = Log::open_or_create(store, &project.config.project, at).await?;
         Self::over(project, log)
     }
@@ -124,19 +124,16 @@ impl Lakehouse {
     /// # Errors
     /// [`lakebed_log::Error::NoLog`] where there is none, else as [`Self::open_or_create`].
     pub async fn open(project: Project) -> Result<Self> {
-        let directory = project.config.lake_directory(&project.directory)?;
-        if !directory.is_dir() {
-            return Err(lakebed_log::Error::NoLog { place: directory.display().to_string() }.into());
-        }
-        let log = Log::open(Store::local(directory)?, &project.config.project).await?;
+        let store = project.config.store(&project.directory, false)?;
+        let log = Log::open(store, &project.config.project).await?;
         Self::over(project, log)
     }
 
     fn over(project: Project, log: Log) -> Result<Self> {
-        let lake = project.config.lake_directory(&project.directory)?;
+        // What is attached is a file: a lake in a bucket publishes beside the project's lakebed.toml.
+        let beside = log.store().directory().unwrap_or(&project.directory).join(layout::PUBLISHED);
         let duckdb = &project.config.duckdb;
-        let directory =
-            duckdb.directory.clone().map_or_else(|| lake.join(layout::PUBLISHED), |at| project.directory.join(at));
+        let directory = duckdb.directory.as_ref().map_or(beside, |at| project.directory.join(at));
         let sink = DuckDbSink::new(directory, PUBLISHED_NAME, duckdb.keep);
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
         let (cache, refreshing) = (Mutex::default(), tokio::sync::Mutex::default());

@@ -10,6 +10,7 @@ use object_store::ObjectStore;
 use tempfile::TempDir;
 
 use crate::batches::at;
+use crate::s3::{Bucket, Faults};
 
 /// The project that all test lakes belong to.
 pub const PROJECT: &str = "shop";
@@ -19,19 +20,35 @@ pub const PROJECT: &str = "shop";
 pub struct Lake {
     store: Store,
     directory: Option<TempDir>,
+    bucket: Option<Bucket>,
 }
 
 impl Lake {
     /// In this process's memory.
     pub fn memory() -> Self {
-        Self { store: Store::memory(), directory: None }
+        Self { store: Store::memory(), directory: None, bucket: None }
     }
 
     /// In a directory of its own on local disk.
     pub fn local() -> Self {
         let directory = TempDir::new().expect("a temporary directory can be made");
         let store = Store::local(directory.path()).expect("a lake can be made in it");
-        Self { store, directory: Some(directory) }
+        Self { store, directory: Some(directory), bucket: None }
+    }
+
+    /// On an S3 server, at a place of its own.
+    pub fn s3() -> Self {
+        let bucket = Bucket::new(Faults::default());
+        Self { store: bucket.store(), directory: None, bucket: Some(bucket) }
+    }
+
+    /// Another lake on the same kind of store.
+    pub fn another(&self) -> Self {
+        match (&self.directory, &self.bucket) {
+            (Some(_), _) => Self::local(),
+            (_, Some(_)) => Self::s3(),
+            _ => Self::memory(),
+        }
     }
 
     /// The store.
@@ -47,6 +64,11 @@ impl Lake {
     /// Another handle on the lake's log, as another process would have it.
     pub async fn open(&self) -> Log {
         Log::open_or_create(self.store(), PROJECT, at(0)).await.expect("the log opens")
+    }
+
+    /// The lake's place on an S3 server, if it is there.
+    pub fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_ref()
     }
 
     /// The lake's directory, if it has one.

@@ -28,7 +28,7 @@ pub(crate) async fn demo(invocation: &Invocation, arguments: &DemoArguments) -> 
     let lakehouse = invocation.lakehouse_or_new().await?;
 
     let before = lakehouse.log().snapshot().await?;
-    let fed = feed::fed(&lakehouse.log().versions().await?, arguments.seed);
+    let fed = feed::fed(&lakehouse.log().versions(u64::MAX).await?, arguments.seed);
     let target = feed::target(fed, arguments.events, is_behind(&lakehouse, before.version).await);
     let began = Instant::now();
     let tally = feed::feed(&invocation, &lakehouse, arguments.seed, fed..target).await?;

@@ -1,27 +1,72 @@
-//! `lakebed log`: what is in the log, version by version.
+//! `lakebed log`: what is in the log, and what keeps it quick and small.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt64Array};
-use lakebed_log::Entry;
+use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use lakebed_log::{Compacted, Compaction, Entry, Kind};
 
-use crate::arguments::{LogCommand, LogShowArguments};
+use crate::arguments::{LogCommand, LogShowArguments, LogVacuumArguments};
 use crate::error::Result;
 use crate::invocation::Invocation;
 
 /// Runs a command on the log.
 pub(crate) async fn log(invocation: &Invocation, command: &LogCommand) -> Result<()> {
     match command {
+        LogCommand::Show(arguments) if arguments.objects => objects(invocation).await,
         LogCommand::Show(arguments) => show(invocation, arguments).await,
+        LogCommand::Recover => recover(invocation).await,
+        LogCommand::Compact => compact(invocation).await,
+        LogCommand::Vacuum(arguments) => vacuum(invocation, arguments).await,
     }
+}
+
+async fn objects(invocation: &Invocation) -> Result<()> {
+    let kinds = invocation.log(&invocation.config()?).await?.census().await?;
+    let numbers =
+        |number: fn(&Kind) -> u64| Arc::new(UInt64Array::from_iter_values(kinds.iter().map(number))) as ArrayRef;
+    let names = StringArray::from_iter_values(kinds.iter().map(|kind| kind.name));
+    invocation.output.rows(&RecordBatch::try_from_iter([
+        ("kind", Arc::new(names) as ArrayRef),
+        ("objects", numbers(|kind| kind.objects)),
+        ("bytes", numbers(|kind| kind.bytes)),
+    ])?)
+}
+
+async fn recover(invocation: &Invocation) -> Result<()> {
+    let drained = invocation.log(&invocation.config()?).await?.drain(invocation.now()).await?;
+    invocation.output.say(&format!("committed {} batches that were waiting", drained.committed));
+    for left in &drained.left {
+        invocation.output.say(&format!("left in the inbox: {left}"));
+    }
+    Ok(())
+}
+
+async fn compact(invocation: &Invocation) -> Result<()> {
+    let log = invocation.log(&invocation.config()?).await?;
+    let Compacted { before, after } = log.compact(&Compaction::default(), invocation.now()).await?;
+    let checkpoint = log.checkpoint(invocation.now()).await?;
+    let text = match before.0 {
+        0 => "nothing to compact".to_owned(),
+        _ => format!("{} files, {} bytes → {} files, {} bytes", before.0, before.1, after.0, after.1),
+    };
+    invocation.output.say(&format!("{text}; checkpoint at version {checkpoint}"));
+    Ok(())
+}
+
+async fn vacuum(invocation: &Invocation, arguments: &LogVacuumArguments) -> Result<()> {
+    let log = invocation.log(&invocation.config()?).await?;
+    // A clock that runs ahead would make files look old that were written just now.
+    let now = invocation.now().min(log.store_time().await?);
+    let vacuumed = log.vacuum(arguments.retain, now).await?;
+    invocation.output.say(&format!("deleted {} files, {} bytes", vacuumed.objects, vacuumed.bytes));
+    Ok(())
 }
 
 /// Lists the newest versions, oldest first.
 async fn show(invocation: &Invocation, arguments: &LogShowArguments) -> Result<()> {
     let config = invocation.config()?;
-    let versions = invocation.log(&config).await?.versions().await?;
-    let from = versions.len().saturating_sub(arguments.last);
-    invocation.output.rows(&table(&versions[from..])?)
+    let versions = invocation.log(&config).await?.versions(arguments.last).await?;
+    invocation.output.rows(&table(&versions)?)
 }
 
 fn table(versions: &[(u64, Entry)]) -> Result<RecordBatch> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use lakebed_log::Thresholds;
 use lakebed_query::{Lakehouse, Refreshed};
 
 use crate::arguments::RunArguments;
@@ -39,10 +40,25 @@ pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Re
     }
 }
 
-/// A refresh with a progress bar.
+/// A refresh with a progress bar; then the maintenance that is due.
 pub(crate) async fn refresh(invocation: &Invocation, lakehouse: &Lakehouse, models: &[String]) -> Result<Refreshed> {
     let bar = ModelBar::new(&invocation.output);
-    Ok(lakehouse.refresh(models, &bar).await?)
+    let refreshed = lakehouse.refresh(models, &bar).await?;
+    maintain(invocation, lakehouse).await?;
+    Ok(refreshed)
+}
+
+/// Compacts the log and writes a checkpoint, where the time has come.
+pub(crate) async fn maintain(invocation: &Invocation, lakehouse: &Lakehouse) -> Result<()> {
+    let maintained = lakehouse.log().maintain(&Thresholds::default(), invocation.now()).await?;
+    if maintained.compacted.before.0 > 0 {
+        let (before, after) = (maintained.compacted.before.0, maintained.compacted.after.0);
+        tracing::info!("compacted {before} files of the log into {after}");
+    }
+    if let Some(version) = maintained.checkpoint {
+        tracing::info!("checkpoint of the log at version {version}");
+    }
+    Ok(())
 }
 
 fn report(invocation: &Invocation, refreshed: &Refreshed) -> Result<()> {

@@ -7,7 +7,7 @@ use lakebed_query::{Lakehouse, ReadSession};
 use tokio::sync::watch;
 
 use crate::arguments::ServeArguments;
-use crate::commands::run::{LOOK_EVERY, refresh};
+use crate::commands::run::{LOOK_EVERY, maintain, refresh};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::signals;
@@ -26,8 +26,9 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         });
     }
     let (head, _) = lakehouse.log().head().await?;
-    if arguments.watch {
-        refresh(invocation, &lakehouse, &[]).await?;
+    match arguments.watch {
+        true => drop(refresh(invocation, &lakehouse, &[]).await?),
+        false => maintain(invocation, &lakehouse).await?,
     }
     let session = lakehouse.read(None).await?;
     if session.tables().iter().all(|table| table.schema == "bronze") {

@@ -9,4 +9,8 @@ mod foreign_readers;
 #[cfg(test)]
 mod pipeline;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod storms;
+#[cfg(test)]
 mod structure;

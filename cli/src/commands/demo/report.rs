@@ -40,7 +40,7 @@ pub(super) async fn report(
     for table in session.tables().iter().filter(|table| table.schema == "gold") {
         text.push_str(&gold_table(&session, table).await?);
     }
-    let versions = lakehouse.log().versions().await?;
+    let versions = lakehouse.log().versions(u64::MAX).await?;
     let new = versions.iter().filter(|(version, _)| *version > run.before);
     let stored: u64 = new.flat_map(|(_, entry)| &entry.added).map(|file| file.staged.bytes).sum();
     text.push_str(&figures(run, stored, session.version(), refreshed));

@@ -5,6 +5,7 @@ macro_rules! over_every_store {
     ($($case:ident),* $(,)?) => {
         over_every_store!(@store memory: $($case),*);
         over_every_store!(@store local: $($case),*);
+        over_every_store!(@store s3: $($case),*);
     };
     (@store $store:ident: $($case:ident),*) => {
         mod $store {

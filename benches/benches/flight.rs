@@ -1,0 +1,72 @@
+//! Gold and silver → a Flight SQL client on loopback: a dashboard's question, and a whole table.
+
+#![allow(clippy::unwrap_used, reason = "a bench says what failed by panicking")]
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use criterion::{Criterion, Throughput};
+use futures::TryStreamExt;
+use lakebed_benches::{batch, project};
+use lakebed_flight_server::{Addresses, Server};
+use lakebed_log::Ack;
+use lakebed_query::{Lakehouse, ReadSession};
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+use tonic::transport::Channel;
+
+const EVENTS: u64 = 50_000;
+
+/// A refreshed lake, open for reading.
+async fn session(directory: &std::path::Path) -> ReadSession {
+    let lakehouse = Lakehouse::open_or_create(project(directory).unwrap(), SystemTime::now().into()).await.unwrap();
+    let events = batch("events".to_owned(), 0, EVENTS, &lakehouse.project().config.columns).unwrap();
+    lakehouse.log().append(&events, Ack::Committed, SystemTime::now().into()).await.unwrap();
+    lakehouse.refresh(&[], &()).await.unwrap();
+    lakehouse.read(None).await.unwrap()
+}
+
+/// Rows of the answer, all of them received.
+async fn ask(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> usize {
+    let info = client.execute(sql.to_owned(), None).await.unwrap();
+    let ticket = info.endpoint.into_iter().next().unwrap().ticket.unwrap();
+    let batches: Vec<_> = client.do_get(ticket).await.unwrap().try_collect().await.unwrap();
+    batches.iter().map(|batch| batch.num_rows()).sum()
+}
+
+fn answers(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (_lake, sessions) = watch::channel(Arc::new(runtime.block_on(session(directory.path()))));
+    let addresses = Addresses { flight: Some(([127, 0, 0, 1], 0).into()), http: None };
+    let server = runtime.block_on(Server::bind(addresses, sessions)).unwrap();
+    let address = format!("http://{}", server.flight_address().unwrap());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = runtime.spawn(server.run(async move {
+        // Told to, or the bench is gone.
+        let _ = stopped.await;
+    }));
+    let channel = runtime.block_on(Channel::from_shared(address).unwrap().connect()).unwrap();
+    let mut client = FlightSqlServiceClient::new(channel);
+
+    let mut group = criterion.benchmark_group("flight");
+    group.sample_size(20);
+    for (name, sql) in [
+        ("a dashboard's question", "SELECT day, sum(revenue) AS revenue FROM gold.revenue GROUP BY day ORDER BY day"),
+        ("all of silver.events", "SELECT * FROM silver.events"),
+    ] {
+        let rows = runtime.block_on(ask(&mut client, sql));
+        group.throughput(Throughput::Elements(rows as u64));
+        group.bench_function(name, |bencher| bencher.iter(|| runtime.block_on(ask(&mut client, sql))));
+    }
+    group.finish();
+    stop.send(()).unwrap();
+    runtime.block_on(serving).unwrap().unwrap();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    answers(&mut criterion);
+    criterion.final_summary();
+}

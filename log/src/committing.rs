@@ -1,0 +1,399 @@
+//! Committing: the I/O around the decisions of [`crate::commit`]. Whoever's turn it is commits for everybody; the others
+//! watch the head, and nearly always find their batch in it.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::append::Appended;
+use crate::batch::BatchKey;
+use crate::commit::{self, Decision, Found, Plan};
+use crate::entry::{CommitRecord, CommittedBatch, Entry};
+use crate::error::{Error, Result};
+use crate::head::{self, Head};
+use crate::inbox::{ENTRY_FORMAT, InboxEntry, Receipt};
+use crate::layout;
+use crate::log::Log;
+use crate::store::Put;
+
+/// How many objects are read or written at once.
+const AT_ONCE: usize = 16;
+
+/// Between a staging and its announcement a vacuum does not know of its files; one that took this long, because its machine
+/// slept for example, has them looked at before it is committed.
+const LONG: TimeDelta = TimeDelta::minutes(30);
+
+/// After so many commits of others that did not take a batch up, its own process does.
+const PASSED_OVER: u32 = 3;
+
+/// The shortest and the longest time between two looks at the head while others commit.
+const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+
+/// What a drained inbox held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Batches that are in the log now.
+    pub committed: u64,
+    /// Entries that were left, each with the reason in one sentence.
+    pub left: Vec<String>,
+}
+
+/// An entry as the inbox lists it.
+#[derive(Clone, Debug)]
+struct Listed {
+    key: BatchKey,
+    /// By the store's clock.
+    put_at: DateTime<Utc>,
+}
+
+/// An inbox entry with its batch's receipt, read in this order.
+type Waiting = (InboxEntry, Option<Receipt>);
+
+/// The batches that tasks of this process wait for: while it is here, whose turn it is counts them as one.
+struct Announced<'l> {
+    log: &'l Log,
+    key: BatchKey,
+}
+
+impl<'l> Announced<'l> {
+    fn new(log: &'l Log, key: BatchKey) -> Self {
+        log.announced.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        Self { log, key }
+    }
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.log.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl Log {
+    /// Commits whatever waits in the inbox, and finishes what dead committers left there.
+    ///
+    /// # Errors
+    /// Any failure of the store. What cannot be committed is left and named in the answer.
+    pub async fn drain(&self, at: DateTime<Utc>) -> Result<Drained> {
+        let mut head = self.head.lock().await;
+        let listed = self.inbox().await?;
+        let (entries, mut left) = self.read_waiting(listed, None).await?;
+        if entries.is_empty() {
+            return Ok(Drained { committed: 0, left });
+        }
+        let found = self.commit_all(&mut head, &entries, at).await?;
+        drop(head);
+        for (entry, receipt) in &entries {
+            let settled =
+                found.contains_key(&entry.key()) || receipt.as_ref().is_some_and(|receipt| receipt.version.is_some());
+            if !settled {
+                left.push(format!("batch '{}' waits for its lane", entry.id));
+            }
+        }
+        let committed = entries.iter().filter(|(entry, _)| found.contains_key(&entry.key())).count() as u64;
+        self.clean(&entries, &found).await?;
+        Ok(Drained { committed, left })
+    }
+
+    /// Follows the head, and lets those who stage know how far it has come.
+    pub(crate) async fn follow(&self, head: &mut Head) -> Result<u64> {
+        let metadata_version = head.metadata_version;
+        let followed = head.follow(&self.store).await;
+        if head.metadata_version != metadata_version {
+            self.claims.lock().await.merge(&head.claims);
+        }
+        self.seen.fetch_max(head.version, Ordering::AcqRel);
+        followed
+    }
+
+    /// Sees to it that a staged batch gets into the log, by this process or another. `adopted` says that the staging is an
+    /// earlier send's.
+    pub(crate) async fn commit(&self, own: &InboxEntry, adopted: bool, at: DateTime<Utc>) -> Result<Appended> {
+        let key = own.key();
+        let announced = Announced::new(self, key.clone());
+        let mut head = self.head.lock().await;
+        self.wait_for_turn(&mut head, &key).await?;
+        let found = match head.remembered(&key) {
+            Some(found) => Found::from([(key.clone(), found.clone())]),
+            None => {
+                let began = Instant::now();
+                let listed = self.inbox().await?;
+                let worth = |listed: &Listed| listed.key == key || head.lingers(&listed.key);
+                let listed = listed.into_iter().filter(worth).collect();
+                let (entries, _) = self.read_waiting(listed, Some(own)).await?;
+                let found = self.commit_all(&mut head, &entries, at).await?;
+                head.note_commit(began.elapsed());
+                let receipt =
+                    entries.iter().find(|(entry, _)| entry.id == own.id).and_then(|(_, receipt)| receipt.clone());
+                let answer = self.answer(own, receipt.as_ref(), &found, &mut head, adopted).await;
+                // The next committer need not wait until this one has cleaned up.
+                drop((head, announced));
+                self.clean(&entries, &found).await?;
+                return told(answer?, adopted);
+            }
+        };
+        let answer = self.answer(own, None, &found, &mut head, adopted).await?;
+        drop((head, announced));
+        if adopted {
+            // Whoever committed it may have died before this.
+            self.settle(own, false, found.get(&key)).await?;
+        }
+        told(answer, adopted)
+    }
+
+    /// Returns once the batch is in the log as far as `head` knows, or nobody is before this process in the inbox, or those
+    /// who are have had the time to commit.
+    ///
+    /// The rank is by the time at which entries were put, as the store tells it: all processes count alike, whatever their
+    /// clocks say. Each rank is given the time that a commit takes here, so that of many dead the next in line takes over,
+    /// and 256 appenders do not read each other's entries 256 times.
+    async fn wait_for_turn(&self, head: &mut Head, own: &BatchKey) -> Result<()> {
+        let mut passed_over = 0;
+        while head.remembered(own).is_none() && passed_over < PASSED_OVER {
+            let began = Instant::now();
+            let listed = self.inbox().await?;
+            head.note_listing(began.elapsed());
+            let before = self.rank(head, &listed, own);
+            if before == 0 {
+                return Ok(());
+            }
+            let pace = head.pace();
+            let turn = began + pace.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
+            loop {
+                let left = turn.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(());
+                }
+                sleep((pace / 2).clamp(LOOK.0, LOOK.1).min(left)).await;
+                if self.follow(head).await? > 0 {
+                    passed_over += 1;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many entries of other processes are before the first of this one, those not counted that wait for something else
+    /// than a committer.
+    fn rank(&self, head: &Head, listed: &[Listed], own: &BatchKey) -> usize {
+        let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = listed.iter().map(|listed| &listed.key).filter(|key| *key == own || !head.passes_over(key));
+        waiting.take_while(|key| *key != own && !announced.contains(*key)).count()
+    }
+
+    /// What an appender is told, now that everything that could be committed is.
+    async fn answer(
+        &self,
+        own: &InboxEntry,
+        receipt: Option<&Receipt>,
+        found: &Found,
+        head: &mut Head,
+        adopted: bool,
+    ) -> Result<Appended> {
+        let none = BTreeMap::new();
+        let lanes = if own.lane.is_some() { head.lanes(&self.store).await? } else { &none };
+        match commit::decide(own, receipt, found, lanes, &[]) {
+            Decision::Done { version } => Ok(Appended::Committed { version }),
+            Decision::Duplicate { version } => Ok(Appended::Duplicate { version }),
+            Decision::Conflict { theirs } => {
+                Err(Error::BatchConflict { id: own.id.clone(), theirs, ours: own.content })
+            }
+            Decision::OutOfLane { stands } => {
+                // What is taken back does not come later, unless a committer has read it already. So its files stay, for a
+                // vacuum; and what an earlier send announced is that sender's to take back.
+                if !adopted {
+                    self.store.delete(&layout::inbox_entry(&own.key())).await?;
+                }
+                let step = own.lane.clone().unwrap_or_default();
+                Err(Error::LaneConflict { lane: step.lane, stands, from: step.from, to: step.to })
+            }
+            // Not for an entry that was among those of a commit: whatever could be appended was.
+            Decision::Append | Decision::Wait => Ok(Appended::Durable),
+        }
+    }
+
+    /// What is in the inbox, in the order in which the store got it.
+    async fn inbox(&self) -> Result<Vec<Listed>> {
+        let mut objects = self.store.list(&layout::inbox()).await?;
+        objects.sort_by(|a, b| (a.last_modified, &a.location).cmp(&(b.last_modified, &b.location)));
+        let listed = |object: &ObjectMeta| {
+            let key = BatchKey::new(object.location.filename()?.strip_suffix(".json")?);
+            Some(Listed { key, put_at: object.last_modified })
+        };
+        Ok(objects.iter().filter_map(listed).collect())
+    }
+
+    /// Reads the listed entries, and after each its receipt; and says what cannot be committed by this build.
+    ///
+    /// `own` is among them even where a listing does not show it yet.
+    async fn read_waiting(&self, listed: Vec<Listed>, own: Option<&InboxEntry>) -> Result<(Vec<Waiting>, Vec<String>)> {
+        // Collected, here and below, so that no closure over borrows is held across an await: appends are spawned.
+        let reads = listed.into_iter().map(async |listed| self.read_entry(&listed, own).await).collect::<Vec<_>>();
+        let mut entries = BTreeMap::new();
+        let mut left = Vec::new();
+        for entry in futures::stream::iter(reads).buffered(AT_ONCE).collect::<Vec<_>>().await {
+            match entry {
+                Ok(entry) => entries.extend(entry.map(|entry| (entry.key(), entry))),
+                Err(Error::Corrupt { path, reason }) => left.push(format!("'{path}' is left alone: {reason}")),
+                Err(error) => return Err(error),
+            }
+        }
+        entries.extend(own.map(|own| (own.key(), own.clone())));
+        let receipts = futures::stream::iter(entries).map(async |(key, entry)| {
+            let receipt: Result<Option<Receipt>> = self.store.get_json(&layout::receipt(&key)).await;
+            (entry, receipt)
+        });
+        let mut waiting = Vec::new();
+        for (entry, receipt) in receipts.buffered(AT_ONCE).collect::<Vec<_>>().await {
+            match receipt {
+                Ok(receipt) => waiting.push((entry, receipt)),
+                // One batch's broken receipt is not the others' failure.
+                Err(Error::Corrupt { path, reason }) if own.is_none_or(|own| own.unit != entry.unit) => {
+                    left.push(format!("'{path}' is left alone: {reason}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for sentence in &left {
+            tracing::warn!("{sentence}");
+        }
+        // In the order staged, so that nobody's batch is overtaken for ever.
+        waiting.sort_by_key(|(entry, _)| (entry.staged_at, entry.unit));
+        Ok((waiting, left))
+    }
+
+    /// A listed entry that can be committed; one whose staging took long is [`Error::Corrupt`] if its files are gone.
+    async fn read_entry(&self, listed: &Listed, own: Option<&InboxEntry>) -> Result<Option<InboxEntry>> {
+        let entry = match own.filter(|own| own.key() == listed.key) {
+            Some(own) => Some(own.clone()),
+            None => self.entry(&listed.key).await?,
+        };
+        if let Some(entry) = &entry
+            && listed.put_at - entry.staged_at > LONG
+        {
+            self.look_for_files(entry).await?;
+        }
+        Ok(entry)
+    }
+
+    /// An inbox entry, if it is there.
+    pub(crate) async fn entry(&self, key: &BatchKey) -> Result<Option<InboxEntry>> {
+        let path = layout::inbox_entry(key);
+        let corrupt = |reason: String| Error::Corrupt { path: path.clone(), reason };
+        let Some(entry) = self.store.get_json::<serde_json::Value>(&path).await? else { return Ok(None) };
+        if entry["format"] != ENTRY_FORMAT {
+            return Err(corrupt(format!("its format is {}, this lakebed knows {ENTRY_FORMAT}", entry["format"])));
+        }
+        serde_json::from_value(entry).map(Some).map_err(|error| corrupt(error.to_string()))
+    }
+
+    /// Makes sure that an entry's data files are there.
+    pub(crate) async fn look_for_files(&self, entry: &InboxEntry) -> Result<()> {
+        for file in &entry.files {
+            if !self.store.exists(&layout::in_table(&file.path)).await? {
+                let reason = format!("its data file '{}' is gone", file.path);
+                return Err(Error::Corrupt { path: layout::inbox_entry(&entry.key()), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans and puts until nothing of `entries` is left to commit; gives where each batch was found.
+    async fn commit_all(&self, head: &mut Head, entries: &[Waiting], at: DateTime<Utc>) -> Result<Found> {
+        let attempt = Uuid::now_v7();
+        let since: BTreeMap<_, _> = entries.iter().map(|(entry, _)| (entry.key(), entry.head)).collect();
+        loop {
+            self.follow(head).await?;
+            let found = head.committed_since(&self.store, &since).await?;
+            let lanes = match entries.iter().any(|(entry, _)| entry.lane.is_some()) {
+                true => head.lanes(&self.store).await?.clone(),
+                false => BTreeMap::new(),
+            };
+            let plan = commit::plan(entries, &found, &head.claims, &lanes, head.next_offset);
+            if plan.batches.is_empty() {
+                return Ok(found);
+            }
+            self.put_next(head, next_entry(head, plan, attempt, at)).await?;
+        }
+    }
+
+    /// Puts the entry of the next version, unless somebody else's is there. The head is followed only where the answer says
+    /// that the entry is ours; everybody else's, and ours whose answer was lost, is found by the next look.
+    pub(crate) async fn put_next(&self, head: &mut Head, entry: Entry) -> Result<()> {
+        let version = head.version + 1;
+        let bytes = entry.encode(version, &head.table)?;
+        match self.store.put_if_absent(&layout::commit(version), bytes).await {
+            Ok(Put::Created) => {
+                head.apply(version, entry);
+                self.seen.fetch_max(version, Ordering::AcqRel);
+                Ok(())
+            }
+            Ok(Put::Exists) => Ok(()),
+            // The answer may be lost while the entry is there: look, and only if it is not, fail.
+            Err(error) => match head::read_if_there(&self.store, version).await {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) | Err(_) => Err(error),
+            },
+        }
+    }
+
+    /// Writes the version into the receipts, then deletes the inbox entries: a receipt must never be behind.
+    async fn clean(&self, entries: &[Waiting], found: &Found) -> Result<()> {
+        let marked = |receipt: &Option<Receipt>| receipt.as_ref().is_some_and(|receipt| receipt.version.is_some());
+        let settled = entries.iter().filter(|(entry, receipt)| marked(receipt) || found.contains_key(&entry.key()));
+        let cleaning: Vec<_> =
+            settled.map(|(entry, receipt)| self.settle(entry, marked(receipt), found.get(&entry.key()))).collect();
+        let cleaning = futures::stream::iter(cleaning).buffer_unordered(AT_ONCE);
+        cleaning.try_collect::<Vec<()>>().await.map(drop)
+    }
+
+    async fn settle(&self, entry: &InboxEntry, marked: bool, found: Option<&(u64, CommittedBatch)>) -> Result<()> {
+        let key = entry.key();
+        if let (false, Some((version, committed))) = (marked, found) {
+            let (id, content) = (committed.id.clone(), committed.content);
+            let receipt = Receipt { id, content, version: Some(*version), unit: Some(committed.unit) };
+            self.store.put_json(&layout::receipt(&key), &receipt).await?;
+        }
+        self.store.delete(&layout::inbox_entry(&key)).await
+    }
+}
+
+/// Of two sends of one batch only the first is told that it was committed: an adopted staging is an earlier send's, whose
+/// sender may be told of it at this moment.
+fn told(answer: Appended, adopted: bool) -> Result<Appended> {
+    Ok(match answer {
+        Appended::Committed { version } if adopted => Appended::Duplicate { version },
+        answer => answer,
+    })
+}
+
+/// The entry for the version after `head`.
+fn next_entry(head: &Head, plan: Plan, attempt: Uuid, at: DateTime<Utc>) -> Entry {
+    let columns_change = plan.new_columns.iter().next().is_some();
+    let claims = columns_change.then(|| {
+        let mut claims = head.claims.clone();
+        claims.merge(&plan.new_columns);
+        claims
+    });
+    Entry {
+        time: head.next_time(at),
+        record: CommitRecord {
+            attempt,
+            next_offset: plan.next_offset,
+            metadata_version: if columns_change { head.version + 1 } else { head.metadata_version },
+            batches: plan.batches,
+            requires: Vec::new(),
+        },
+        claims,
+        added: plan.files,
+        removed: Vec::new(),
+        lanes: plan.lanes,
+    }
+}

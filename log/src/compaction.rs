@@ -1,0 +1,237 @@
+//! Compaction: many small data files become few large ones, with each row's offset written into them. No version, reader or
+//! refresh notices: a version is an offset bound, and the offsets stay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
+use arrow::compute::kernels::numeric::add;
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+use bytes::Bytes;
+use chrono::{DateTime, NaiveDate, Utc};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use uuid::Uuid;
+
+use crate::claims::Claims;
+use crate::entry::{CommitRecord, Entry, RemovedFile};
+use crate::error::{Error, Result};
+use crate::files::{self, DataFile, Offsets, StagedFile};
+use crate::layout;
+use crate::log::Log;
+use crate::schema;
+
+/// How many rows are read and written at once.
+const ROWS: usize = 8192;
+
+/// Rows of a row group: what a query that prunes reads at least.
+const ROWS_A_GROUP: usize = 1 << 17;
+
+/// Which files are compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// Bytes that a compacted file has about; a file of half that size is left as it is.
+    pub target_bytes: u64,
+    /// A day with fewer small files than this is left as it is. At least 2.
+    pub least_files: usize,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self { target_bytes: 128 << 20, least_files: 2 }
+    }
+}
+
+/// What a compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Files that were put together, and their bytes.
+    pub before: (u64, u64),
+    /// Files that came of it, and their bytes.
+    pub after: (u64, u64),
+}
+
+impl Log {
+    /// Puts small files of a day together, one commit for each file that comes of it.
+    ///
+    /// Killed at any point, it leaves the log as it was but for an object that nobody names, which a vacuum takes. Of two
+    /// at once one wins each group, and the other's work is thrown away.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn compact(&self, compaction: &Compaction, at: DateTime<Utc>) -> Result<Compacted> {
+        let snapshot = self.snapshot().await?;
+        let mut compacted = Compacted::default();
+        for group in groups(&snapshot.files, compaction) {
+            let Some(file) = self.rewrite(&group, &snapshot.claims).await? else { continue };
+            if self.replace(&group, &file, at).await? {
+                compacted.before.0 += group.len() as u64;
+                compacted.before.1 += group.iter().map(|file| file.staged.bytes).sum::<u64>();
+                compacted.after.0 += 1;
+                compacted.after.1 += file.staged.bytes;
+            } else {
+                self.store.delete(&layout::in_table(&file.staged.path)).await?;
+            }
+        }
+        Ok(compacted)
+    }
+
+    /// Whether a compaction would find a day with at least so many small files.
+    pub(crate) async fn wants_compaction(&self, compaction: &Compaction) -> Result<bool> {
+        Ok(!groups(&self.snapshot().await?.files, compaction).is_empty())
+    }
+
+    /// Writes the file that the group becomes; `None` where another compaction has taken the group and a vacuum its files.
+    async fn rewrite(&self, group: &[Arc<DataFile>], claims: &Arc<Claims>) -> Result<Option<DataFile>> {
+        let mut inputs = Vec::with_capacity(group.len());
+        for file in group {
+            match self.store.get(&layout::in_table(&file.staged.path)).await? {
+                Some(bytes) => inputs.push((Arc::clone(file), bytes)),
+                None => return Ok(None),
+            }
+        }
+        let claims = Arc::clone(claims);
+        let (file, parquet) = tokio::task::spawn_blocking(move || merge(&inputs, &claims)).await??;
+        self.store.put(&layout::in_table(&file.staged.path), parquet).await?;
+        Ok(Some(file))
+    }
+
+    /// Commits the file in place of the group, if every file of the group is still active.
+    async fn replace(&self, group: &[Arc<DataFile>], file: &DataFile, at: DateTime<Utc>) -> Result<bool> {
+        let mut head = self.head.lock().await;
+        loop {
+            self.follow(&mut head).await?;
+            let mut history = self.history.lock().await;
+            history.follow(&self.store).await?;
+            let output = file.staged.path.as_str();
+            if history.active().contains_key(output) || history.removed_at(output).is_some() {
+                return Ok(true);
+            }
+            if !group.iter().all(|file| history.active().contains_key(&file.staged.path)) {
+                return Ok(false);
+            }
+            drop(history);
+            // Nobody names it yet, so a vacuum may have taken it while this machine slept.
+            if !self.store.exists(&layout::in_table(output)).await? {
+                return Ok(false);
+            }
+            let time = head.next_time(at);
+            let removed = group.iter().map(|file| RemovedFile {
+                path: file.staged.path.clone(),
+                event_date: file.staged.event_date,
+                bytes: file.staged.bytes,
+                at: time,
+            });
+            let entry = Entry {
+                time,
+                record: CommitRecord {
+                    attempt: Uuid::now_v7(),
+                    next_offset: head.next_offset,
+                    metadata_version: head.metadata_version,
+                    batches: Vec::new(),
+                    requires: Vec::new(),
+                },
+                claims: None,
+                added: vec![file.clone()],
+                removed: removed.collect(),
+                lanes: BTreeMap::new(),
+            };
+            self.put_next(&mut head, entry).await?;
+        }
+    }
+}
+
+/// The files to put together: of each day the small ones in the order of their offsets, cut where the target is reached.
+fn groups(files: &[Arc<DataFile>], compaction: &Compaction) -> Vec<Vec<Arc<DataFile>>> {
+    let mut days: BTreeMap<NaiveDate, Vec<Arc<DataFile>>> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.staged.bytes < compaction.target_bytes / 2) {
+        days.entry(file.staged.event_date).or_default().push(Arc::clone(file));
+    }
+    let mut groups = Vec::new();
+    for mut day in days.into_values().filter(|day| day.len() >= compaction.least_files.max(2)) {
+        day.sort_by_key(|file| file.offset_range());
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        for file in day {
+            bytes += file.staged.bytes;
+            group.push(file);
+            if bytes >= compaction.target_bytes {
+                groups.push(std::mem::take(&mut group));
+                bytes = 0;
+            }
+        }
+        if group.len() > 1 {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// One Parquet file with the rows of all, in the order of their offsets, and these in a column.
+fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile, Vec<u8>)> {
+    let mut readers = Vec::with_capacity(inputs.len());
+    let mut names = BTreeSet::new();
+    for (file, bytes) in inputs {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes.clone())?.with_batch_size(ROWS);
+        names.extend(reader.schema().fields().iter().map(|field| field.name().clone()));
+        readers.push((file, reader));
+    }
+    let known = |name: &String| schema::is_own(name) || claims.iter().any(|claim| claim.name == *name);
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let path = inputs.first().map(|(file, _)| layout::in_table(&file.staged.path)).unwrap_or_default();
+        return Err(Error::Corrupt { path, reason: format!("nobody has claimed its column '{unknown}'") });
+    }
+    let columns = schema::compacted(claims.iter().filter(|claim| names.contains(&claim.name)));
+    let properties = files::properties().into_builder().set_max_row_group_row_count(Some(ROWS_A_GROUP)).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&columns), Some(properties))?;
+    let (mut rows, mut offsets) = (0, (u64::MAX, 0));
+    let (mut row_range, mut time_range) = ((u64::MAX, 0), (i64::MAX, i64::MIN));
+    for (file, reader) in readers {
+        for batch in reader.build()? {
+            let batch = conform(&batch?, file.offsets, &columns)?;
+            rows += batch.num_rows() as u64;
+            if let Some(range) = files::range_of::<Int64Type>(&batch, schema::OFFSET).map(files::unsigned) {
+                offsets = (offsets.0.min(range.0), offsets.1.max(range.1));
+            }
+            if let Some(range) = files::range_of::<Int64Type>(&batch, schema::ROW).map(files::unsigned) {
+                row_range = (row_range.0.min(range.0), row_range.1.max(range.1));
+            }
+            if let Some(range) = files::range_of::<TimestampMicrosecondType>(&batch, schema::EVENT_TIME) {
+                time_range = (time_range.0.min(range.0), time_range.1.max(range.1));
+            }
+            writer.write(&batch)?;
+        }
+    }
+    let parquet = writer.into_inner()?;
+    let event_date = inputs.first().map(|(file, _)| file.staged.event_date).unwrap_or_default();
+    let staged = StagedFile {
+        path: layout::data_file(&event_date.to_string(), Uuid::now_v7()),
+        event_date,
+        bytes: parquet.len() as u64,
+        rows,
+        row_range,
+        time_range,
+    };
+    Ok((DataFile { offsets: Offsets::Stored(offsets.0, offsets.1), staged }, parquet))
+}
+
+/// The rows with the columns of the compacted file: what the file lacks is null, and the offset is computed or taken over.
+fn conform(batch: &RecordBatch, offsets: Offsets, columns: &SchemaRef) -> Result<RecordBatch> {
+    let offset = |rows: &dyn Array| -> Result<ArrayRef> {
+        let Offsets::Base(base) = offsets else { return Ok(batch[schema::OFFSET].clone()) };
+        let base = Int64Array::new_scalar(i64::try_from(base).unwrap_or(i64::MAX));
+        Ok(add(&rows.as_primitive::<Int64Type>(), &base)?)
+    };
+    let column = |field: &arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
+        _ if field.name() == schema::OFFSET => offset(&batch[schema::ROW]),
+        Some(values) if values.data_type() == field.data_type() => Ok(Arc::clone(values)),
+        Some(values) => Err(Error::Arrow(arrow::error::ArrowError::SchemaError(format!(
+            "column '{}' is {} in a file and {} by its claim",
+            field.name(),
+            values.data_type(),
+            field.data_type()
+        )))),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+    };
+    let values = columns.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(columns), values)?)
+}

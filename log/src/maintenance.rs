@@ -1,0 +1,187 @@
+//! Maintenance: what keeps a log quick to open and cheap to keep. Everything here may be done by any process at any time,
+//! twice at once, or be killed; nothing of it is ever needed for correctness.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+
+use crate::batch::BatchKey;
+use crate::checkpoint;
+use crate::compaction::{Compacted, Compaction};
+use crate::error::Result;
+use crate::history::TOMBSTONES;
+use crate::layout;
+use crate::log::Log;
+
+/// How many objects are deleted at once.
+const AT_ONCE: usize = 16;
+
+/// The shortest time that a vacuum leaves an object which nobody names: longer than any staging takes.
+pub const LEAST_RETENTION: TimeDelta = TimeDelta::hours(1);
+
+/// The longest: what was removed earlier is forgotten.
+pub const MOST_RETENTION: TimeDelta = TOMBSTONES;
+
+/// When maintenance is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Versions since the last checkpoint.
+    pub checkpoint_versions: u64,
+    /// Small files of one day.
+    pub compact_files: usize,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { checkpoint_versions: 100, compact_files: 64 }
+    }
+}
+
+/// What maintenance did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Maintained {
+    /// The version of the checkpoint that was written.
+    pub checkpoint: Option<u64>,
+    /// The files that were put together.
+    pub compacted: Compacted,
+}
+
+/// What a vacuum deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vacuumed {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The objects of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// As [`layout::kind_of`] calls it; data files that no version needs any more are a kind of their own.
+    pub name: &'static str,
+    /// How many there are.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The kind of the data files that a vacuum will take some day.
+const REPLACED: &str = "replaced data file";
+
+impl Log {
+    /// Counts every object of the lake. Lists all of them: a thousand a request.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn census(&self) -> Result<Vec<Kind>> {
+        let objects = self.store.list(&Path::default()).await?;
+        let snapshot = self.snapshot().await?;
+        let active: BTreeSet<Path> = snapshot.files.iter().map(|file| layout::in_table(&file.staged.path)).collect();
+        let mut kinds: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+        for object in objects {
+            let name = match layout::kind_of(&object.location) {
+                "data file" if !active.contains(&object.location) => REPLACED,
+                name => name,
+            };
+            let kind = kinds.entry(name).or_default();
+            *kind = (kind.0 + 1, kind.1 + object.size);
+        }
+        Ok(kinds.into_iter().map(|(name, (objects, bytes))| Kind { name, objects, bytes }).collect())
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn maintain(&self, thresholds: &Thresholds, at: DateTime<Utc>) -> Result<Maintained> {
+        let compaction = Compaction { least_files: thresholds.compact_files, ..Compaction::default() };
+        let compacted = match self.wants_compaction(&compaction).await? {
+            true => self.compact(&compaction, at).await?,
+            false => Compacted::default(),
+        };
+        let (head, _) = self.head().await?;
+        let last = checkpoint::newest(&self.store).await?;
+        let checkpoint = match head - last.unwrap_or(0).min(head) >= thresholds.checkpoint_versions {
+            true => Some(self.checkpoint(at).await?),
+            false => None,
+        };
+        Ok(Maintained { checkpoint, compacted })
+    }
+
+    /// Writes a checkpoint of the newest version, and gives that version.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn checkpoint(&self, at: DateTime<Utc>) -> Result<u64> {
+        let table = self.head.lock().await.table.clone();
+        let state = {
+            let mut history = self.history.lock().await;
+            history.follow(&self.store).await?;
+            history.checkpoint(at)
+        };
+        let Some(state) = state else { return Ok(0) };
+        let version = state.version;
+        checkpoint::write(&self.store, state, &table, at).await?;
+        Ok(version)
+    }
+
+    /// Deletes data files that no version needs any more and that nobody is about to commit: those that a compaction
+    /// replaced, or a killed writer left, longer than `retain` ago, which is taken to be between [`LEAST_RETENTION`] and
+    /// [`MOST_RETENTION`].
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn vacuum(&self, retain: TimeDelta, at: DateTime<Utc>) -> Result<Vacuumed> {
+        let cutoff = at - retain.clamp(LEAST_RETENTION, MOST_RETENTION);
+        let mut objects = Vec::new();
+        for day in self.store.directories(&layout::table()).await? {
+            if day.filename().is_some_and(|name| name.starts_with(layout::PARTITION)) {
+                objects.extend(self.store.list(&day).await?);
+            }
+        }
+        // What is named is looked up after what is there: a file that is named since is found here.
+        let named = self.named_by_inbox().await?;
+        let unused = {
+            let mut history = self.history.lock().await;
+            history.follow(&self.store).await?;
+            let root = format!("{}/", layout::table());
+            objects.retain(|object| {
+                let path = object.location.as_ref().strip_prefix(&root).unwrap_or_default();
+                let unused_since = history.removed_at(path).unwrap_or(object.last_modified);
+                !history.active().contains_key(path) && !named.contains(path) && unused_since <= cutoff
+            });
+            objects
+        };
+        let vacuumed = Vacuumed { objects: unused.len() as u64, bytes: unused.iter().map(|object| object.size).sum() };
+        let deletions = futures::stream::iter(unused).map(async |object| self.store.delete(&object.location).await);
+        deletions.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+        Ok(vacuumed)
+    }
+
+    /// The time by the store's clock: that of an object put now.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn store_time(&self) -> Result<DateTime<Utc>> {
+        let probe = layout::probe();
+        self.store.put(&probe, Vec::new()).await?;
+        let time = self.store.time_of(&probe).await?;
+        self.store.delete(&probe).await?;
+        Ok(time)
+    }
+
+    /// The data files of staged batches. An entry that cannot be read may name anything, so it stops a vacuum.
+    async fn named_by_inbox(&self) -> Result<BTreeSet<String>> {
+        let mut named = BTreeSet::new();
+        for object in self.store.list(&layout::inbox()).await? {
+            let name = object.location.filename().and_then(|name| name.strip_suffix(".json"));
+            if let Some(entry) = self.entry(&BatchKey::new(name.unwrap_or_default())).await? {
+                named.extend(entry.files.into_iter().map(|file| file.path));
+            }
+        }
+        Ok(named)
+    }
+}

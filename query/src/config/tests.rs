@@ -1,0 +1,115 @@
+use super::*;
+
+fn load(toml: &str, environment: &[(&str, &str)], lake: Option<&str>) -> Result<Config> {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join(CONFIG_FILE), toml).unwrap();
+    let look_up = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+    Config::load(directory.path(), &look_up, lake)
+}
+
+/// The message without the directory, and the hint.
+fn refusal(toml: &str) -> (String, Option<String>) {
+    let error = load(toml, &[], None).unwrap_err();
+    let message = error.to_string();
+    let from = message.find(CONFIG_FILE).unwrap();
+    (message[from..].to_owned(), error.hint())
+}
+
+#[test]
+fn defaults_hold_where_nothing_is_set() {
+    let config = load("[project]\nname = \"shop\"\n", &[], None).unwrap();
+    assert_eq!(config, Config { project: "shop".to_owned(), ..Config::default() });
+    assert_eq!(config.lake, "./lake");
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+    let toml = "[lake]\nurl = \"file\"\n[ingest]\nbatch_events = 1_000\n";
+    let environment = [("LAKEBED_LAKE_URL", "environment"), ("LAKEBED_DUCKDB_KEEP", "9")];
+    assert_eq!(load(toml, &[], None).unwrap().lake, "file");
+    let config = load(toml, &environment, None).unwrap();
+    assert_eq!((config.lake.as_str(), config.duckdb.keep, config.ingest.batch_events), ("environment", 9, 1_000));
+    assert_eq!(load(toml, &environment, Some("flag")).unwrap().lake, "flag");
+}
+
+#[test]
+fn a_variable_that_does_not_fit_is_named() {
+    let error = load("", &[("LAKEBED_INGEST_ACK", "soon")], None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the environment variable LAKEBED_INGEST_ACK: 'soon' is neither \"durable\" nor \"committed\""
+    );
+}
+
+#[test]
+fn a_mistake_is_named_with_its_place_and_the_nearest_key() {
+    let (message, hint) = refusal("\n[ingest]\n  batch_event = 5\n");
+    assert_eq!(message, "lakebed.toml:3:3: there is no key 'batch_event' in [ingest]");
+    assert_eq!(hint.unwrap(), "did you mean 'batch_events'?");
+    let (message, hint) = refusal("[injest]\nack = \"durable\"\n");
+    assert!(message.starts_with("lakebed.toml:1:") && message.ends_with("there is no section [injest]"), "{message}");
+    assert_eq!(hint.unwrap(), "did you mean 'ingest'?");
+    let (message, _) = refusal("[ingest]\nmax_depth = \"8\"\n");
+    assert_eq!(message, "lakebed.toml:2:13: [ingest] max_depth is a whole number, not a text");
+    let (message, _) = refusal("[ingest]\nmax_depth = 0\n");
+    assert_eq!(message, "lakebed.toml:2:13: [ingest] max_depth: '0' is not a whole number from 1 to 128");
+    let (message, _) = refusal("[serve]\nhttp = \"localhost\"\n");
+    assert!(message.starts_with("lakebed.toml:2:8: [serve] http: 'localhost' is neither"), "{message}");
+    let (message, _) = refusal("lake = \"./lake\"\n");
+    assert_eq!(message, "lakebed.toml:1:1: 'lake' is a section: write [lake]");
+}
+
+#[test]
+fn text_that_is_no_toml_is_named_with_its_place() {
+    let (message, _) = refusal("[project]\nname = \"shop\n");
+    assert!(message.starts_with("lakebed.toml:2:"), "{message}");
+}
+
+#[test]
+fn a_pin_is_one_column_however_it_is_written() {
+    for toml in ["properties_price", "properties.price", "\"properties.price\"", "[columns.properties]\nprice"] {
+        let section = if toml.starts_with('[') { "" } else { "[columns]\n" };
+        let config = load(&format!("{section}{toml} = \"DECIMAL(18,2)\"\n"), &[], None).unwrap();
+        assert_eq!(config.columns, BTreeMap::from([("properties_price".to_owned(), ColumnType::Decimal(18, 2))]));
+    }
+    let (message, _) = refusal("[columns]\na.b = \"DATE\"\na_b = \"DATE\"\n");
+    assert!(message.ends_with("column 'a_b' is pinned twice"), "{message}");
+    let (message, _) = refusal("[columns]\na = \"MONEY\"\n");
+    assert!(message.starts_with("lakebed.toml:2:5: column 'a': 'MONEY' is not a column type"), "{message}");
+    let (message, _) = refusal("[columns]\nevent_time = \"DATE\"\n");
+    assert_eq!(message, "lakebed.toml:2:1: column 'event_time' is the log's own, and its type is given");
+}
+
+#[test]
+fn a_lake_is_a_directory_or_a_bucket() {
+    let project = tempfile::tempdir().unwrap();
+    let config = load("", &[], None).unwrap();
+    let error = config.store(project.path(), false).unwrap_err();
+    assert!(error.to_string().starts_with("there is no log at"), "{error}");
+    let made = config.store(project.path(), true).unwrap();
+    assert_eq!(made.directory(), Some(project.path().canonicalize().unwrap().join("lake").as_path()));
+    let url = format!("file://{}", project.path().join("elsewhere").display());
+    let config = load("", &[], Some(&url)).unwrap();
+    assert!(config.store(project.path(), true).unwrap().directory().unwrap().ends_with("elsewhere"));
+
+    let s3 = "[lake]\nurl = \"s3://bucket/a/b/\"\n[s3]\nregion = \"eu-north-1\"\nendpoint = \"http://127.0.0.1:9\"\n";
+    let config = load(s3, &[("LAKEBED_S3_SECRET_ACCESS_KEY", "hush")], None).unwrap();
+    assert!(!format!("{config:?}").contains("hush"), "a secret is not shown");
+    let store = config.store(project.path(), false).unwrap();
+    assert_eq!((store.place(), store.directory()), ("s3://bucket/a/b", None));
+
+    let error = load("", &[], Some("gs://bucket")).unwrap().store(project.path(), true).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "'gs://bucket' is no place for a lake: neither a local directory nor s3://bucket/prefix"
+    );
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn a_directory_without_a_lakebed_toml_is_no_project() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = Config::load(directory.path(), &|_| None, None).unwrap_err();
+    assert!(error.to_string().ends_with("is not a lakebed project: it has no lakebed.toml"), "{error}");
+    assert!(error.hint().unwrap().contains("lakebed init"));
+}

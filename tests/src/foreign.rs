@@ -1,0 +1,72 @@
+//! Engines that know nothing of lakebed, and what they must find in a log: what its Parquet files hold.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test says what it expects by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use arrow::array::AsArray;
+use arrow::compute::{cast, sum};
+use arrow::datatypes::{DataType, Float64Type};
+use lakebed_log::{Claims, Log, layout, schema};
+use serde_json::{Value, json};
+
+use crate::python::python;
+use crate::rows::{file, rows};
+
+/// Asks deltalake, pyarrow, polars and DuckDB for every row and column of the log in `directory`, newest and as of each
+/// version from `since` on; `summed` is a column of whole numbers. Before a compaction `_offset` is null for them.
+///
+/// # Panics
+/// Where one of them sees something else, with what it saw.
+pub async fn readers_agree(log: &Log, directory: &Path, summed: &str, since: u64) {
+    let facts = directory.join("expected.json");
+    let expected = expected(log, summed, since).await;
+    std::fs::write(&facts, expected.to_string()).expect("a file can be written beside the log");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/foreign_readers.py");
+    let mut command = Command::new(python().expect("the python environment of the tests is there"));
+    command.arg(script).arg(directory.join(layout::TABLE)).arg(&facts);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("the thread lives");
+    let output = output.expect("python starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+fn names(claims: &Claims) -> Vec<String> {
+    schema::table(claims).fields().iter().map(|field| field.name().clone()).collect()
+}
+
+async fn expected(log: &Log, summed: &str, since: u64) -> Value {
+    let snapshot = log.snapshot().await.expect("the log can be read");
+    let (mut total, mut by_date, mut stored) = (0.0, BTreeMap::<String, u64>::new(), false);
+    for data in &snapshot.files {
+        let read = file(log, data).await;
+        if let Some(numbers) = read.column_by_name(summed) {
+            let numbers = cast(numbers, &DataType::Float64).expect("it is a column of numbers");
+            total += sum(numbers.as_primitive::<Float64Type>()).unwrap_or_default();
+        }
+        *by_date.entry(data.staged.event_date.to_string()).or_default() += data.staged.rows;
+        stored |= read.column_by_name(schema::OFFSET).is_some();
+    }
+    let all = rows(log, &snapshot).await;
+    let times = || all.iter().map(|row| row.event_time);
+    let (mut claims, mut versions) = (Claims::default(), Vec::new());
+    for (version, entry) in log.versions(u64::MAX).await.expect("the log can be read") {
+        claims = entry.claims.unwrap_or(claims);
+        if version >= since.max(1) {
+            let (rows, millis) = (entry.record.next_offset, entry.time.timestamp_millis());
+            versions.push(json!({"version": version, "rows": rows, "columns": names(&claims), "time_ms": millis}));
+        }
+    }
+    json!({
+        "version": snapshot.version,
+        "columns": names(&snapshot.claims),
+        "rows": all.len(),
+        "rows_by_date": by_date,
+        "sum": {"column": summed, "value": total},
+        "event_time_us": {"min": times().min(), "max": times().max()},
+        "null_columns": if stored { Vec::new() } else { vec![schema::OFFSET] },
+        "versions": versions,
+    })
+}

@@ -1,0 +1,309 @@
+//! Appenders and maintainers in a storm: processes that are killed at any request, requests that fail or lose their answer,
+//! everything at once and late. Afterwards nothing acknowledged is lost, nothing is there twice, and every process has kept
+//! the rules of the protocol.
+//!
+//! Each case is a seed: `LAKEBED_TEST_STORM=SEED` runs that one alone, `LAKEBED_TEST_LONG=1` ten thousand of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
+use lakebed_log::inbox::{InboxEntry, Receipt};
+use lakebed_log::{Ack, Appended, Batch, BatchKey, Compaction, Entry, Error, Log, Store, layout};
+use lakebed_tests::batches::{at, batch, event, in_lane};
+use lakebed_tests::lake::PROJECT;
+use lakebed_tests::long;
+use lakebed_tests::rows::rows;
+use lakebed_tests::storm::{Deed, Done, Storm, Trace, Weather};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::time::{Duration, Instant, sleep};
+
+/// How often a killed appender starts again before it gives up.
+const LIVES: usize = 6;
+
+/// One case: a lake, and everything that happens to it.
+struct Case {
+    objects: Arc<InMemory>,
+    trace: Arc<Trace>,
+    weather: Weather,
+    began: Instant,
+    processes: AtomicUsize,
+    /// What appenders were told: the versions of batches.
+    told: Mutex<Vec<(BatchKey, u64)>>,
+}
+
+impl Case {
+    /// The test's clock.
+    fn now(&self) -> DateTime<Utc> {
+        at(0) + TimeDelta::from_std(self.began.elapsed()).unwrap()
+    }
+
+    /// A process starts: its view of the store, and whether it was killed.
+    fn process(&self, seed: u64) -> (Store, Arc<AtomicBool>) {
+        let (number, dead) = (self.processes.fetch_add(1, Ordering::SeqCst), Arc::new(AtomicBool::new(false)));
+        let objects: Arc<dyn ObjectStore> = self.objects.clone();
+        let storm = Storm::new(objects, number, self.weather, seed, Arc::clone(&self.trace), Arc::clone(&dead));
+        (Store::of(Arc::new(storm), "storm"), dead)
+    }
+
+    /// Sends its batches one after the other; starts again with the same batch when it was killed or something failed.
+    async fn append(&self, batches: Vec<Arc<Batch>>, mut dice: ChaCha8Rng) {
+        let mut lives = LIVES;
+        let mut log: Option<(Log, Arc<AtomicBool>)> = None;
+        for batch in batches {
+            while lives > 0 {
+                if log.as_ref().is_none_or(|(_, dead)| dead.load(Ordering::SeqCst)) {
+                    lives -= 1;
+                    let (store, dead) = self.process(dice.random());
+                    log = Log::open_or_create(store, PROJECT, self.now()).await.ok().map(|log| (log, dead));
+                }
+                let Some((open, _)) = &log else { continue };
+                let ack = if dice.random_bool(0.8) { Ack::Committed } else { Ack::Durable };
+                match open.append(&batch, ack, self.now()).await {
+                    Ok(Appended::Committed { version } | Appended::Duplicate { version }) => {
+                        self.told.lock().unwrap().push((batch.id.key(), version));
+                        break;
+                    }
+                    Ok(Appended::Durable) => break,
+                    // Another batch took this place in the lane.
+                    Err(Error::LaneConflict { .. }) => break,
+                    Err(Error::Store { .. }) => sleep(Duration::from_millis(dice.random_range(0..50))).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    /// Compacts, checkpoints, drains and vacuums now and then.
+    async fn maintain(&self, mut dice: ChaCha8Rng) {
+        for _ in 0..3 {
+            sleep(Duration::from_millis(dice.random_range(0..400))).await;
+            let (store, _) = self.process(dice.random());
+            let Ok(log) = Log::open_or_create(store, PROJECT, self.now()).await else { continue };
+            // What fails here is done again some day.
+            let done = match dice.random_range(0..4) {
+                0 => log.compact(&Compaction::default(), self.now()).await.map(drop),
+                1 => log.checkpoint(self.now()).await.map(drop),
+                2 => log.vacuum(TimeDelta::days(7), self.now()).await.map(drop),
+                _ => log.drain(self.now()).await.map(drop),
+            };
+            assert!(!matches!(done, Err(Error::Corrupt { .. })), "{done:?}");
+        }
+    }
+}
+
+/// A batch of `rows` events whose columns others invent too, with values of one kind or another.
+fn invented(rows: usize, kind: usize) -> Arc<Batch> {
+    let value = ["1.5", "\"text\"", "true", "[1]"][kind];
+    let line = |row: usize| event(&format!("b{rows}-{row}"), &format!(r#","value":{value},"of_{kind}":{row}"#));
+    let refused = (rows % 2 == 0).then(|| "no event".to_owned());
+    batch(&format!("b{rows}"), &(0..rows).map(line).chain(refused).collect::<Vec<_>>())
+}
+
+/// Runs the case of a seed and checks what it left.
+async fn case(seed: u64) {
+    let mut dice = ChaCha8Rng::seed_from_u64(seed);
+    let weather = Weather {
+        fail: *[0.0, 0.02, 0.1].choose(&mut dice).unwrap(),
+        lose: *[0.0, 0.02, 0.1].choose(&mut dice).unwrap(),
+        die: *[0.0, 0.01, 0.05].choose(&mut dice).unwrap(),
+        delay_ms: *[0, 3, 30].choose(&mut dice).unwrap(),
+    };
+    let case = Case {
+        objects: Arc::new(InMemory::new()),
+        trace: Arc::default(),
+        weather,
+        began: Instant::now(),
+        processes: AtomicUsize::new(0),
+        told: Mutex::default(),
+    };
+    // Batches that several appenders send, and steps of one lane.
+    let pool: Vec<_> = (0..dice.random_range(2..7)).map(|number| invented(number, dice.random_range(0..4))).collect();
+    let position = |number: usize| format!("{number:04}");
+    let lane = |number: usize| {
+        in_lane(
+            &format!("lane-{number}"),
+            "lane",
+            (number > 0).then(|| position(number - 1)).as_deref(),
+            &position(number),
+        )
+    };
+    let lane: Vec<_> = (0..3).map(lane).collect();
+    let mut sent = Vec::new();
+    for _ in 0..dice.random_range(2..6) {
+        let mut own: Vec<_> = (0..dice.random_range(1..4)).map(|_| pool.choose(&mut dice).unwrap().clone()).collect();
+        if dice.random_bool(0.3) {
+            own.extend(lane.iter().cloned());
+            if dice.random_bool(0.3) {
+                own.shuffle(&mut dice);
+            }
+        }
+        sent.push((own, ChaCha8Rng::seed_from_u64(dice.random())));
+    }
+    let all: BTreeMap<BatchKey, Arc<Batch>> =
+        sent.iter().flat_map(|(own, _)| own).map(|batch| (batch.id.key(), Arc::clone(batch))).collect();
+    let maintainers: Vec<_> = (0..dice.random_range(0..3)).map(|_| ChaCha8Rng::seed_from_u64(dice.random())).collect();
+    tokio::join!(
+        join_all(sent.into_iter().map(|(own, dice)| case.append(own, dice))),
+        join_all(maintainers.into_iter().map(|dice| case.maintain(dice))),
+    );
+    let trace = case.trace.read();
+    keeps_the_rules(&trace);
+    recovers(&case, &all).await;
+}
+
+/// The sky is clear again: what was left is finished, and everything is as the protocol promises.
+async fn recovers(case: &Case, sent: &BTreeMap<BatchKey, Arc<Batch>>) {
+    let store = Store::of(case.objects.clone(), "storm");
+    let log = Log::open_or_create(store.clone(), PROJECT, case.now()).await.unwrap();
+    let drained = log.drain(case.now()).await.unwrap();
+    assert!(drained.left.iter().all(|left| left.contains("waits for its lane")), "{:?}", drained.left);
+    let entries = log.versions(u64::MAX).await.unwrap();
+    for (key, version) in case.told.lock().unwrap().iter() {
+        let record = &entries[*version as usize].1.record;
+        assert!(record.batches.iter().any(|batch| batch.key() == *key), "what was acknowledged is in the log");
+    }
+    // Every batch that is not of the lane is sent once more by its sender; a lane is read and gone on with.
+    for batch in sent.values().filter(|batch| batch.lane.is_none()) {
+        log.append(batch, Ack::Committed, case.now()).await.unwrap();
+    }
+    check(&log).await;
+    log.compact(&Compaction::default(), case.now()).await.unwrap();
+    log.checkpoint(case.now()).await.unwrap();
+    let before: BTreeSet<_> = log.snapshot().await.unwrap().files.iter().map(|file| file.staged.path.clone()).collect();
+    log.vacuum(TimeDelta::days(7), Utc::now() + TimeDelta::days(400)).await.unwrap();
+    let there: BTreeSet<_> =
+        store.list(&layout::table()).await.unwrap().into_iter().map(|object| object.location).collect();
+    let days = there.iter().filter(|path| layout::kind_of(path) == "data file").count();
+    let waiting = log.drain(case.now()).await.unwrap().left.len();
+    assert!(
+        days >= before.len() && days <= before.len() + waiting,
+        "{days} data files are left, {} are named",
+        before.len()
+    );
+    // A month later, in another process, after all that.
+    let log = Log::open(store, PROJECT).await.unwrap();
+    for batch in sent.values().filter(|batch| batch.lane.is_none()) {
+        let again = log.append(batch, Ack::Committed, case.now() + TimeDelta::days(30)).await.unwrap();
+        assert!(matches!(again, Appended::Duplicate { .. }), "{again:?}");
+    }
+    check(&log).await;
+}
+
+/// Each batch once and whole, offsets dense, lanes in order.
+async fn check(log: &Log) {
+    let snapshot = log.snapshot().await.unwrap();
+    let read = rows(log, &snapshot).await;
+    assert_eq!(read.iter().map(|row| row.offset).collect::<Vec<_>>(), (0..snapshot.next_offset).collect::<Vec<_>>());
+    let names: Vec<_> = snapshot.claims.iter().map(|claim| &claim.name).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "no name twice: {names:?}");
+    let lines: Vec<_> =
+        log.versions(u64::MAX).await.unwrap().into_iter().flat_map(|(_, entry)| entry.record.batches).collect();
+    let mut seen = BTreeSet::new();
+    let mut next = 0;
+    for line in &lines {
+        assert!(seen.insert(line.key()), "batch '{}' is in the log twice", line.id);
+        assert_eq!(line.base, next);
+        next += line.rows;
+        let of_batch: Vec<_> = read.iter().filter(|row| row.batch_id == line.id.as_str()).map(|row| row.row).collect();
+        assert_eq!(of_batch, (0..line.rows).collect::<Vec<_>>(), "batch '{}'", line.id);
+    }
+    assert_eq!(next, snapshot.next_offset);
+    let lanes: Vec<_> =
+        lines.iter().filter(|line| line.id.as_str().starts_with("lane-")).map(|line| line.id.as_str()).collect();
+    assert!(lanes.is_sorted(), "{lanes:?}");
+}
+
+/// The rules of the protocol's model (`model.rs`), looked for in what the processes really did.
+fn keeps_the_rules(trace: &[Done]) {
+    let mut inbox: HashMap<Path, InboxEntry> = HashMap::new();
+    let mut marked: HashMap<Path, bool> = HashMap::new();
+    let mut head = 0;
+    // What each process has read: versions, and receipts with the place in the trace; and when it last listed the inbox.
+    let mut versions: HashMap<usize, BTreeSet<Path>> = HashMap::new();
+    let mut receipts: HashMap<(usize, Path), usize> = HashMap::new();
+    let mut listed: HashMap<usize, usize> = HashMap::new();
+    for (moment, Done { process, deed }) in trace.iter().enumerate() {
+        match deed {
+            Deed::Get(path, true) if layout::kind_of(path) == "commit" => {
+                versions.entry(*process).or_default().insert(path.clone());
+            }
+            Deed::Get(path, _) if layout::kind_of(path) == "receipt" => {
+                receipts.insert((*process, path.clone()), moment);
+            }
+            Deed::List(path) if *path == layout::inbox() => {
+                listed.insert(*process, moment);
+            }
+            Deed::Put(path, if_absent, bytes) => match layout::kind_of(path) {
+                "commit" => {
+                    assert!(if_absent, "put: a version is written only if it is absent");
+                    let entry = Entry::decode(path, bytes).unwrap();
+                    let version: u64 = path.filename().unwrap().trim_end_matches(".json").parse().unwrap();
+                    head = version;
+                    for batch in &entry.record.batches {
+                        let staged = inbox
+                            .get(&layout::inbox_entry(&batch.key()))
+                            .expect("only what is in the inbox is committed");
+                        let read = versions.entry(*process).or_default();
+                        let scanned = (staged.head + 1..version).all(|version| read.contains(&layout::commit(version)));
+                        assert!(scanned, "scan: every commit since the entry's head is read before a put");
+                        let receipt = receipts.get(&(*process, layout::receipt(&batch.key())));
+                        assert!(receipt > listed.get(process), "marks: the receipts are read after the list");
+                    }
+                    versions.entry(*process).or_default().insert(path.clone());
+                }
+                "receipt" => {
+                    let receipt: Receipt = serde_json::from_slice(bytes).unwrap();
+                    assert!(
+                        receipt.version.is_none_or(|version| version <= head),
+                        "mark: a receipt names a version that is there"
+                    );
+                    assert!(receipt.version.is_some() || *if_absent, "a receipt is never unmarked");
+                    marked.insert(path.clone(), receipt.version.is_some());
+                }
+                "inbox entry" => {
+                    assert!(if_absent);
+                    inbox.insert(path.clone(), serde_json::from_slice(bytes).unwrap());
+                }
+                _ => {}
+            },
+            Deed::Delete(path) if layout::kind_of(path) == "inbox entry" => {
+                if let Some(entry) = inbox.get(path) {
+                    let is_marked = marked.get(&layout::receipt(&entry.key())).copied().unwrap_or(false);
+                    // What does not fit its lane is taken back.
+                    assert!(
+                        is_marked || entry.lane.is_some(),
+                        "mark: the receipt is marked before the inbox entry goes"
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Runs a case in a runtime of its own, whose clock runs as fast as nobody waits.
+fn run(seed: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(case(seed));
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_is_there_twice() {
+    if let Ok(seed) = std::env::var("LAKEBED_TEST_STORM") {
+        return run(seed.parse().unwrap());
+    }
+    let cases = if long() { 10_000 } else { 300 };
+    for seed in 0..cases {
+        if std::panic::catch_unwind(|| run(seed)).is_err() {
+            panic!("the case of seed {seed} failed: LAKEBED_TEST_STORM={seed} runs it alone");
+        }
+    }
+}
