@@ -141,6 +141,10 @@ impl Error {
             Self::Full { .. } => {
                 "free some space and run the same command again: what is in the log is whole, and nothing is added twice".to_owned()
             }
+            Self::Place { place, .. } if place.starts_with("s3://") => {
+                "AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say how to get there, or [s3] in lakebed.toml"
+                    .to_owned()
+            }
             Self::Place { .. } => "a lake is a local directory such as ./lake, or a bucket such as s3://bucket/prefix".to_owned(),
             Self::Corrupt { .. } | Self::Store { .. } | Self::Parquet(_) | Self::Arrow(_) | Self::Task(_) => return None,
         })

@@ -92,7 +92,7 @@ fn a_lake_is_a_directory_or_a_bucket() {
     let config = load("", &[], Some(&url)).unwrap();
     assert!(config.store(project.path(), true).unwrap().directory().unwrap().ends_with("elsewhere"));
 
-    let s3 = "[lake]\nurl = \"s3://bucket/a/b/\"\n[s3]\nregion = \"eu-north-1\"\nendpoint = \"http://127.0.0.1:9\"\n";
+    let s3 = "[lake]\nurl = \"s3://bucket/a/b/\"\n[s3]\nregion = \"eu-north-1\"\nendpoint = \"http://127.0.0.1:9\"\naccess_key_id = \"me\"\n";
     let config = load(s3, &[("LAKEBED_S3_SECRET_ACCESS_KEY", "hush")], None).unwrap();
     assert!(!format!("{config:?}").contains("hush"), "a secret is not shown");
     let store = config.store(project.path(), false).unwrap();
