@@ -48,7 +48,7 @@ fn rows(from: u64, to: u64) -> RecordBatch {
 
 /// The table with its history and so many small runs.
 fn image(news: u64) -> Image {
-    let run = |first: u64, rows: u64| Run { path: first.to_string(), rows, bytes: 0 };
+    let run = |first: u64, rows: u64| Run { path: first.to_string(), rows, bytes: 0, folded: Vec::new() };
     let mut runs = vec![run(0, HISTORY)];
     runs.extend((0..news).map(|number| run(HISTORY + number * NEW, NEW)));
     let table = TableImage {

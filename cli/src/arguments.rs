@@ -195,7 +195,7 @@ pub(crate) enum LogCommand {
     Recover,
     /// Put small data files together, and write a checkpoint; no version, reader or refresh notices
     Compact,
-    /// Delete data files that no version needs any more
+    /// Delete files that no version and no epoch needs any more
     Vacuum(LogVacuumArguments),
 }
 

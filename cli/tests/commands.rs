@@ -174,6 +174,37 @@ fn events_that_cannot_be_read_are_counted_and_the_rest_is_kept() {
     says(&shop.fails(&["ingest", "--strict", "worse.ndjson", "-q"], 1), &["1 of 1 events went to quarantine"]);
 }
 
+#[test]
+fn the_log_is_kept_up_by_commands() {
+    let shop = Shop::new();
+    for count in [100, 200, 300] {
+        shop.done(&["ingest", shop.events(count).to_str().unwrap(), "--ack", "durable"]);
+    }
+    assert_eq!(shop.count(), r#"[{"n":0}]"#, "durable, and not yet in the log");
+    shop.done(&["log", "recover"]);
+    assert_eq!(shop.count(), r#"[{"n":600}]"#);
+    let compact = shop.command(&["log", "compact"]).output().unwrap();
+    says(&stderr(&compact), &["files", "→", "checkpoint at version"]);
+    assert_eq!(shop.count(), r#"[{"n":600}]"#);
+    let objects = shop.done(&["log", "show", "--objects", "-o", "csv"]);
+    says(&objects, &["checkpoint,2,", "replaced data file,", "receipt,3,"]);
+    let vacuum = shop.command(&["log", "vacuum", "--retain", "1h"]).output().unwrap();
+    assert!(vacuum.status.success() && stderr(&vacuum).contains("deleted 0 files"), "{}", stderr(&vacuum));
+    says(&shop.fails(&["log", "vacuum", "--retain", "0h"], 2), &["an hour at least"]);
+    says(&shop.fails(&["log", "vacuum", "--retain", "soon"], 2), &["'soon' is not a time such as 7d or 12h"]);
+    shop.done(&["run"]);
+    shop.done(&["verify"]);
+}
+
+#[test]
+fn a_bucket_that_cannot_be_reached_is_named() {
+    let shop = Shop::new();
+    let said = shop.fails(&["--lake", "s3://", "run"], 1);
+    says(&said, &["'s3://' is no place for a lake: it names no bucket", "hint: "]);
+    let mut run = shop.command(&["--lake", "gs://bucket", "run"]);
+    says(&stderr(&run.output().unwrap()), &["neither a local directory nor s3://", "hint: "]);
+}
+
 /// Killed again and again at different moments, then run once to its end: the events are all there, once.
 #[test]
 fn a_demo_that_is_killed_is_finished_by_the_next() {

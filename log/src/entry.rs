@@ -218,7 +218,8 @@ impl Entry {
 
 /// What a reader and a writer of the table must know.
 pub(crate) fn protocol() -> Value {
-    let features = ["appendOnly", "inCommitTimestamp", "domainMetadata", WRITER_FEATURE];
+    // Columns that are never null are an invariant to Spark, which reads no table that has one and does not say so.
+    let features = ["appendOnly", "invariants", "inCommitTimestamp", "domainMetadata", WRITER_FEATURE];
     json!({"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features})
 }
 

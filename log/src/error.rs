@@ -99,7 +99,7 @@ pub enum Error {
         place: String,
     },
     /// Any other failure of the store.
-    #[error("the store failed on '{path}' of the lake at '{place}': {source}")]
+    #[error("the store failed on '{path}' of the lake at '{place}': {}", one_line(source))]
     Store {
         /// The object.
         path: Path,
@@ -125,6 +125,13 @@ pub enum Error {
     /// A task of this process ended before its time.
     #[error("a writer task died: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+/// A store's own words on one line, without the XML that a server may have sent with them.
+fn one_line(source: &object_store::Error) -> String {
+    let text = source.to_string();
+    let words = text.split('<').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
+    words.join(" ").trim_end_matches([':', ' ']).to_owned()
 }
 
 impl Error {

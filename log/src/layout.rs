@@ -87,6 +87,11 @@ pub fn epoch(number: u64) -> Path {
     Path::from(format!("epochs/{number:020}.json"))
 }
 
+/// Where the runs of all models are.
+pub fn models() -> Path {
+    Path::from("models")
+}
+
 /// A new run of a model's stored form.
 pub fn run(model: &str, fingerprint: &str, run: Uuid) -> Path {
     Path::from(format!("models/{model}/{fingerprint}/{}.parquet", run.simple()))

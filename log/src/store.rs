@@ -257,6 +257,10 @@ impl Store {
 
     fn failed(&self, path: &Path, error: object_store::Error) -> Error {
         let (path, place) = (path.clone(), self.place.clone());
+        // Absent objects are answers; what is absent here is what they would be in.
+        if matches!(error, object_store::Error::NotFound { .. }) && self.directory.is_none() {
+            return Error::Place { place, reason: "there is no such bucket".to_owned() };
+        }
         if matches!(error, object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) {
             return Error::Permission { path, place };
         }

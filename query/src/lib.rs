@@ -5,6 +5,7 @@ pub mod config;
 pub mod epoch;
 pub mod error;
 mod first_wins;
+mod folding;
 pub mod hash;
 pub mod lakehouse;
 pub mod models;
@@ -19,6 +20,7 @@ mod verify;
 
 pub use config::Config;
 pub use error::{Error, Result};
+pub use folding::vacuum_runs;
 pub use hash::TableHash;
 pub use lakehouse::{AsOf, Lakehouse, Project, Refreshed, time_text};
 pub use refresh::{ModelRefreshed, Progress};

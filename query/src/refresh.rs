@@ -14,6 +14,7 @@ use crate::catalog::{self, BRONZE};
 use crate::epoch::{Manifest, ModelState, columns_of};
 use crate::error::{Error, Result};
 use crate::first_wins::{self, FirstRows};
+use crate::folding;
 use crate::models::{Model, TableName};
 use crate::run_files::{self, Written, stored_schema};
 use crate::sinks::Run;
@@ -98,6 +99,20 @@ pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Res
         let refresh = ModelRefresh::plan(inputs, model, &computed.manifest, &strategies).await?;
         strategies.insert(model.name.clone(), refresh.strategy.clone());
         refresh.run(inputs, &mut computed).await?;
+    }
+    // Only now: what reads a table has taken up its new runs by their place in the list.
+    for model in inputs.models {
+        let state = computed.manifest.models.get_mut(&model.name.to_string());
+        if let Some(state) = state.filter(|state| state.changed == epoch)
+            && let Some(run) = folding::fold(inputs.runs, &model.name, state).await?
+        {
+            // What this refresh wrote and folded at once is in no epoch.
+            let is_folded = |written: &Run| run.folded.iter().any(|part| part.path == written.path);
+            for gone in computed.written.extract_if(.., |written| is_folded(written)) {
+                inputs.runs.delete(&object_store::path::Path::from(gone.path)).await?;
+            }
+            computed.written.push(run);
+        }
     }
     Ok(computed)
 }

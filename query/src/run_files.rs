@@ -118,8 +118,8 @@ async fn finish(store: &Store, name: &TableName, fingerprint: &str, mut writer: 
     let rows = writer.flushed_row_groups().iter().map(|group| group.num_rows()).sum::<i64>();
     let parquet = writer.into_inner()?;
     let path = layout::run(&name.to_string(), fingerprint, Uuid::now_v7());
-    let run =
-        Run { path: path.to_string(), rows: u64::try_from(rows).unwrap_or_default(), bytes: parquet.len() as u64 };
+    let (rows, bytes) = (u64::try_from(rows).unwrap_or_default(), parquet.len() as u64);
+    let run = Run { path: path.to_string(), rows, bytes, folded: Vec::new() };
     store.put(&path, parquet).await?;
     Ok(run)
 }

@@ -9,7 +9,7 @@ are tried too, on a copy: Spark must refuse them, and must say that our writer f
 the jars, 10 MB, from Maven Central or from the repository that MAVEN_REPO names; jars that are there are kept.
 
 JARS_DIR is the directory with the jars; where the argument is left out, LAKEBED_SPARK_JARS names it. Spark itself is
-pyspark from spark-requirements.txt and needs Java 17 or 21: JAVA_HOME, or java on the PATH. Spark downloads nothing.
+pyspark from spark-requirements.txt and needs Java 17 or newer: JAVA_HOME, or java on the PATH. Spark downloads nothing.
 
 EXPECTED.json is described in foreign_readers.py. Of "versions", these keys are read here as well, where they are there:
     sum            INTEGER: the sum of the same column as of that version
@@ -40,8 +40,8 @@ MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
 TIMEOUT_SECONDS = 60
 
 # Settings of another Spark on this machine, which would change what ours does.
-FOREIGN_SETTINGS = ["SPARK_HOME", "SPARK_CONF_DIR", "SPARK_REMOTE", "SPARK_MASTER", "PYSPARK_SUBMIT_ARGS",
-                    "HADOOP_CONF_DIR", "YARN_CONF_DIR", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"]
+FOREIGN_SETTINGS = ["SPARK_HOME", "SPARK_CONF_DIR", "SPARK_REMOTE", "PYSPARK_SUBMIT_ARGS", "HADOOP_CONF_DIR",
+                    "YARN_CONF_DIR"]
 
 # Read the rows themselves: with this on, count, min and max are answered from the statistics in the log.
 FROM_STATISTICS = "spark.databricks.delta.optimizeMetadataQuery.enabled"
@@ -49,7 +49,8 @@ FROM_STATISTICS = "spark.databricks.delta.optimizeMetadataQuery.enabled"
 
 def main(log, expected_path, jars):
     expected = json.loads(pathlib.Path(expected_path).read_text())
-    missing = [name for name in map(file_name, JARS) if not (pathlib.Path(jars) / name).is_file()]
+    jars = pathlib.Path(jars).resolve()
+    missing = [name for name in map(file_name, JARS) if not (jars / name).is_file()]
     if missing:
         print(f"spark: {jars} has no {', '.join(missing)}\nhint: spark_reader.py --set-up {jars}")
         return 1
@@ -59,10 +60,13 @@ def main(log, expected_path, jars):
         scratch = pathlib.Path(scratch)
         try:
             spark = start(scratch, jars)
-        except Exception as error:  # no Java, the wrong one, no memory: Java has said why
-            said = (scratch / "stderr").read_text(errors="replace")
-            print(f"spark: it did not start: {type(error).__name__}: {one_line(error)}\n{said[-2000:].strip()}\n"
-                  "hint: install Java 17 or 21, and set JAVA_HOME where java is not on the PATH "
+        except ModuleNotFoundError as error:
+            print(f"spark: it did not start: {error}\nhint: run this with a Python that has spark-requirements.txt")
+            return 1
+        except Exception as error:  # no Java, an old one, no memory: Java has said why
+            said = "\n".join((scratch / "stderr").read_text(errors="replace").splitlines()[:20])
+            print(f"spark: it did not start: {type(error).__name__}: {one_line(error)}\n{said}\n"
+                  "hint: install Java 17 or newer, and set JAVA_HOME where java is not on the PATH "
                   "(Debian, Ubuntu: apt install openjdk-17-jre-headless)")
             return 1
         reader = f"spark {spark.version}, delta {JARS[0][2]}"
@@ -162,7 +166,7 @@ def at_time(spark, log, version):
 
 
 def facts_of(rows, summed, nulls):
-    """Columns, rows, the sum (None for None), the first and last time in microseconds, and values per column of nulls."""
+    """Columns, rows, the sum (None for None), first and last time in microseconds, and values per column of nulls."""
     count, first, last, total, *filled = rows.selectExpr(
         "count(*)", "unix_micros(min(event_time))", "unix_micros(max(event_time))",
         f"sum({identifier(summed)})" if summed else "NULL",
@@ -191,7 +195,8 @@ def writers_that_were_let_in(spark, scratch, log):
     attempts = [
         ("an append", WRITER_FEATURE, lambda: row.write.format("delta").mode("append").save(str(copy))),
         ("INSERT", WRITER_FEATURE, lambda: spark.sql(f"INSERT INTO {target} SELECT * FROM {target} LIMIT 1")),
-        ("OPTIMIZE", WRITER_FEATURE, lambda: spark.sql(f"OPTIMIZE {target}")),
+        # With an order: without one, Delta lets an OPTIMIZE in that finds nothing to do.
+        ("OPTIMIZE", WRITER_FEATURE, lambda: spark.sql(f"OPTIMIZE {target} ZORDER BY (event_time)")),
         ("VACUUM", WRITER_FEATURE, lambda: spark.sql(f"VACUUM {target} RETAIN 200 HOURS")),
         ("ADD COLUMN", WRITER_FEATURE, lambda: spark.sql(f"ALTER TABLE {target} ADD COLUMN another BIGINT")),
         ("SET TBLPROPERTIES", WRITER_FEATURE,
@@ -227,7 +232,7 @@ def start(scratch, jars):
     silence.write_text("rootLogger.level = off\n")
     settings = {
         "spark.driver.memory": "512m",
-        "spark.driver.extraClassPath": os.pathsep.join(str(pathlib.Path(jars).resolve() / file_name(jar)) for jar in JARS),
+        "spark.driver.extraClassPath": os.pathsep.join(str(jars / file_name(jar)) for jar in JARS),
         # The quick compiler and the simplest collector: for a minute's work they take less time and memory.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
                                          f"-Dlog4j2.configurationFile={silence} -Djava.io.tmpdir={scratch}",
@@ -341,6 +346,6 @@ if __name__ == "__main__":
             sys.exit(main(log, expected_path, directory))
         case [log, expected_path] if directory:
             sys.exit(main(log, expected_path, directory))
-    print("usage: spark_reader.py LOG_DIR EXPECTED.json [JARS_DIR], with LAKEBED_SPARK_JARS instead of JARS_DIR if need be; "
-          "or spark_reader.py --set-up JARS_DIR", file=sys.stderr)
+    print("usage: spark_reader.py LOG_DIR EXPECTED.json [JARS_DIR]\n       spark_reader.py --set-up JARS_DIR\n"
+          "without JARS_DIR, the environment variable LAKEBED_SPARK_JARS names it", file=sys.stderr)
     sys.exit(2)

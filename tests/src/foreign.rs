@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test says what it expects by panicking")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use arrow::array::AsArray;
@@ -12,7 +12,8 @@ use arrow::datatypes::{DataType, Float64Type};
 use lakebed_log::{Claims, Log, layout, schema};
 use serde_json::{Value, json};
 
-use crate::python::python;
+use crate::long;
+use crate::python::{python, spark};
 use crate::rows::{file, rows};
 
 /// Asks deltalake, pyarrow, polars and DuckDB for every row and column of the log in `directory`, newest and as of each
@@ -24,9 +25,18 @@ pub async fn readers_agree(log: &Log, directory: &Path, summed: &str, since: u64
     let facts = directory.join("expected.json");
     let expected = expected(log, summed, since).await;
     std::fs::write(&facts, expected.to_string()).expect("a file can be written beside the log");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/foreign_readers.py");
-    let mut command = Command::new(python().expect("the python environment of the tests is there"));
-    command.arg(script).arg(directory.join(layout::TABLE)).arg(&facts);
+    let python = python().expect("the python environment of the tests is there");
+    ask(&python, "foreign_readers.py", directory, &facts, &[]).await;
+    if long() {
+        let (python, jars) = spark().expect("the environment with Spark is there");
+        ask(&python, "spark_reader.py", directory, &facts, &[jars]).await;
+    }
+}
+
+async fn ask(python: &Path, script: &str, directory: &Path, facts: &Path, more: &[PathBuf]) {
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(script));
+    command.arg(directory.join(layout::TABLE)).arg(facts).args(more);
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("the thread lives");
     let output = output.expect("python starts");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

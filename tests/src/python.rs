@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
+const SPARK_REQUIREMENTS: &str = include_str!("../python/spark-requirements.txt");
 
 /// The interpreter of the environment, which is made first if this machine does not have it yet (about 700 MB, a
 /// minute or two; it says so on stderr).
@@ -19,9 +20,31 @@ const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
 /// # Errors
 /// One sentence on what failed and a `hint:` line: no Python, no `venv` module, no package index.
 pub fn python() -> Result<PathBuf, String> {
+    environment("python", REQUIREMENTS).map(|root| interpreter(&root))
+}
+
+/// The interpreter of an environment with PySpark (1 GB, some minutes), and the directory with Delta Lake's jars.
+///
+/// # Errors
+/// As [`python`], and where the jars cannot be had.
+pub fn spark() -> Result<(PathBuf, PathBuf), String> {
+    let root = environment("spark", SPARK_REQUIREMENTS)?;
+    let (python, jars) = (interpreter(&root), root.join("jars"));
+    let mut set_up = Command::new(&python);
+    set_up.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/spark_reader.py")).arg("--set-up").arg(&jars);
+    run(&mut set_up, HINT_MAVEN).map_err(|failure| failure.to_string_at(&root))?;
+    Ok((python, jars))
+}
+
+fn environment(name: &str, requirements: &str) -> Result<PathBuf, String> {
     let cache = cache_directory(std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME"))?;
-    let root = cache.join("lakebed").join(format!("test-python-{:016x}", fnv1a(REQUIREMENTS.as_bytes())));
-    make(&root).map_err(|failure| failure.to_string_at(&root))
+    let root = cache.join("lakebed").join(format!("test-{name}-{:016x}", fnv1a(requirements.as_bytes())));
+    make(&root, requirements).map_err(|failure| failure.to_string_at(&root))?;
+    Ok(root)
+}
+
+fn interpreter(root: &Path) -> PathBuf {
+    root.join("bin").join("python")
 }
 
 /// Why there is no environment, and what helps.
@@ -40,6 +63,7 @@ const HINT_PYTHON: &str =
     "install Python 3.10 or newer with its venv module (Debian, Ubuntu: apt install python3 python3-venv)";
 const HINT_INDEX: &str = "pip must reach a package index or a directory of wheels: see pip's settings PIP_INDEX_URL, \
                           PIP_FIND_LINKS and PIP_CERT";
+const HINT_MAVEN: &str = "the jars come from Maven Central, or from where MAVEN_REPO says";
 const HINT_DISK: &str = "the cache directory must be writable, with 1 GB of space; XDG_CACHE_HOME moves it";
 
 fn cache_directory(xdg: Option<std::ffi::OsString>, home: Option<std::ffi::OsString>) -> Result<PathBuf, String> {
@@ -49,8 +73,8 @@ fn cache_directory(xdg: Option<std::ffi::OsString>, home: Option<std::ffi::OsStr
     })
 }
 
-fn make(root: &Path) -> Result<PathBuf, Failure> {
-    let interpreter = root.join("bin").join("python");
+fn make(root: &Path, needed: &str) -> Result<(), Failure> {
+    let interpreter = interpreter(root);
     let parent = root.parent().unwrap_or(root);
     fs::create_dir_all(parent).map_err(|error| on_disk("create the cache directory", &error))?;
     let lock = File::create(root.with_extension("lock")).map_err(|error| on_disk("create the lock file", &error))?;
@@ -60,7 +84,7 @@ fn make(root: &Path) -> Result<PathBuf, Failure> {
     // Written last: a directory without it is what an interrupted call left behind.
     let marker = root.join("complete");
     if marker.exists() && runs(&interpreter) {
-        return Ok(interpreter);
+        return Ok(());
     }
     say(&format!("making the tests' python environment in {} (once; a minute or two)", root.display()));
     if root.exists() {
@@ -68,7 +92,7 @@ fn make(root: &Path) -> Result<PathBuf, Failure> {
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(root), HINT_PYTHON)?;
     let requirements = root.join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS).map_err(|error| on_disk("write the requirements", &error))?;
+    fs::write(&requirements, needed).map_err(|error| on_disk("write the requirements", &error))?;
     let mut pip = Command::new(&interpreter);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&requirements);
     run(&mut pip, HINT_INDEX)?;
@@ -78,7 +102,7 @@ fn make(root: &Path) -> Result<PathBuf, Failure> {
         .and_then(|()| fs::rename(&unfinished, &marker))
         .map_err(|error| on_disk("mark the environment as complete", &error))?;
     say("the tests' python environment is ready");
-    Ok(interpreter)
+    Ok(())
 }
 
 /// Whether the interpreter still starts: an upgrade of the system's Python can take it away.

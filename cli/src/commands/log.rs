@@ -58,7 +58,9 @@ async fn vacuum(invocation: &Invocation, arguments: &LogVacuumArguments) -> Resu
     // A clock that runs ahead would make files look old that were written just now.
     let now = invocation.now().min(log.store_time().await?);
     let vacuumed = log.vacuum(arguments.retain, now).await?;
-    invocation.output.say(&format!("deleted {} files, {} bytes", vacuumed.objects, vacuumed.bytes));
+    let runs = lakebed_query::vacuum_runs(log.store(), arguments.retain, now).await?;
+    let (files, bytes) = (vacuumed.objects + runs.objects, vacuumed.bytes + runs.bytes);
+    invocation.output.say(&format!("deleted {files} files, {bytes} bytes"));
     Ok(())
 }
 

@@ -75,6 +75,19 @@ pub struct Run {
     pub rows: u64,
     /// Bytes of the file.
     pub bytes: u64,
+    /// The runs whose rows it holds, in their order, if it was made of others: so that who has some of them knows which of
+    /// its rows are new. Of those it was made of directly, and none further back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folded: Vec<Folded>,
+}
+
+/// A run that was folded into another.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Folded {
+    /// Its path.
+    pub path: String,
+    /// Rows of it.
+    pub rows: u64,
 }
 
 /// Reads the rows of a run.

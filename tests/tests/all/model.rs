@@ -26,7 +26,6 @@ use uuid::Uuid;
 
 /// Something of each batch.
 type Each<T> = [T; 2];
-
 const NAMES: Each<&str> = ["x", "y"];
 const X: usize = 0;
 const Y: usize = 1;
@@ -158,8 +157,8 @@ fn planned(held: Each<Held>, found: Each<bool>) -> Each<bool> {
         let (id, content) = (BatchId::new(NAMES[batch]), ContentHash::of(NAMES[batch].as_bytes()));
         let receipt = Receipt { id, content, version, unit: version.map(|_| unit) };
         let entry: InboxEntry = serde_json::from_value(json!({
-            "format": ENTRY_FORMAT, "unit": staged, "head": head, "id": NAMES[batch], "content": content,
-            "source": "model", "rows": 1, "quarantined": 0, "files": [], "columns": [], "staged_at": "2026-11-01T00:00:00Z",
+            "format": ENTRY_FORMAT, "unit": staged, "head": head, "id": NAMES[batch], "content": content, "rows": 1,
+            "source": "model", "quarantined": 0, "files": [], "columns": [], "staged_at": "2026-11-01T00:00:00Z",
         }))
         .unwrap();
         if found[batch] {
@@ -198,7 +197,6 @@ impl Search {
             }
             self.stage(state, who, own, next);
         }
-        // Before the first batch it would change nothing but the numbers.
         if state.head > 0 && state.compactions < self.compactions {
             next.push(State { head: state.head + 1, compactions: state.compactions + 1, ..*state });
         }
@@ -228,7 +226,11 @@ impl Search {
             }
             Step::Adopt => match inbox {
                 Some(first) => listing(if self.without == Some(Step::Adopt) { me.seen } else { first }),
-                None => told.unwrap_or(Appender { step: Step::Inbox, ..me }),
+                None => {
+                    // Its own put was done although the answer was lost, and somebody has committed the entry since.
+                    next.extend(told.map(|_| state.with(who, listing(me.seen))));
+                    told.unwrap_or(Appender { step: Step::Inbox, ..me })
+                }
             },
             _ => return self.commit(state, who, own, next),
         };
@@ -295,10 +297,9 @@ impl Search {
                 let (marks, mut held) = (me.held[batch] != Held::Marked, me.held);
                 held[batch] = if marks { Held::Marked } else { Held::Not };
                 let mut new = to(held);
-                if marks {
-                    new.batches[batch].marked |= self.without != Some(Step::Mark);
-                } else {
-                    new.batches[batch].inbox = None;
+                match marks {
+                    true => new.batches[batch].marked |= self.without != Some(Step::Mark),
+                    false => new.batches[batch].inbox = None,
                 }
                 new
             }));
@@ -318,8 +319,7 @@ fn search(appenders: &'static [(usize, u8)], compactions: u8, without: Option<St
         states.extend(next.drain(..).filter(|new| met.insert(*new)).map(|new| (new, at)));
         at += 1;
     }
-    let (met, plans) = (met.len(), search.plans.len());
-    println!("{appenders:?} {compactions} {without:?}: {met} states, {plans} plans, {}", wrong.unwrap_or("safe"));
+    println!("{appenders:?} {compactions} {without:?}: {} states, {} plans", met.len(), search.plans.len());
     if wrong.is_some() {
         let way: Vec<_> = successors(Some(at - 1), |at| (*at > 0).then(|| states[*at].1)).collect();
         way.iter().rev().for_each(|at| println!("  {}", states[*at].0.line()));
@@ -327,7 +327,7 @@ fn search(appenders: &'static [(usize, u8)], compactions: u8, without: Option<St
     wrong
 }
 
-/// A few seconds for 270,000 states; in the long run, 4.3 million in less than a GB.
+/// A few seconds for 280,000 states; in the long run, 4.7 million in less than a GB.
 #[test]
 fn every_order_of_requests_is_safe() {
     assert_eq!(search(&[(X, 1), (X, 1)], 1, None), None);

@@ -6,17 +6,24 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
-use lakebed_log::Ack;
-use lakebed_query::{AsOf, Config, Lakehouse, Project, epoch};
-use lakebed_tests::batches::{STARTER, at, decoded, generated, starter_settings};
+use lakebed_log::{Ack, Compaction, Entry, layout};
+use lakebed_query::{AsOf, Config, Lakehouse, Project, epoch, vacuum_runs};
+use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_settings};
+use lakebed_tests::s3::{Bucket, Faults};
 use tempfile::TempDir;
 
 /// How many lines a batch has.
 const LINES: u64 = 1_000;
 
-/// A project as `lakebed init` makes it, in a directory of its own.
+/// A project as `lakebed init` makes it, in a directory of its own, with its lake in it.
 async fn project(directory: &Path) -> Lakehouse {
+    project_over(directory, |_| {}).await
+}
+
+/// The same with other settings.
+async fn project_over(directory: &Path, change: impl FnOnce(&mut Config)) -> Lakehouse {
     std::fs::write(directory.join("lakebed.toml"), STARTER.replace("{name}", "shop")).unwrap();
     for layer in ["silver", "gold"] {
         let (from, to) = (format!("{}/../sql/{layer}", env!("CARGO_MANIFEST_DIR")), directory.join("sql").join(layer));
@@ -26,7 +33,8 @@ async fn project(directory: &Path) -> Lakehouse {
             std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
         }
     }
-    let config = Config::load(directory, &|_| None, None).unwrap();
+    let mut config = Config::load(directory, &|_| None, None).unwrap();
+    change(&mut config);
     Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
 }
 
@@ -86,6 +94,96 @@ async fn small_steps_come_to_the_same_as_one() {
     assert_eq!(number(&stepped, None, "SELECT count(*) FROM silver.events").await, distinct);
     assert!(distinct < number(&stepped, None, count).await, "there were duplicates");
     assert_duckdb_agrees(&stepped, steps.path());
+}
+
+/// Two projects with the same events and refreshes: the one's lake is on an S3 server, and between any two of its epochs its
+/// files are compacted, a checkpoint is written, and what was replaced is deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_and_vacuum_between_any_two_epochs_change_nothing() {
+    let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let bucket = Bucket::new(Faults::default());
+    let in_bucket = |config: &mut Config| (config.lake, config.s3) = (bucket.url(), bucket.settings());
+    let (plain, kept_up) = (project(one.path()).await, project_over(two.path(), in_bucket).await);
+    let log = kept_up.log();
+    for step in 0..3 {
+        append(&plain, step).await;
+        append(&kept_up, step).await;
+        // An epoch between two compactions begins in the middle of a compacted file, and ends after it.
+        if step != 1 {
+            plain.refresh(&[], &()).await.unwrap();
+            kept_up.refresh(&[], &()).await.unwrap();
+        }
+        let compacted = log.compact(&Compaction::default(), at(60 * (step as i64 + 1) + 1)).await.unwrap();
+        assert_eq!(compacted.before.0 > 0, step > 0, "{compacted:?}");
+        log.checkpoint(at(60 * (step as i64 + 1) + 2)).await.unwrap();
+        // By the store's clock everything was written today.
+        let vacuumed = log.vacuum(TimeDelta::days(1), Utc::now() + TimeDelta::days(2)).await.unwrap();
+        assert_eq!(vacuumed.objects, compacted.before.0);
+    }
+    assert_eq!(tables(&kept_up).await, tables(&plain).await, "I9");
+    for verified in kept_up.verify(&[]).await.unwrap() {
+        assert!(verified.holds(), "{verified:?}");
+    }
+    let bounds =
+        |versions: Vec<(u64, Entry)>| versions.into_iter().map(|(version, entry)| (version, entry.record.next_offset));
+    for (version, events) in bounds(log.versions(u64::MAX).await.unwrap()) {
+        let sql = "SELECT count(DISTINCT _offset), coalesce(max(_offset) + 1, 0) FROM bronze.events";
+        let found = query(&kept_up, Some(AsOf::Version(version)), sql).await;
+        let found = [0, 1].map(|column| found[0].column(column).as_primitive::<Int64Type>().value(0));
+        assert_eq!(found, [i64::try_from(events).unwrap(); 2], "as of version {version}");
+    }
+    assert!(kept_up.duckdb_path().starts_with(two.path().join("published")));
+    assert_duckdb_agrees(&kept_up, two.path());
+}
+
+/// Forty small epochs: the tables' runs are folded on the way, and the tables are what one refresh gives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn folding_runs_changes_nothing() {
+    const MODELS: &[(&str, &str)] = &[
+        ("silver/seen.sql", "SELECT event_id, event_type, _offset AS at FROM bronze.events"),
+        ("silver/views.sql", "SELECT event_id, at FROM silver.seen WHERE event_type = 'view'"),
+        ("gold/types.sql", "SELECT event_type, count(*) AS events FROM silver.seen GROUP BY 1"),
+    ];
+    let (steps, whole) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut lakes = Vec::new();
+    for directory in [steps.path(), whole.path()] {
+        for (file, sql) in MODELS {
+            let file = directory.join("sql").join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, sql).unwrap();
+        }
+        std::fs::write(directory.join("lakebed.toml"), "[project]\nname = \"shop\"\n").unwrap();
+        let project = Project::load(directory, Config::load(directory, &|_| None, None).unwrap()).unwrap();
+        lakes.push(Lakehouse::open_or_create(project, at(0)).await.unwrap());
+    }
+    for step in 0..40 {
+        for (number, lake) in lakes.iter().enumerate() {
+            let batch = numbered(&format!("b{step}"), 5 + step as usize % 3);
+            lake.log().append(&batch, Ack::Committed, at(step + 1)).await.unwrap();
+            if number == 0 || step == 39 {
+                lake.refresh(&[], &()).await.unwrap();
+            }
+        }
+    }
+    let (stepped, at_once) = (&lakes[0], &lakes[1]);
+    assert_eq!(tables(stepped).await, tables(at_once).await);
+    let manifest = epoch::newest(stepped.log().store()).await.unwrap().unwrap();
+    assert!(manifest.models["silver.seen"].runs.len() < 20, "{} runs", manifest.models["silver.seen"].runs.len());
+    assert!(manifest.models["silver.seen"].runs[0].folded.len() >= 32);
+    for verified in stepped.verify(&[]).await.unwrap() {
+        assert!(verified.holds(), "{verified:?}");
+    }
+    let count = "SELECT count(*) FROM silver.views";
+    assert_eq!(
+        number(stepped, Some(AsOf::Version(10)), count).await,
+        59,
+        "epochs before the folding are what they were"
+    );
+    let store = stepped.log().store();
+    store.put(&layout::run("silver.seen", "of-a-killed-refresh", uuid::Uuid::nil()), "rows").await.unwrap();
+    let vacuumed = vacuum_runs(store, TimeDelta::hours(1), Utc::now() + TimeDelta::days(2)).await.unwrap();
+    assert_eq!((vacuumed.objects, vacuumed.bytes), (1, 4));
+    assert_eq!(number(stepped, Some(AsOf::Version(10)), count).await, 59);
 }
 
 /// The same SQL, run by DuckDB from its published `silver.events` on, against what is published.

@@ -103,7 +103,7 @@ impl Case {
 fn invented(rows: usize, kind: usize) -> Arc<Batch> {
     let value = ["1.5", "\"text\"", "true", "[1]"][kind];
     let line = |row: usize| event(&format!("b{rows}-{row}"), &format!(r#","value":{value},"of_{kind}":{row}"#));
-    let refused = (rows % 2 == 0).then(|| "no event".to_owned());
+    let refused = rows.is_multiple_of(2).then(|| "no event".to_owned());
     batch(&format!("b{rows}"), &(0..rows).map(line).chain(refused).collect::<Vec<_>>())
 }
 

@@ -41,8 +41,8 @@ enum Change<'a> {
     Nothing,
     /// The same rows, stored anew as other runs: a compaction.
     Relabel,
-    /// The table lacks only these runs.
-    Append(Vec<&'a Run>),
+    /// The table lacks only these runs, of each but its first so many rows.
+    Append(Vec<(&'a Run, u64)>),
     /// The table is another one, or rows have gone from it.
     Rebuild,
 }
@@ -123,12 +123,18 @@ fn change_all(database: &Database, image: &Image, runs: &mut Runs) -> Result<Wri
                 describe(database, table)?;
                 written.rows += load(database, table, &missing, runs)?;
                 written.appended += 1;
-                record_runs(database, &model, missing.into_iter())?;
+                if missing.iter().any(|(_, held)| *held > 0) {
+                    forget_runs(database, &model)?;
+                    record_runs(database, &model, table.runs.iter())?;
+                } else {
+                    record_runs(database, &model, missing.into_iter().map(|(run, _)| run))?;
+                }
             }
             Change::Rebuild => {
                 create(database, table)?;
                 describe(database, table)?;
-                written.rows += load(database, table, &table.runs.iter().collect::<Vec<_>>(), runs)?;
+                written.rows +=
+                    load(database, table, &table.runs.iter().map(|run| (run, 0)).collect::<Vec<_>>(), runs)?;
                 written.rebuilt += 1;
                 forget_runs(database, &model)?;
                 record_runs(database, &model, table.runs.iter())?;
@@ -143,8 +149,19 @@ fn change<'a>(table: &'a TableImage, held: Option<&Held>) -> Change<'a> {
     let Some(held) = held.filter(|held| held.watermark.fingerprint == table.fingerprint) else {
         return Change::Rebuild;
     };
-    let missing: Vec<&Run> = table.runs.iter().filter(|run| !held.runs.contains(&run.path)).collect();
-    if table.runs.len() - missing.len() == held.runs.len() {
+    let (mut covered, mut missing) = (0, Vec::new());
+    for run in &table.runs {
+        if held.runs.contains(&run.path) {
+            covered += 1;
+        } else {
+            // Of what was folded, the table has the first runs, if any.
+            let there = run.folded.iter().take_while(|part| held.runs.contains(&part.path));
+            let rows = there.clone().map(|part| part.rows).sum();
+            covered += there.count();
+            missing.push((run, rows));
+        }
+    }
+    if covered == held.runs.len() {
         return if missing.is_empty() { Change::Nothing } else { Change::Append(missing) };
     }
     let same_rows = held.watermark.rows == table.rows && held.watermark.content_hash == table.content_hash;
@@ -220,24 +237,29 @@ fn describe(database: &Database, table: &TableImage) -> Result<()> {
     database.execute(&format!("COMMENT ON TABLE {} IS {comment}", qualified(&table.schema, &table.name)))
 }
 
-/// Appends the rows of the runs; gives their number.
-fn load(database: &Database, table: &TableImage, runs: &[&Run], source: &mut Runs) -> Result<u64> {
+/// Appends the rows of the runs, of each but those that are there already; gives their number.
+fn load(database: &Database, table: &TableImage, runs: &[(&Run, u64)], source: &mut Runs) -> Result<u64> {
     if runs.is_empty() {
         return Ok(0);
     }
     let columns = kept_columns(table)?;
     let mut rows = database.append(&table.schema, &table.name)?;
     let mut total = 0;
-    for run in runs {
+    for (run, held) in runs.iter().filter(|(run, held)| *held < run.rows) {
         let mut read = 0;
         source.read(run, &mut |batch| {
-            read += batch.num_rows() as u64;
-            rows.push(wire_batch(&batch, &columns, table)?)
+            let count = batch.num_rows();
+            let there = usize::try_from(held.saturating_sub(read)).unwrap_or(usize::MAX).min(count);
+            read += count as u64;
+            match there == count {
+                true => Ok(()),
+                false => rows.push(wire_batch(&batch.slice(there, count - there), &columns, table)?),
+            }
         })?;
         if read != run.rows {
             return Err(Error::RunRows { run: run.path.clone(), expected: run.rows, read });
         }
-        total += read;
+        total += read - held;
     }
     rows.finish()?;
     Ok(total)

@@ -17,7 +17,7 @@ use super::database::Database;
 use super::{DuckDbSink, Published};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
-use crate::sinks::{Image, ReadRun, Run, TableImage};
+use crate::sinks::{Folded, Image, ReadRun, Run, TableImage};
 
 /// What a child process of a test is to do; without it, its test does nothing.
 const ROLE: &str = "LAKEBED_TEST_ROLE";
@@ -72,7 +72,7 @@ impl Lake {
     fn run_of(&mut self, path: &str, batch: RecordBatch) -> Run {
         let rows = batch.num_rows() as u64;
         self.runs.runs.insert(path.to_owned(), batch);
-        Run { path: path.to_owned(), rows, bytes: 0 }
+        Run { path: path.to_owned(), rows, bytes: 0, folded: Vec::new() }
     }
 
     async fn publish(&self, version: u64, tables: Vec<TableImage>) -> Result<Published> {
@@ -207,7 +207,7 @@ fn another_process() {
         let mut runs = MemoryRuns { hangs_in: Some("t/9".to_owned()), ..MemoryRuns::default() };
         let batch = RecordBatch::try_from_iter([("n", int64(0..5_000))]).unwrap();
         runs.runs.insert("t/9".to_owned(), batch);
-        let run = Run { path: "t/9".to_owned(), rows: 5_000, bytes: 0 };
+        let run = Run { path: "t/9".to_owned(), rows: 5_000, bytes: 0, folded: Vec::new() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(sink.publish(&image(9, vec![table("t", "f", &[run])]), &runs)).unwrap();
         return;
@@ -322,6 +322,30 @@ async fn a_compaction_writes_no_row() {
     let published = lake.publish(3, vec![grown]).await.unwrap();
     assert_eq!((published.rows_written, published.tables_appended), (1, 1));
     assert_eq!(lake.rows("t"), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_folded_run_costs_the_rows_that_were_missed() {
+    let mut lake = Lake::new(3);
+    let parts: Vec<_> = (1..=4).map(|n| lake.run(&format!("t/{n}"), [n * 10, n * 10 + 1])).collect();
+    // Three files in rotation, each with other runs of those that are folded.
+    for (version, count) in [(1, 1), (2, 2), (3, 3)] {
+        lake.publish(version, vec![table("t", "f", &parts[..count])]).await.unwrap();
+    }
+    let mut folded = lake.run("t/1-4", [10, 11, 20, 21, 30, 31, 40, 41]);
+    folded.folded = parts.iter().map(|run| Folded { path: run.path.clone(), rows: run.rows }).collect();
+    let mut runs = vec![folded];
+    for (version, missed) in [(4, 6), (5, 4 + 2), (6, 2 + 4)] {
+        let published = lake.publish(version, vec![table("t", "f", &runs)]).await.unwrap();
+        assert_eq!((published.rows_written, published.tables_rebuilt), (missed, 0), "version {version}");
+        runs.push(lake.run(&format!("t/{version}"), [version as i64 * 100, version as i64 * 100 + 1]));
+    }
+    assert_eq!(lake.rows("t"), [10, 11, 20, 21, 30, 31, 40, 41, 400, 401, 500, 501]);
+    // Parts that are not the first ones cannot be told from the rest.
+    let mut odd = lake.run("t/odd", [1, 2, 400, 401, 500, 501]);
+    odd.folded = vec![Folded { path: "t/0".into(), rows: 2 }, Folded { path: "t/4".into(), rows: 2 }];
+    let published = lake.publish(7, vec![table("t", "f", &[odd])]).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_rebuilt), (6, 1));
 }
 
 #[tokio::test]
@@ -489,7 +513,7 @@ async fn a_lost_versions_directory_or_public_file_comes_back() {
 #[tokio::test]
 async fn a_store_that_fails_changes_nothing_and_costs_no_version() {
     let (mut lake, mut runs) = Lake::grown(3, 3).await;
-    let lost = Run { path: "t/lost".to_owned(), rows: 1, bytes: 0 };
+    let lost = Run { path: "t/lost".to_owned(), rows: 1, bytes: 0, folded: Vec::new() };
     let missing = [runs.clone(), vec![lost]].concat();
     for _ in 0..3 {
         let failed = lake.publish(4, vec![table("t", "f", &missing)]).await;
