@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 
-const EVENTS: u64 = 50_000;
+const EVENTS: u64 = 20_000;
 
 /// A refreshed lake, open for reading.
 async fn session(directory: &std::path::Path) -> ReadSession {
