@@ -7,6 +7,8 @@ mod floors;
 #[cfg(test)]
 mod foreign_readers;
 #[cfg(test)]
+mod format;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod pipeline;
