@@ -128,7 +128,7 @@ impl Log {
                 let listed = listed.into_iter().filter(worth).collect();
                 let (entries, _) = self.read_waiting(listed, Some(own)).await?;
                 let found = self.commit_all(&mut head, &entries, at).await?;
-                head.note_commit(began.elapsed());
+                head.note_commit(entries.len(), began.elapsed());
                 let receipt =
                     entries.iter().find(|(entry, _)| entry.id == own.id).and_then(|(_, receipt)| receipt.clone());
                 let answer = self.answer(own, receipt.as_ref(), &found, &mut head, adopted).await;
@@ -163,7 +163,7 @@ impl Log {
             if before == 0 {
                 return Ok(());
             }
-            let pace = head.pace();
+            let pace = head.pace(listed.len());
             let turn = began + pace.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
             loop {
                 let left = turn.saturating_duration_since(Instant::now());

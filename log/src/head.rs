@@ -23,8 +23,11 @@ const REMEMBERED: usize = 8192;
 const NEAR: u64 = 8;
 const STRETCH: u64 = 64;
 
-/// What a commit is thought to take, in listings of the inbox, before one was made.
-const LISTINGS_A_COMMIT: u32 = 8;
+/// What a commit takes, in listings of the inbox: some requests of its own, and two for each entry, of which sixteen are made
+/// at once.
+fn listings(entries: usize) -> u32 {
+    8 + u32::try_from(entries / 4).unwrap_or(u32::MAX >> 1)
+}
 
 /// How many entries are read at once where many are read.
 const AT_ONCE: usize = 32;
@@ -54,7 +57,8 @@ pub struct Head {
     /// Batches that were waiting at the last scan and are in no version up to that one: those that wait for their lane are
     /// not scanned for from the beginning again and again.
     absent: BTreeMap<BatchKey, u64>,
-    pace: Option<Duration>,
+    /// What a listing of the inbox takes here, as far as one can tell from the latest commits.
+    listing: Option<Duration>,
 }
 
 impl Head {
@@ -101,7 +105,7 @@ impl Head {
             remembered: HashMap::new(),
             sighted: HashSet::new(),
             absent: BTreeMap::new(),
-            pace: None,
+            listing: None,
         };
         head.remember(version, entry.record.batches);
         Ok(head)
@@ -164,19 +168,20 @@ impl Head {
         !self.remembered.contains_key(key) || !self.sighted.insert(key.clone())
     }
 
-    /// How long a commit takes here, by the latest ones.
-    pub fn pace(&self) -> Duration {
-        self.pace.unwrap_or_default()
+    /// How long a commit of so many entries takes here, by the latest ones, or else by a listing.
+    pub fn pace(&self, entries: usize) -> Duration {
+        self.listing.unwrap_or_default().saturating_mul(listings(entries))
     }
 
     /// Takes a commit's time into the account.
-    pub fn note_commit(&mut self, took: Duration) {
-        self.pace = Some(self.pace.map_or(took, |pace| (pace * 3 + took) / 4));
+    pub fn note_commit(&mut self, entries: usize, took: Duration) {
+        let listing = took / listings(entries);
+        self.listing = Some(self.listing.map_or(listing, |known| (known * 3 + listing) / 4));
     }
 
-    /// Takes a listing's time for a first estimate, where there was no commit yet.
+    /// Takes a listing's time for a first estimate.
     pub fn note_listing(&mut self, took: Duration) {
-        self.pace.get_or_insert(took * LISTINGS_A_COMMIT);
+        self.listing.get_or_insert(took);
     }
 
     /// The time of the next version: the clock's, but always later than the last.

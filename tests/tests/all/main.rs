@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod crowds;
+#[cfg(test)]
 mod floors;
 #[cfg(test)]
 mod foreign_readers;
