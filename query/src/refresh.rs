@@ -85,13 +85,8 @@ pub(crate) struct NewKeys {
 pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Result<Computed> {
     let snapshot = inputs.snapshot;
     let epoch = inputs.before.map_or(0, |before| before.epoch) + 1;
-    let manifest = Manifest {
-        epoch,
-        version: snapshot.version,
-        time: snapshot.time,
-        next_offset: snapshot.next_offset,
-        models: BTreeMap::new(),
-    };
+    let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
+    let manifest = Manifest { epoch, version, time, next_offset, models: BTreeMap::new() };
     let mut computed = Computed { manifest, models: Vec::new(), keys: Vec::new(), written: Vec::new() };
     let mut strategies = BTreeMap::new();
     for (done, model) in inputs.models.iter().enumerate() {
@@ -109,7 +104,7 @@ pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Res
             // What this refresh wrote and folded at once is in no epoch.
             let is_folded = |written: &Run| run.folded.iter().any(|part| part.path == written.path);
             for gone in computed.written.extract_if(.., |written| is_folded(written)) {
-                inputs.runs.delete(&object_store::path::Path::from(gone.path)).await?;
+                inputs.runs.delete(&gone.path.into()).await?;
             }
             computed.written.push(run);
         }
@@ -271,7 +266,7 @@ impl<'a> ModelRefresh<'a> {
         if let Some(before) = before.filter(|before| before.rows == written.rows && before.content_hash == written.hash)
         {
             for run in &written.runs {
-                inputs.runs.delete(&object_store::path::Path::from(run.path.as_str())).await?;
+                inputs.runs.delete(&run.path.as_str().into()).await?;
             }
             computed.written.retain(|run| !written.runs.contains(run));
             return Ok(ModelState { changed: epoch, ..before.clone() });
@@ -390,7 +385,7 @@ fn in_model(model: &Model, message: String) -> Error {
 /// Any failure of the store.
 pub(crate) async fn discard(store: &Store, computed: &Computed) -> Result<()> {
     for run in &computed.written {
-        store.delete(&object_store::path::Path::from(run.path.as_str())).await?;
+        store.delete(&run.path.as_str().into()).await?;
     }
     Ok(())
 }

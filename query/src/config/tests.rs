@@ -1,3 +1,5 @@
+//! lakebed.toml as people write it, rightly and wrongly.
+
 use super::*;
 
 fn load(toml: &str, environment: &[(&str, &str)], lake: Option<&str>) -> Result<Config> {
