@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::batch::{BatchKey, ContentHash, LaneStep};
+use crate::batch::{BatchKey, ContentHash};
 use crate::claims::Claims;
 use crate::entry::CommittedBatch;
 use crate::files::{DataFile, Offsets};
@@ -34,13 +34,11 @@ pub enum Decision {
         /// Hash of what the log or its receipt has.
         theirs: ContentHash,
     },
-    /// Its lane does not stand where the batch starts, and no waiting batch leads there.
+    /// Its lane does not stand where the batch starts.
     OutOfLane {
         /// Where the lane stands.
         stands: Option<String>,
     },
-    /// A batch of its lane has to be committed first; it is in the inbox.
-    Wait,
 }
 
 /// Where a scan found batches: by key, the version and the line of its commit record.
@@ -49,13 +47,12 @@ pub type Found = BTreeMap<BatchKey, (u64, CommittedBatch)>;
 /// Decides about one waiting batch.
 ///
 /// `receipt` was read after the inbox was listed; `found` holds every batch committed since the entry's head; `lanes` is
-/// where the lanes stand now, counting what this commit has already taken up; `waiting` are the other entries' steps.
+/// where the lanes stand now, counting what this commit has already taken up.
 pub fn decide(
     entry: &InboxEntry,
     receipt: Option<&Receipt>,
     found: &Found,
     lanes: &BTreeMap<String, String>,
-    waiting: &[&LaneStep],
 ) -> Decision {
     if let Some(receipt) = receipt {
         if receipt.content != entry.content {
@@ -73,11 +70,7 @@ pub fn decide(
     }
     let Some(step) = &entry.lane else { return Decision::Append };
     let stands = lanes.get(&step.lane);
-    if stands == step.from.as_ref() {
-        return Decision::Append;
-    }
-    let led_to = waiting.iter().any(|other| other.lane == step.lane && Some(&other.to) == step.from.as_ref());
-    if led_to { Decision::Wait } else { Decision::OutOfLane { stands: stands.cloned() } }
+    if stands == step.from.as_ref() { Decision::Append } else { Decision::OutOfLane { stands: stands.cloned() } }
 }
 
 fn settled(own: bool, version: u64) -> Decision {
@@ -115,7 +108,7 @@ pub fn plan(
     loop {
         let before = taken.len();
         for (at, (entry, receipt)) in entries.iter().enumerate() {
-            let append = decide(entry, receipt.as_ref(), found, &standing, &[]) == Decision::Append;
+            let append = decide(entry, receipt.as_ref(), found, &standing) == Decision::Append;
             if append && taken.insert(at) {
                 plan.take(entry, table);
                 standing.extend(entry.lane.iter().map(|step| (step.lane.clone(), step.to.clone())));
@@ -156,7 +149,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::batch::BatchId;
+    use crate::batch::{BatchId, LaneStep};
     use crate::inbox::ENTRY_FORMAT;
 
     fn entry(id: &str, content: &str, lane: Option<(Option<&str>, &str)>) -> InboxEntry {
@@ -193,7 +186,7 @@ mod tests {
     #[test]
     fn a_receipt_with_a_version_ends_a_retry() {
         let (first, again) = (entry("x", "one", None), entry("x", "one", None));
-        let decide = |entry, receipt| decide(entry, Some(&receipt), &Found::new(), &BTreeMap::new(), &[]);
+        let decide = |entry, receipt| decide(entry, Some(&receipt), &Found::new(), &BTreeMap::new());
         assert_eq!(decide(&first, receipt(&first, None)), Decision::Append);
         assert_eq!(decide(&first, receipt(&first, Some(3))), Decision::Done { version: 3 });
         assert_eq!(decide(&again, receipt(&first, Some(3))), Decision::Duplicate { version: 3 });
@@ -202,7 +195,7 @@ mod tests {
     #[test]
     fn what_a_scan_finds_is_not_committed_again() {
         let (first, again, other) = (entry("x", "one", None), entry("x", "one", None), entry("x", "two", None));
-        let decide = |entry| decide(entry, None, &committed(&first), &BTreeMap::new(), &[]);
+        let decide = |entry| decide(entry, None, &committed(&first), &BTreeMap::new());
         assert_eq!(decide(&first), Decision::Done { version: 7 });
         assert_eq!(decide(&again), Decision::Duplicate { version: 7 });
         assert_eq!(decide(&other), Decision::Conflict { theirs: first.content });
@@ -233,8 +226,6 @@ mod tests {
         let stale = entry("stale", "1", Some((Some("0"), "1")));
         let lanes = BTreeMap::from([("l".to_owned(), "3".to_owned())]);
         let stands = Some("3".to_owned());
-        assert_eq!(decide(&stale, None, &Found::new(), &lanes, &[]), Decision::OutOfLane { stands });
-        let before = LaneStep { lane: "l".into(), from: Some("3".into()), to: "0".into() };
-        assert_eq!(decide(&stale, None, &Found::new(), &lanes, &[&before]), Decision::Wait);
+        assert_eq!(decide(&stale, None, &Found::new(), &lanes), Decision::OutOfLane { stands });
     }
 }

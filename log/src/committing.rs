@@ -199,7 +199,7 @@ impl Log {
     ) -> Result<Appended> {
         let none = BTreeMap::new();
         let lanes = if own.lane.is_some() { head.lanes(&self.store).await? } else { &none };
-        match commit::decide(own, receipt, found, lanes, &[]) {
+        match commit::decide(own, receipt, found, lanes) {
             Decision::Done { version } => Ok(Appended::Committed { version }),
             Decision::Duplicate { version } => Ok(Appended::Duplicate { version }),
             Decision::Conflict { theirs } => {
@@ -215,7 +215,7 @@ impl Log {
                 Err(Error::LaneConflict { lane: step.lane, stands, from: step.from, to: step.to })
             }
             // Not for an entry that was among those of a commit: whatever could be appended was.
-            Decision::Append | Decision::Wait => Ok(Appended::Durable),
+            Decision::Append => Ok(Appended::Durable),
         }
     }
 

@@ -76,11 +76,6 @@ impl Log {
         Ok(compacted)
     }
 
-    /// Whether a compaction would find a day with at least so many small files.
-    pub(crate) async fn wants_compaction(&self, compaction: &Compaction) -> Result<bool> {
-        Ok(!groups(&self.snapshot().await?.files, compaction).is_empty())
-    }
-
     /// Writes the file that the group becomes; `None` where another compaction has taken the group and a vacuum its files.
     async fn rewrite(&self, group: &[Arc<DataFile>], claims: &Arc<Claims>) -> Result<Option<DataFile>> {
         let mut inputs = Vec::with_capacity(group.len());

@@ -19,7 +19,7 @@ use crate::store::Store;
 /// How many batches of the latest commits are remembered, so that a scan need not read them again; a few MB at most.
 const REMEMBERED: usize = 8192;
 
-/// So many new versions are read one by one; after them as many at once as are there, in stretches.
+/// So many new versions are read one by one; after them so many together, where so many are there.
 const NEAR: u64 = 8;
 const STRETCH: u64 = 64;
 
@@ -116,18 +116,7 @@ impl Head {
     /// # Errors
     /// Any failure of the store, and an entry that lakebed did not write.
     pub async fn follow(&mut self, store: &Store) -> Result<u64> {
-        let from = self.version;
-        while let Some(entry) = read_if_there(store, self.version + 1).await? {
-            self.apply(self.version + 1, entry);
-            let next = self.version + 1;
-            // Who was away for long catches up in stretches.
-            if self.version - from >= NEAR && store.exists(&layout::commit(next + STRETCH)).await? {
-                for (version, entry) in entries(store, next..next + STRETCH).await? {
-                    self.apply(version, entry);
-                }
-            }
-        }
-        Ok(self.version - from)
+        follow(store, self.version + 1, |version, entry| self.apply(version, entry)).await
     }
 
     /// Takes up the entry of the next version.
@@ -237,6 +226,27 @@ impl Head {
         }
         Ok(self.lanes.get_or_insert_default())
     }
+}
+
+/// Gives every entry from the version `first` on to `take`, as far as the log has come; gives how many there were.
+///
+/// # Errors
+/// Any failure of the store, and an entry that lakebed did not write.
+pub async fn follow(store: &Store, first: u64, mut take: impl FnMut(u64, Entry)) -> Result<u64> {
+    let mut next = first;
+    while let Some(entry) = read_if_there(store, next).await? {
+        take(next, entry);
+        next += 1;
+        // One probe is enough for the ordinary case, that little or nothing is new; who was away for long catches up in
+        // stretches.
+        while next - first >= NEAR && store.exists(&layout::commit(next + STRETCH)).await? {
+            for (version, entry) in entries(store, next..next + STRETCH).await? {
+                take(version, entry);
+            }
+            next += STRETCH;
+        }
+    }
+    Ok(next - first)
 }
 
 /// The entries of a range of versions, in order.

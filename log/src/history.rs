@@ -12,7 +12,6 @@ use crate::entry::{Entry, RemovedFile};
 use crate::error::{Error, Result};
 use crate::files::DataFile;
 use crate::head;
-use crate::layout;
 use crate::schema;
 use crate::store::Store;
 
@@ -69,9 +68,6 @@ pub struct History {
     removed: BTreeMap<String, RemovedFile>,
 }
 
-/// How many entries are asked for at once; the first that is not there ends it.
-const STRETCH: u64 = 64;
-
 impl History {
     /// Reads what is new.
     ///
@@ -84,18 +80,8 @@ impl History {
             let entry = head::read(store, checkpoint.version).await?;
             self.start(checkpoint, &entry);
         }
-        let next = |newest: Option<u64>| newest.map_or(0, |newest| newest + 1);
-        // One probe is enough for the ordinary case, that little or nothing is new.
-        while let Some(entry) = head::read_if_there(store, next(self.newest)).await? {
-            self.apply(next(self.newest), entry);
-            let from = next(self.newest);
-            if store.exists(&layout::commit(from + STRETCH)).await? {
-                for (version, entry) in head::entries(store, from..from + STRETCH).await? {
-                    self.apply(version, entry);
-                }
-            }
-        }
-        Ok(())
+        let next = self.newest.map_or(0, |newest| newest + 1);
+        head::follow(store, next, |version, entry| self.apply(version, entry)).await.map(drop)
     }
 
     fn start(&mut self, checkpoint: Checkpoint, entry: &Entry) {

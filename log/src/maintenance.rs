@@ -98,10 +98,7 @@ impl Log {
     /// Any failure of the store.
     pub async fn maintain(&self, thresholds: &Thresholds, at: DateTime<Utc>) -> Result<Maintained> {
         let compaction = Compaction { least_files: thresholds.compact_files, ..Compaction::default() };
-        let compacted = match self.wants_compaction(&compaction).await? {
-            true => self.compact(&compaction, at).await?,
-            false => Compacted::default(),
-        };
+        let compacted = self.compact(&compaction, at).await?;
         let (head, _) = self.head().await?;
         let last = checkpoint::newest(&self.store).await?;
         let checkpoint = match head - last.unwrap_or(0).min(head) >= thresholds.checkpoint_versions {

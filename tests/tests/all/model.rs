@@ -169,7 +169,7 @@ fn planned(held: Each<Held>, found: Each<bool>) -> Each<bool> {
     }
     let plan = commit::plan(&entries, &lines, &claims, &lanes, 0);
     for (entry, receipt) in &entries {
-        let decision = commit::decide(entry, receipt.as_ref(), &lines, &lanes, &[]);
+        let decision = commit::decide(entry, receipt.as_ref(), &lines, &lanes);
         let told = matches!(decision, Decision::Done { .. } | Decision::Duplicate { .. });
         assert!(told != plan.batches.iter().any(|batch| batch.id == entry.id), "what is not put is in the log");
     }
