@@ -1,0 +1,179 @@
+//! What a publication writes, and what it does not.
+
+use super::*;
+
+#[tokio::test]
+async fn a_first_publication_makes_a_file_with_everything() {
+    let mut lake = Lake::new(3);
+    let runs = [lake.run("t/1", [1, 2, 3])];
+    let published = lake.publish(7, vec![table("t", "f", &runs)]).await.unwrap();
+    let path = lake.sink().path();
+    assert_eq!(
+        published,
+        Published {
+            version: 7,
+            path: path.clone(),
+            rows_written: 3,
+            tables_rebuilt: 1,
+            tables_appended: 0,
+            unchanged: false
+        }
+    );
+    assert_eq!(lake.rows("t"), [1, 2, 3]);
+    assert_eq!(lake.versions(), ["lakebed-7.duckdb"]);
+    assert_eq!(query(&path, "SELECT comment FROM duckdb_tables() WHERE table_name = 't'"), ["The table 't'."]);
+    let watermarks = lake.sink().watermarks().unwrap();
+    assert_eq!(watermarks.len(), 1);
+    assert_eq!((watermarks[0].model.as_str(), watermarks[0].version, watermarks[0].rows), ("gold.t", 7, 3));
+    assert_eq!(watermarks[0].as_of, image(7, vec![]).as_of);
+    assert_eq!(watermarks[0].content_hash, table("t", "f", &runs).content_hash);
+}
+
+#[tokio::test]
+async fn only_missing_runs_are_written_into_whichever_file_is_brought_up_to_date() {
+    let (mut lake, mut runs) = Lake::grown(3, 3).await;
+    // Version 4 goes into the file of version 1, which lacks three runs.
+    let published = lake.grow(4, &mut runs).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_appended, published.tables_rebuilt), (3, 1, 0));
+    assert_eq!(lake.rows("t"), [1, 2, 3, 4]);
+    for version in 2..=4 {
+        let kept = DuckDbSink::new(lake.directory.path().to_owned(), "lakebed", 3);
+        let path = lake.file(&format!("versions/lakebed-{version}.duckdb"));
+        let count = query(&path, "SELECT count(*) FROM published.gold.t");
+        assert_eq!(count, [version.to_string()], "{:?}", kept.path());
+        assert_eq!(query(&path, "SELECT version FROM published.lakebed.watermarks"), [version.to_string()]);
+    }
+    assert_eq!(lake.versions(), ["lakebed-2.duckdb", "lakebed-3.duckdb", "lakebed-4.duckdb"]);
+}
+
+#[tokio::test]
+async fn the_number_of_kept_versions_is_kept() {
+    for keep in [0, 1, 2, 5] {
+        let (lake, _) = Lake::grown(keep, 7).await;
+        let last = keep.max(1);
+        let expected: Vec<String> = (8 - last..=7).map(|version| format!("lakebed-{version}.duckdb")).collect();
+        assert_eq!(lake.versions(), expected, "keep = {keep}");
+        assert_eq!(lake.rows("t"), [1, 2, 3, 4, 5, 6, 7]);
+    }
+    let (mut lake, mut runs) = Lake::grown(5, 6).await;
+    lake.keep = 2;
+    lake.grow(7, &mut runs).await.unwrap();
+    assert_eq!(lake.versions(), ["lakebed-6.duckdb", "lakebed-7.duckdb"]);
+}
+
+#[tokio::test]
+async fn another_fingerprint_or_a_run_that_went_rebuilds_the_table_and_no_other() {
+    let mut lake = Lake::new(1);
+    let (a, b) = (lake.run("a/1", [1]), lake.run("b/1", [10]));
+    lake.publish(1, vec![table("a", "f", std::slice::from_ref(&a)), table("b", "f", std::slice::from_ref(&b))])
+        .await
+        .unwrap();
+
+    let published =
+        lake.publish(2, vec![table("a", "f", &[a]), table("b", "g", std::slice::from_ref(&b))]).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_rebuilt, published.tables_appended), (1, 1, 0));
+
+    let rewritten = [lake.run("a/2", [2, 3])];
+    let published = lake.publish(3, vec![table("a", "f", &rewritten), table("b", "g", &[b])]).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_rebuilt), (2, 1));
+    assert_eq!((lake.rows("a"), lake.rows("b")), (vec![2, 3], vec![10]));
+}
+
+#[tokio::test]
+async fn a_compaction_writes_no_row() {
+    let mut lake = Lake::new(1);
+    let runs = [lake.run("t/1", [1]), lake.run("t/2", [2])];
+    let before = table("t", "f", &runs);
+    lake.publish(1, vec![before.clone()]).await.unwrap();
+
+    let folded = lake.run("t/1-2", [1, 2]);
+    let after = TableImage { runs: vec![folded.clone()], ..before };
+    assert_eq!(lake.publish(2, vec![after.clone()]).await.unwrap().rows_written, 0);
+
+    let next = lake.run("t/3", [3]);
+    let grown = TableImage { content_hash: TableHash::EMPTY, ..table("t", "f", &[folded, next]) };
+    let published = lake.publish(3, vec![grown]).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_appended), (1, 1));
+    assert_eq!(lake.rows("t"), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_folded_run_costs_the_rows_that_were_missed() {
+    let mut lake = Lake::new(3);
+    let parts: Vec<_> = (1..=4).map(|n| lake.run(&format!("t/{n}"), [n * 10, n * 10 + 1])).collect();
+    // Three files in rotation, each with other runs of those that are folded.
+    for (version, count) in [(1, 1), (2, 2), (3, 3)] {
+        lake.publish(version, vec![table("t", "f", &parts[..count])]).await.unwrap();
+    }
+    let mut folded = lake.run("t/1-4", [10, 11, 20, 21, 30, 31, 40, 41]);
+    folded.folded = parts.iter().map(|run| Folded { path: run.path.clone(), rows: run.rows }).collect();
+    let mut runs = vec![folded];
+    for (version, missed) in [(4, 6), (5, 4 + 2), (6, 2 + 4)] {
+        let published = lake.publish(version, vec![table("t", "f", &runs)]).await.unwrap();
+        assert_eq!((published.rows_written, published.tables_rebuilt), (missed, 0), "version {version}");
+        runs.push(lake.run(&format!("t/{version}"), [version as i64 * 100, version as i64 * 100 + 1]));
+    }
+    assert_eq!(lake.rows("t"), [10, 11, 20, 21, 30, 31, 40, 41, 400, 401, 500, 501]);
+    // Parts that are not the first ones cannot be told from the rest.
+    let mut odd = lake.run("t/odd", [1, 2, 400, 401, 500, 501]);
+    odd.folded = vec![Folded { path: "t/0".into(), rows: 2 }, Folded { path: "t/4".into(), rows: 2 }];
+    let published = lake.publish(7, vec![table("t", "f", &[odd])]).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_rebuilt), (6, 1));
+}
+
+#[tokio::test]
+async fn a_table_that_went_from_the_image_goes_from_the_file() {
+    let mut lake = Lake::new(2);
+    let (a, b) = (lake.run("a/1", [1]), lake.run("b/1", [2]));
+    lake.publish(1, vec![table("a", "f", std::slice::from_ref(&a)), table("b", "f", std::slice::from_ref(&b))])
+        .await
+        .unwrap();
+    lake.publish(2, vec![table("a", "f", &[a])]).await.unwrap();
+    assert_eq!(query(&lake.sink().path(), "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'gold'"), ["a"]);
+    let read = lake.sink().read_table("gold", "b", &mut |_| Ok(()));
+    assert!(matches!(read, Err(Error::UnknownTable { .. })), "{read:?}");
+    // It comes back whole, also in a file that held it once.
+    let a = lake.run("a/1", [1]);
+    lake.publish(3, vec![table("a", "f", &[a]), table("b", "f", &[b])]).await.unwrap();
+    assert_eq!(lake.rows("b"), [2]);
+}
+
+#[tokio::test]
+async fn tables_without_rows_and_images_without_tables_are_published() {
+    let mut lake = Lake::new(2);
+    lake.publish(1, vec![]).await.unwrap();
+    assert_eq!(lake.sink().watermarks().unwrap(), []);
+    lake.publish(2, vec![table("t", "f", &[])]).await.unwrap();
+    assert_eq!(lake.rows("t"), [0; 0]);
+    let empty = lake.run("t/empty", []);
+    let published = lake.publish(3, vec![table("t", "f", &[empty])]).await.unwrap();
+    assert_eq!((published.rows_written, lake.rows("t")), (0, vec![]));
+}
+
+#[tokio::test]
+async fn what_is_published_already_is_not_published_again() {
+    let (mut lake, mut runs) = Lake::grown(2, 3).await;
+    let before = fs::metadata(lake.sink().path()).unwrap().modified().unwrap();
+    let again = lake.publish(3, vec![table("t", "f", &runs)]).await.unwrap();
+    assert!(again.unchanged && again.version == 3 && again.rows_written == 0);
+    let older = lake.publish(2, vec![table("t", "f", &runs[..2])]).await.unwrap();
+    assert!(older.unchanged && older.version == 3, "an older image must not replace a later one");
+    assert_eq!(fs::metadata(lake.sink().path()).unwrap().modified().unwrap(), before);
+
+    let edited = lake.publish(3, vec![table("t", "g", &runs)]).await.unwrap();
+    assert!(!edited.unchanged && edited.tables_rebuilt == 1);
+    assert!(!lake.grow(4, &mut runs).await.unwrap().unchanged);
+    assert_eq!(lake.rows("t"), [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_lake_that_began_anew_replaces_the_old_one() {
+    let (mut lake, _) = Lake::grown(3, 4).await;
+    let runs = [lake.run("new/1", [100])];
+    let mut first = image(1, vec![table("t", "f", &runs)]);
+    first.as_of += TimeDelta::days(1);
+    let published = lake.sink().publish(&first, &lake.runs).await.unwrap();
+    assert!(!published.unchanged);
+    assert_eq!((lake.rows("t"), lake.versions()), (vec![100], vec!["lakebed-1.duckdb".to_owned()]));
+    assert!(lake.sink().publish(&first, &lake.runs).await.unwrap().unchanged);
+}
