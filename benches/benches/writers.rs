@@ -14,9 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use lakebed_log::{Ack, Appended, Log, S3Settings, Store};
+use lakebed_log::{Ack, Appended, Log};
 use lakebed_tests::batches::numbered;
-use lakebed_tests::lake::{Lake, PROJECT};
+use lakebed_tests::lake::{Lake, PROJECT, store_at};
 use lakebed_tests::python::python;
 use tempfile::TempDir;
 
@@ -116,21 +116,7 @@ fn lakebed(who: &'static str, lake: &Lake, writers: usize, batches: usize) -> Ru
     let before = lake.bucket().map(|bucket| bucket.requests());
     let command = |writer: usize| {
         let mut command = Command::new(std::env::current_exe().expect("this program is there"));
-        let place = match lake.bucket() {
-            Some(bucket) => {
-                let settings = bucket.settings();
-                let set = [
-                    ("AWS_ENDPOINT_URL", settings.endpoint),
-                    ("AWS_REGION", settings.region),
-                    ("AWS_ACCESS_KEY_ID", settings.access_key_id),
-                    ("AWS_SECRET_ACCESS_KEY", settings.secret_access_key),
-                ];
-                command.envs(set.into_iter().filter_map(|(name, value)| Some((name, value?))));
-                bucket.url()
-            }
-            None => lake.directory().expect("it is local").display().to_string(),
-        };
-        command.env(WRITER, format!("{place} {writer} {batches}"));
+        command.envs(lake.environment()).env(WRITER, format!("{} {writer} {batches}", lake.place()));
         command
     };
     let (appended, refused, took) = race((0..writers).map(command).collect());
@@ -142,13 +128,9 @@ fn lakebed(who: &'static str, lake: &Lake, writers: usize, batches: usize) -> Ru
 fn child(told: &str) {
     let told: Vec<_> = told.split(' ').collect();
     let number = |at: usize| told[at].parse::<usize>().expect("a number");
-    let store = match told[0].starts_with("s3://") {
-        true => Store::s3(told[0], &S3Settings::default()),
-        false => Store::local(told[0]),
-    };
     let batches: Vec<_> = (0..number(2)).map(|batch| numbered(&format!("{}-{batch}", number(1)), ROWS)).collect();
     runtime().block_on(async {
-        let log = Log::open(store.expect("the lake is there"), PROJECT).await.expect("the log opens");
+        let log = Log::open(store_at(told[0]), PROJECT).await.expect("the log opens");
         println!("ready");
         std::io::stdin().read_line(&mut String::new()).expect("somebody says go");
         let (mut appended, mut refused) = (0, 0);

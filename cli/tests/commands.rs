@@ -197,7 +197,7 @@ fn the_log_is_kept_up_by_commands() {
 }
 
 #[test]
-fn a_bucket_that_cannot_be_reached_is_named() {
+fn a_lake_at_no_place_is_refused() {
     let shop = Shop::new();
     let said = shop.fails(&["--lake", "s3://", "run"], 1);
     says(&said, &["'s3://' is no place for a lake: it names no bucket", "hint: "]);
@@ -237,13 +237,17 @@ fn a_demo_that_is_killed_is_finished_by_the_next() {
     assert_eq!(query("SELECT count(*) FROM silver.events"), counts[0].to_string());
 }
 
-/// Runs a shell script as root of a user namespace of its own, where a small file system can be mounted.
+/// Runs a shell script as root of a user namespace of its own, where a small file system can be mounted; where it cannot, the
+/// script exits with 77.
 #[cfg(target_os = "linux")]
 fn in_namespace(script: &str, directory: &Path) -> Output {
     let mut unshare = Command::new("unshare");
     unshare.args(["--map-root-user", "--mount", "sh", "-euc", script]).current_dir(directory);
     unshare.env("LAKEBED", LAKEBED).stdin(Stdio::null());
-    unshare.output().expect("`unshare` of util-linux, to mount a small file system for this test")
+    let output = unshare.output().expect("`unshare` of util-linux, to mount a small file system for this test");
+    let mounted = output.status.code() != Some(77);
+    assert!(mounted, "a file system cannot be mounted here, run this test where it can: {}", stderr(&output));
+    output
 }
 
 /// A lake on a file system of 3 MiB: the append that no longer fits says so, and what was there is whole.
@@ -264,11 +268,6 @@ fn a_full_disk_loses_nothing() {
     );
     let output = in_namespace(&script, &shop.path());
     let said = stderr(&output);
-    assert_ne!(
-        output.status.code(),
-        Some(77),
-        "a file system cannot be mounted here, run this test where it can: {said}"
-    );
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
     says(&said, &["error: no space left for", "hint: free some space"]);
     let stdout = String::from_utf8(output.stdout).unwrap();
@@ -289,11 +288,6 @@ fn no_permission_is_said_and_changes_nothing() {
     );
     let output = in_namespace(&script, &shop.path());
     let said = stderr(&output);
-    assert_ne!(
-        output.status.code(),
-        Some(77),
-        "a file system cannot be mounted here, run this test where it can: {said}"
-    );
     assert_eq!(output.status.code(), Some(1), "{said}");
     says(&said, &["error: no permission", "hint: grant"]);
     assert_eq!(shop.count(), r#"[{"n":300}]"#);

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lakebed_log::{Log, Store};
+use lakebed_log::{Log, S3Settings, Store};
 use object_store::ObjectStore;
 use tempfile::TempDir;
 
@@ -14,6 +14,18 @@ use crate::s3::{Bucket, Faults};
 
 /// The project that all test lakes belong to.
 pub const PROJECT: &str = "shop";
+
+/// The store at a [`Lake::place`] of another process, by its environment.
+///
+/// # Panics
+/// Where it cannot be opened.
+pub fn store_at(place: &str) -> Store {
+    let store = match place.starts_with("s3://") {
+        true => Store::s3(place, &S3Settings::default()),
+        false => Store::local(place),
+    };
+    store.expect("the lake is there")
+}
 
 /// A place for a lake, gone with this value.
 #[derive(Debug)]
@@ -69,6 +81,29 @@ impl Lake {
     /// The lake's place on an S3 server, if it is there.
     pub fn bucket(&self) -> Option<&Bucket> {
         self.bucket.as_ref()
+    }
+
+    /// Its place in words that a command line takes, for another process: a directory or a URL.
+    ///
+    /// # Panics
+    /// For a lake in memory.
+    pub fn place(&self) -> String {
+        match &self.bucket {
+            Some(bucket) => bucket.url(),
+            None => self.directory().expect("a lake in memory is this process's alone").display().to_string(),
+        }
+    }
+
+    /// What another process needs in its environment to get there.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let settings = self.bucket.as_ref().map(Bucket::settings).unwrap_or_default();
+        let set = [
+            ("AWS_ENDPOINT_URL", settings.endpoint),
+            ("AWS_REGION", settings.region),
+            ("AWS_ACCESS_KEY_ID", settings.access_key_id),
+            ("AWS_SECRET_ACCESS_KEY", settings.secret_access_key),
+        ];
+        set.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     /// The lake's directory, if it has one.

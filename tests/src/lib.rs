@@ -3,7 +3,6 @@
 pub mod batches;
 pub mod foreign;
 pub mod lake;
-pub mod lossy;
 pub mod python;
 pub mod rows;
 pub mod s3;

@@ -1,8 +1,8 @@
-//! A store in a storm: each request may come late, fail, lose its answer, or be the last that its process makes; and
-//! everything that was done is written down, for the rules of the protocol to be checked afterwards.
+//! A store in a storm: any request, or one write that is chosen, may come late, fail, lose its answer, or be the last that its
+//! process makes; and everything that was done is written down, for the rules of the protocol to be checked afterwards.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,76 @@ pub struct Weather {
     pub die: f64,
     /// Each way takes up to so many milliseconds of the test's clock.
     pub delay_ms: u64,
+}
+
+/// What happens at the one write that is struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// The write is not done, and fails.
+    NotDone,
+    /// The write is done, and its answer says that it failed.
+    AnswerLost,
+}
+
+/// When requests go wrong.
+#[derive(Debug)]
+enum Plan {
+    /// Any of them, by dice.
+    Weather(Weather, Box<Mutex<ChaCha8Rng>>),
+    /// One write, counted from 0 among those to a path that holds `only`; it is the last request where it `kills`.
+    Strike { strike: Strike, at: usize, only: &'static str, kills: bool, writes: AtomicUsize },
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Done,
+    NotDone,
+    AnswerLost,
+    KilledBefore,
+    KilledAfter,
+}
+
+/// A request's fate, and how long it takes to get there and back.
+type Way = (Fate, Duration, Duration);
+
+impl Plan {
+    fn way(&self, written: Option<&Path>) -> Way {
+        match self {
+            Self::Weather(weather, dice) => {
+                let mut dice = dice.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut delay = || Duration::from_millis(dice.random_range(0..=weather.delay_ms));
+                let (there, back) = (delay(), delay());
+                (weather.fate(dice.random()), there, back)
+            }
+            Self::Strike { strike, at, only, kills, writes } => {
+                let counted = written.is_some_and(|path| path.as_ref().contains(only));
+                let struck = counted && writes.fetch_add(1, Ordering::SeqCst) == *at;
+                let fate = match (struck, strike, kills) {
+                    (false, ..) => Fate::Done,
+                    (true, Strike::NotDone, false) => Fate::NotDone,
+                    (true, Strike::AnswerLost, false) => Fate::AnswerLost,
+                    (true, Strike::NotDone, true) => Fate::KilledBefore,
+                    (true, Strike::AnswerLost, true) => Fate::KilledAfter,
+                };
+                (fate, Duration::ZERO, Duration::ZERO)
+            }
+        }
+    }
+}
+
+impl Weather {
+    /// The fate that a throw between 0 and 1 stands for.
+    fn fate(&self, thrown: f64) -> Fate {
+        let Self { fail, lose, die, .. } = *self;
+        match thrown {
+            thrown if thrown < die / 2.0 => Fate::KilledBefore,
+            thrown if thrown < die => Fate::KilledAfter,
+            thrown if thrown < die + fail => Fate::NotDone,
+            thrown if thrown < die + fail + lose => Fate::AnswerLost,
+            _ => Fate::Done,
+        }
+    }
 }
 
 /// A request that was done.
@@ -71,12 +141,14 @@ impl Trace {
 }
 
 /// The store as one process sees it.
+#[derive(Clone, Debug)]
+pub struct Storm(Arc<View>);
+
 #[derive(Debug)]
-pub struct Storm {
+struct View {
     inner: Arc<dyn ObjectStore>,
     process: usize,
-    weather: Weather,
-    dice: Mutex<ChaCha8Rng>,
+    plan: Plan,
     trace: Arc<Trace>,
     dead: Arc<AtomicBool>,
 }
@@ -91,9 +163,26 @@ impl Storm {
         trace: Arc<Trace>,
         dead: Arc<AtomicBool>,
     ) -> Self {
-        Self { inner, process, weather, dice: Mutex::new(ChaCha8Rng::seed_from_u64(seed)), trace, dead }
+        let plan = Plan::Weather(weather, Box::new(Mutex::new(ChaCha8Rng::seed_from_u64(seed))));
+        Self(Arc::new(View { inner, process, plan, trace, dead }))
     }
 
+    /// Strikes at the `at`-th write to a path that holds `only`, and works again.
+    pub fn strike_once(inner: Arc<dyn ObjectStore>, strike: Strike, at: usize, only: &'static str) -> Self {
+        Self::striking(inner, Plan::Strike { strike, at, only, kills: false, writes: AtomicUsize::new(0) })
+    }
+
+    /// Strikes at the `at`-th write and never answers again.
+    pub fn strike_dead(inner: Arc<dyn ObjectStore>, strike: Strike, at: usize) -> Self {
+        Self::striking(inner, Plan::Strike { strike, at, only: "", kills: true, writes: AtomicUsize::new(0) })
+    }
+
+    fn striking(inner: Arc<dyn ObjectStore>, plan: Plan) -> Self {
+        Self(Arc::new(View { inner, process: 0, plan, trace: Arc::default(), dead: Arc::default() }))
+    }
+}
+
+impl View {
     fn alive(&self) -> Result<()> {
         if self.dead.load(Ordering::SeqCst) { Err(failure("killed")) } else { Ok(()) }
     }
@@ -103,40 +192,40 @@ impl Storm {
         failure("killed")
     }
 
-    /// Does a request as the weather has it.
+    /// Does a request as its fate has it; `written` is the path of a write.
     async fn pass<T>(
         &self,
+        written: Option<&Path>,
         request: impl Future<Output = Result<T>>,
         deed: impl FnOnce(&Result<T>) -> Option<Deed>,
     ) -> Result<T> {
         self.alive()?;
-        let (there, back, fate) = {
-            let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut delay = || Duration::from_millis(dice.random_range(0..=self.weather.delay_ms));
-            (delay(), delay(), dice.random::<f64>())
-        };
-        let Weather { fail, lose, die, .. } = self.weather;
-        tokio::time::sleep(there).await;
+        let (fate, there, back) = self.plan.way(written);
+        sleep(there).await;
         self.alive()?;
-        if fate < die / 2.0 {
-            return Err(self.die());
-        }
-        if (die..die + fail).contains(&fate) {
-            return Err(failure("the request was not done"));
+        match fate {
+            Fate::KilledBefore => return Err(self.die()),
+            Fate::NotDone => return Err(failure("the request was not done")),
+            _ => {}
         }
         let answer = request.await;
         if let Some(deed) = deed(&answer) {
             self.trace.write(self.process, deed);
         }
-        tokio::time::sleep(back).await;
+        sleep(back).await;
         self.alive()?;
-        if fate < die {
-            return Err(self.die());
+        match fate {
+            Fate::KilledAfter => Err(self.die()),
+            Fate::AnswerLost => Err(failure("the answer was lost")),
+            _ => answer,
         }
-        if (die + fail..die + fail + lose).contains(&fate) {
-            return Err(failure("the answer was lost"));
-        }
-        answer
+    }
+}
+
+/// Not a turn of the runtime where there is nothing to wait for.
+async fn sleep(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -146,7 +235,7 @@ fn failure(what: &'static str) -> Error {
 
 impl fmt::Display for Storm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "storm over {}", self.inner)
+        write!(f, "storm over {}", self.0.inner)
     }
 }
 
@@ -160,7 +249,7 @@ impl ObjectStore for Storm {
             Err(Error::AlreadyExists { .. }) => Some(Deed::Refused(location.clone())),
             Err(_) => None,
         };
-        self.pass(self.inner.put_opts(location, payload, options), deed).await
+        self.0.pass(Some(location), self.0.inner.put_opts(location, payload, options), deed).await
     }
 
     async fn put_multipart_opts(
@@ -168,35 +257,25 @@ impl ObjectStore for Storm {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.alive()?;
-        self.inner.put_multipart_opts(location, options).await
+        self.0.alive()?;
+        self.0.inner.put_multipart_opts(location, options).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         // To be told that an object is there is not to have read it.
         let head = options.head;
         let deed = |answer: &Result<GetResult>| (!head).then(|| Deed::Get(location.clone(), answer.is_ok()));
-        self.pass(self.inner.get_opts(location, options), deed).await
+        self.0.pass(None, self.0.inner.get_opts(location, options), deed).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        // The log deletes one object at a time; this view of the store lives as long as the stream.
-        let this = Self {
-            inner: Arc::clone(&self.inner),
-            process: self.process,
-            weather: self.weather,
-            dice: Mutex::new(self.dice.lock().unwrap_or_else(PoisonError::into_inner).clone()),
-            trace: Arc::clone(&self.trace),
-            dead: Arc::clone(&self.dead),
-        };
-        let _ = self.dice.lock().unwrap_or_else(PoisonError::into_inner).random::<u64>();
-        let this = Arc::new(this);
+        let view = Arc::clone(&self.0);
         let delete = move |location: Result<Path>| {
-            let this = Arc::clone(&this);
+            let view = Arc::clone(&view);
             async move {
                 let location = location?;
                 let deed = |_: &Result<()>| Some(Deed::Delete(location.clone()));
-                this.pass(this.inner.delete(&location), deed).await?;
+                view.pass(Some(&location), view.inner.delete(&location), deed).await?;
                 Ok(location)
             }
         };
@@ -204,38 +283,25 @@ impl ObjectStore for Storm {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        if let Err(error) = self.alive() {
-            return stream::once(async { Err(error) }).boxed();
-        }
-        // A listing is the store's state at one moment: that at which it is asked for.
-        let listing = self.inner.list(prefix);
-        self.trace.write(self.process, Deed::List(prefix.cloned().unwrap_or_default()));
-        let (delay, fate) = {
-            let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
-            (Duration::from_millis(dice.random_range(0..=self.weather.delay_ms)), dice.random::<f64>())
-        };
-        let failed = match fate {
-            fate if fate < self.weather.die => Some(self.die()),
-            fate if fate < self.weather.die + self.weather.fail => Some(failure("the listing failed")),
-            _ => None,
-        };
-        let late = async move {
-            let listed = listing.try_collect::<Vec<_>>().await;
-            tokio::time::sleep(delay).await;
-            stream::iter(match (failed, listed) {
-                (Some(error), _) | (None, Err(error)) => vec![Err(error)],
-                (None, Ok(listed)) => listed.into_iter().map(Ok).collect(),
+        let (view, prefix) = (Arc::clone(&self.0), prefix.cloned());
+        let all = async move {
+            // A listing is the store's state at one moment.
+            let listing = async { view.inner.list(prefix.as_ref()).try_collect::<Vec<_>>().await };
+            let deed = |_: &Result<_>| Some(Deed::List(prefix.clone().unwrap_or_default()));
+            stream::iter(match view.pass(None, listing, deed).await {
+                Ok(listed) => listed.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
             })
         };
-        stream::once(late).flatten().boxed()
+        stream::once(all).flatten().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.pass(self.inner.list_with_delimiter(prefix), |_| None).await
+        self.0.pass(None, self.0.inner.list_with_delimiter(prefix), |_| None).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.alive()?;
-        self.inner.copy_opts(from, to, options).await
+        self.0.alive()?;
+        self.0.inner.copy_opts(from, to, options).await
     }
 }

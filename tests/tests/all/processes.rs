@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use lakebed_log::{Ack, Appended, Batch, Log, S3Settings, Snapshot, Store};
+use lakebed_log::{Ack, Appended, Batch, Log, Snapshot};
 use lakebed_tests::batches::{batch, event};
-use lakebed_tests::lake::{Lake, PROJECT};
+use lakebed_tests::lake::{Lake, PROJECT, store_at};
 use lakebed_tests::rows::rows;
 use lakebed_tests::{foreign, long};
 use rand::{RngExt, SeedableRng};
@@ -39,11 +39,7 @@ fn invented(writer: usize, number: usize) -> Arc<Batch> {
 /// The body of a child process: appends its batches one after the other, and one of its neighbour's; prints how many of
 /// them it brought into the log.
 async fn write(lake: &str, writer: usize, writers: usize, batches: usize) {
-    let store = match lake.starts_with("s3://") {
-        true => Store::s3(lake, &S3Settings::default()).unwrap(),
-        false => Store::local(lake).unwrap(),
-    };
-    let log = Log::open_or_create(store, PROJECT, Utc::now()).await.unwrap();
+    let log = Log::open_or_create(store_at(lake), PROJECT, Utc::now()).await.unwrap();
     let mut committed = 0;
     let own = (0..batches).map(|number| (writer, number));
     for (of, number) in own.chain([((writer + 1) % writers, batches / 2)]) {
@@ -60,18 +56,7 @@ fn start(lake: &Lake, writer: usize) -> Child {
     let (writers, batches) = load();
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "processes::a_writer", "--nocapture", "--test-threads", "1"]);
-    let place = match lake.bucket() {
-        Some(bucket) => {
-            let settings = bucket.settings();
-            child.env("AWS_ENDPOINT_URL", settings.endpoint.unwrap()).env("AWS_REGION", settings.region.unwrap());
-            if let (Some(id), Some(secret)) = (settings.access_key_id, settings.secret_access_key) {
-                child.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
-            }
-            bucket.url()
-        }
-        None => lake.directory().unwrap().display().to_string(),
-    };
-    child.env(WRITER, format!("{place} {writer} {writers} {batches}"));
+    child.envs(lake.environment()).env(WRITER, format!("{} {writer} {writers} {batches}", lake.place()));
     child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

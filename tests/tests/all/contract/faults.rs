@@ -3,8 +3,8 @@
 use lakebed_log::{Ack, Appended, Log, layout};
 use lakebed_tests::batches::{at, batch, event, numbered};
 use lakebed_tests::lake::{Lake, PROJECT};
-use lakebed_tests::lossy::{Lossy, Strike};
 use lakebed_tests::rows::rows;
+use lakebed_tests::storm::{Storm, Strike};
 
 over_every_store!(
     a_lost_answer_of_a_commit_is_looked_up,
@@ -19,7 +19,7 @@ const WRITES: usize = 16;
 
 async fn a_lost_answer_of_a_commit_is_looked_up(lake: Lake) {
     lake.open().await;
-    let store = lake.behind(|inner| Lossy::once(inner, Strike::AnswerLost, 0, "_delta_log"));
+    let store = lake.behind(|inner| Storm::strike_once(inner, Strike::AnswerLost, 0, "_delta_log"));
     let log = Log::open(store, PROJECT).await.unwrap();
     let appended = log.append(&numbered("a", 3), Ack::Committed, at(1)).await.unwrap();
     assert_eq!(appended, Appended::Committed { version: 1 }, "the answer was lost, and the entry is its own");
@@ -67,8 +67,8 @@ async fn sweep(lake: &Lake, dies: bool) -> usize {
             let lake = lake.another();
             lake.open().await.append(&numbered("first", 1), Ack::Committed, at(0)).await.unwrap();
             let store = lake.behind(|inner| match dies {
-                true => Lossy::for_good(inner, strike, write),
-                false => Lossy::once(inner, strike, write, ""),
+                true => Storm::strike_dead(inner, strike, write),
+                false => Storm::strike_once(inner, strike, write, ""),
             });
             let log = Log::open(store, PROJECT).await.unwrap();
             let what = format!("{strike:?} at write {write}, dies: {dies}");
