@@ -17,7 +17,7 @@ use lakebed_log::entry::Table;
 use lakebed_log::{Ack, CommitRecord, DataFile, Entry, Log, Offsets, StagedFile, layout};
 use lakebed_tests::batches::numbered;
 use lakebed_tests::lake::{Lake, PROJECT};
-use lakebed_tests::s3::{Bucket, Faults};
+use lakebed_tests::s3::Bucket;
 use uuid::Uuid;
 
 /// Commits and files of the large log.
@@ -138,7 +138,7 @@ async fn append(log: &Log, number: &mut u64) -> Duration {
 
 /// Requests of one append on an S3 server, with few and with many commits behind it.
 async fn requests() {
-    let bucket = Bucket::new(Faults::default());
+    let bucket = Bucket::new();
     let log = Log::open_or_create(bucket.store(), PROJECT, Utc::now()).await.expect("it opens");
     let mut number = 0;
     for commits in [10, 1_000] {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::batch::Batch;
@@ -15,7 +16,7 @@ use crate::inbox::{ENTRY_FORMAT, InboxEntry, Receipt};
 use crate::layout;
 use crate::log::Log;
 use crate::quarantine;
-use crate::store::Put;
+use crate::store::{ON_ITS_WAY, Put};
 
 /// How long a staging may take: well below [`crate::maintenance::LEAST_RETENTION`].
 const STAGING: Duration = Duration::from_secs(20 * 60);
@@ -62,16 +63,17 @@ impl Log {
             return Ok(Appended::Duplicate { version });
         }
         let entry = loop {
-            let began = Instant::now();
+            // The wall's clock: a machine that slept meanwhile has taken all that time.
+            let began = SystemTime::now();
             let entry = self.stage(batch, at).await?;
             // A vacuum spares what no inbox entry names for a limited time: an older staging is done again.
-            if began.elapsed() < STAGING {
+            if began.elapsed().is_ok_and(|took| took < STAGING) {
                 break entry;
             }
             self.discard(&entry).await?;
         };
         if known.is_none()
-            && let Some(version) = self.put_receipt(batch).await?
+            && let Some(version) = self.put_receipt(batch, entry.head).await?
         {
             self.discard(&entry).await?;
             return Ok(Appended::Duplicate { version });
@@ -86,26 +88,16 @@ impl Log {
         };
         let adopted = entry.unit != unit;
         match ack {
-            // A lane's batch whose turn it is not is taken back by its sender, so nobody else may be told that it is safe.
-            Ack::Durable if !(adopted && entry.lane.is_some()) => Ok(Appended::Durable),
+            // A lane's batch whose turn it is not is taken back, so nobody may be told that it is safe before it is committed.
+            Ack::Durable if entry.lane.is_none() => Ok(Appended::Durable),
             _ => self.commit(&entry, adopted, at).await,
         }
     }
 
     /// Puts the batch's receipt, if there is none; gives the version of one that is in the log by now.
-    async fn put_receipt(&self, batch: &Batch) -> Result<Option<u64>> {
-        let path = layout::receipt(&batch.id.key());
-        let receipt = Receipt { id: batch.id.clone(), content: batch.content, version: None, unit: None };
-        loop {
-            if self.store.put_json_if_absent(&path, &receipt).await? == Put::Created {
-                return Ok(None);
-            }
-            // A store may answer "exists" while another's put is on its way: not there yet, it is tried again.
-            match self.store.get_json::<Receipt>(&path).await? {
-                Some(theirs) => return already(Some(&theirs), batch),
-                None => tokio::task::yield_now().await,
-            }
-        }
+    async fn put_receipt(&self, batch: &Batch, head: u64) -> Result<Option<u64>> {
+        let receipt = Receipt { id: batch.id.clone(), content: batch.content, head, version: None, unit: None };
+        already(Some(&self.store.put_or_read(&layout::receipt(&batch.id.key()), receipt).await?), batch)
     }
 
     /// Writes what the inbox entry will name: data files, quarantine, and the claims for their columns.
@@ -158,22 +150,26 @@ impl Log {
             if self.store.put_json_if_absent(&layout::inbox_entry(&key), &entry).await? == Put::Created {
                 return Ok(Some(entry));
             }
-            if let Some(first) = self.entry(&key).await? {
-                if first.unit != entry.unit {
+            let first = self.entry(&key).await?;
+            if first.as_ref().is_some_and(|first| first.unit == entry.unit) {
+                return Ok(first);
+            }
+            // Read after the inbox. Our put may have been done although its answer was lost, and the client library has put
+            // it again: then somebody may have committed ours, marked the receipt, cleaned up, and made room for another's.
+            let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&key)).await?;
+            match (receipt.filter(|receipt| receipt.version.is_some()), first) {
+                (Some(receipt), _) if receipt.unit == Some(entry.unit) => return Ok(Some(entry)),
+                (Some(_), _) => {
+                    self.discard(&entry).await?;
+                    return Ok(None);
+                }
+                (None, Some(first)) => {
                     self.look_for_files(&first).await?;
                     self.discard(&entry).await?;
+                    return Ok(Some(first));
                 }
-                return Ok(Some(first));
-            }
-            // Committed and cleaned between the two requests; or taken back, if its lane stood elsewhere.
-            let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&key)).await?;
-            if let Some(receipt) = receipt.filter(|receipt| receipt.version.is_some()) {
-                if receipt.unit == Some(entry.unit) {
-                    // Our own put was done although its answer was lost, and somebody has committed it since.
-                    return Ok(Some(entry));
-                }
-                self.discard(&entry).await?;
-                return Ok(None);
+                // Taken back, because its lane stood elsewhere; or on its way.
+                (None, None) => sleep(ON_ITS_WAY).await,
             }
         }
     }

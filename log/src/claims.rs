@@ -13,7 +13,7 @@ use crate::columns::{ColumnType, column_name};
 use crate::error::Result;
 use crate::layout;
 use crate::schema;
-use crate::store::{Put, Store};
+use crate::store::Store;
 
 /// The first field id of a claimed column; those below are the log's own columns.
 pub const FIRST_CLAIM: i32 = 100;
@@ -115,17 +115,7 @@ pub async fn claim(store: &Store, known: &mut Claims, path: &Arc<[String]>, kind
             return Ok(claim.clone());
         }
         let proposal = known.propose(path, kind);
-        let object = layout::claim(proposal.id);
-        // Created or not, what is stored is what counts: a lost answer of ours reads back as our own claim.
-        let stored = match store.put_json_if_absent(&object, &proposal).await? {
-            Put::Created => Some(proposal),
-            Put::Exists => store.get_json(&object).await?,
-        };
-        // A store may answer "exists" while another's put is on its way: not there yet, it is tried again.
-        match stored {
-            Some(stored) => known.insert(stored),
-            None => tokio::task::yield_now().await,
-        }
+        known.insert(store.put_or_read(&layout::claim(proposal.id), proposal).await?);
     }
 }
 

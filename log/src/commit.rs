@@ -175,7 +175,8 @@ mod tests {
     }
 
     fn receipt(entry: &InboxEntry, version: Option<u64>) -> Receipt {
-        Receipt { id: entry.id.clone(), content: entry.content, version, unit: version.map(|_| entry.unit) }
+        let unit = version.map(|_| entry.unit);
+        Receipt { id: entry.id.clone(), content: entry.content, head: entry.head, version, unit }
     }
 
     fn committed(entry: &InboxEntry) -> Found {

@@ -1,7 +1,7 @@
 //! Committing: the I/O around the decisions of [`crate::commit`]. Whoever's turn it is commits for everybody; the others
 //! watch the head, and nearly always find their batch in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,7 +41,7 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 pub struct Drained {
     /// Batches that are in the log now.
     pub committed: u64,
-    /// Entries that were left, each with the reason in one sentence.
+    /// Entries that were not committed, each with the reason in one sentence.
     pub left: Vec<String>,
 }
 
@@ -87,13 +87,15 @@ impl Log {
         if entries.is_empty() {
             return Ok(Drained { committed: 0, left });
         }
-        let found = self.commit_all(&mut head, &entries, at).await?;
+        let (found, _) = self.commit_all(&mut head, &entries, at).await?;
         drop(head);
         for (entry, receipt) in &entries {
             let settled =
                 found.contains_key(&entry.key()) || receipt.as_ref().is_some_and(|receipt| receipt.version.is_some());
             if !settled {
-                left.push(format!("batch '{}' waits for its lane", entry.id));
+                // Its sender was told nothing yet, or is told that the lane stands elsewhere.
+                self.store.delete(&layout::inbox_entry(&entry.key())).await?;
+                left.push(format!("batch '{}' does not follow where its lane stands, and was taken back", entry.id));
             }
         }
         let committed = entries.iter().filter(|(entry, _)| found.contains_key(&entry.key())).count() as u64;
@@ -122,27 +124,31 @@ impl Log {
         let found = match head.remembered(&key) {
             Some(found) => Found::from([(key.clone(), found.clone())]),
             None => {
-                let began = Instant::now();
+                let (began, stood) = (Instant::now(), head.version);
                 let listed = self.inbox().await?;
                 let worth = |listed: &Listed| listed.key == key || head.lingers(&listed.key);
                 let listed = listed.into_iter().filter(worth).collect();
                 let (entries, _) = self.read_waiting(listed, Some(own)).await?;
-                let found = self.commit_all(&mut head, &entries, at).await?;
+                let (mut found, put) = self.commit_all(&mut head, &entries, at).await?;
                 head.note_commit(entries.len(), began.elapsed());
                 let receipt =
                     entries.iter().find(|(entry, _)| entry.id == own.id).and_then(|(_, receipt)| receipt.clone());
-                let answer = self.answer(own, receipt.as_ref(), &found, &mut head, adopted).await;
+                let answer = self.answer(own, receipt.as_ref(), &found, &mut head).await;
                 // The next committer need not wait until this one has cleaned up.
                 drop((head, announced));
-                self.clean(&entries, &found).await?;
+                // What another committed meanwhile, that one is cleaning up; if it has died, who sees the inbox next does.
+                found.retain(|found, (version, _)| *found == key || *version <= stood || put.contains(version));
+                if let Err(error) = self.clean(&entries, &found).await {
+                    tracing::warn!("a later commit will clean the inbox: {error}");
+                }
                 return told(answer?, adopted);
             }
         };
-        let answer = self.answer(own, None, &found, &mut head, adopted).await?;
+        let answer = self.answer(own, None, &found, &mut head).await?;
         drop((head, announced));
-        if adopted {
-            // Whoever committed it may have died before this.
-            self.settle(own, false, found.get(&key)).await?;
+        // Whoever committed it may have died before this.
+        if adopted && let Err(error) = self.settle(own, false, found.get(&key)).await {
+            tracing::warn!("a later commit will clean the inbox: {error}");
         }
         told(answer, adopted)
     }
@@ -157,24 +163,34 @@ impl Log {
         let mut passed_over = 0;
         while head.remembered(own).is_none() && passed_over < PASSED_OVER {
             let began = Instant::now();
-            let listed = self.inbox().await?;
-            head.note_listing(began.elapsed());
-            let before = self.rank(head, &listed, own);
-            if before == 0 {
-                return Ok(());
-            }
-            let pace = head.pace(listed.len());
-            let turn = began + pace.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
+            let mut listed = self.inbox().await?;
+            head.note_request(began.elapsed());
+            let mut listed_again = false;
             loop {
+                let before = self.rank(head, &listed, own);
+                // The more requests were made, the better is it known how long others take.
+                let pace = head.pace(listed.len());
+                let turn = began + pace.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
                 let left = turn.saturating_duration_since(Instant::now());
-                if left.is_zero() {
+                if before == 0 || left.is_zero() && listed_again {
                     return Ok(());
                 }
+                if left.is_zero() {
+                    let looked = Instant::now();
+                    // Those who came since make the commit that is waited for take longer.
+                    listed = self.inbox().await?;
+                    head.note_request(looked.elapsed());
+                    listed_again = true;
+                    continue;
+                }
+                listed_again = false;
                 sleep((pace / 2).clamp(LOOK.0, LOOK.1).min(left)).await;
+                let looked = Instant::now();
                 if self.follow(head).await? > 0 {
                     passed_over += 1;
                     break;
                 }
+                head.note_request(looked.elapsed());
             }
         }
         Ok(())
@@ -195,7 +211,6 @@ impl Log {
         receipt: Option<&Receipt>,
         found: &Found,
         head: &mut Head,
-        adopted: bool,
     ) -> Result<Appended> {
         let none = BTreeMap::new();
         let lanes = if own.lane.is_some() { head.lanes(&self.store).await? } else { &none };
@@ -206,11 +221,8 @@ impl Log {
                 Err(Error::BatchConflict { id: own.id.clone(), theirs, ours: own.content })
             }
             Decision::OutOfLane { stands } => {
-                // What is taken back does not come later, unless a committer has read it already. So its files stay, for a
-                // vacuum; and what an earlier send announced is that sender's to take back.
-                if !adopted {
-                    self.store.delete(&layout::inbox_entry(&own.key())).await?;
-                }
+                // What is taken back does not come later, unless a committer has read it already: its files stay, for a vacuum.
+                self.store.delete(&layout::inbox_entry(&own.key())).await?;
                 let step = own.lane.clone().unwrap_or_default();
                 Err(Error::LaneConflict { lane: step.lane, stands, from: step.from, to: step.to })
             }
@@ -232,16 +244,24 @@ impl Log {
 
     /// Reads the listed entries, and after each its receipt; and says what cannot be committed by this build.
     ///
-    /// `own` is among them even where a listing does not show it yet.
+    /// `own` is among them even where a listing does not show it yet. Beside it, what the store does not give at this moment
+    /// is another commit's: nobody fails for others' sake.
     async fn read_waiting(&self, listed: Vec<Listed>, own: Option<&InboxEntry>) -> Result<(Vec<Waiting>, Vec<String>)> {
         // Collected, here and below, so that no closure over borrows is held across an await: appends are spawned.
-        let reads = listed.into_iter().map(async |listed| self.read_entry(&listed, own).await).collect::<Vec<_>>();
+        let own_key = own.map(InboxEntry::key);
+        let is_own = |key: &BatchKey| own_key.as_ref() == Some(key);
+        let reads = listed.into_iter();
+        let reads =
+            reads.map(async |listed| (is_own(&listed.key), self.read_entry(&listed, own).await)).collect::<Vec<_>>();
         let mut entries = BTreeMap::new();
         let mut left = Vec::new();
-        for entry in futures::stream::iter(reads).buffered(AT_ONCE).collect::<Vec<_>>().await {
+        for (is_own, entry) in futures::stream::iter(reads).buffered(AT_ONCE).collect::<Vec<_>>().await {
             match entry {
                 Ok(entry) => entries.extend(entry.map(|entry| (entry.key(), entry))),
-                Err(Error::Corrupt { path, reason }) => left.push(format!("'{path}' is left alone: {reason}")),
+                Err(Error::Corrupt { path, reason }) if !is_own => {
+                    left.push(format!("'{path}' is left alone: {reason}"))
+                }
+                Err(error) if own.is_some() && !is_own && error.may_pass() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -252,12 +272,14 @@ impl Log {
         });
         let mut waiting = Vec::new();
         for (entry, receipt) in receipts.buffered(AT_ONCE).collect::<Vec<_>>().await {
+            let is_anothers = own.is_none_or(|own| own.unit != entry.unit);
             match receipt {
                 Ok(receipt) => waiting.push((entry, receipt)),
                 // One batch's broken receipt is not the others' failure.
-                Err(Error::Corrupt { path, reason }) if own.is_none_or(|own| own.unit != entry.unit) => {
+                Err(Error::Corrupt { path, reason }) if is_anothers => {
                     left.push(format!("'{path}' is left alone: {reason}"));
                 }
+                Err(error) if own.is_some() && is_anothers && error.may_pass() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -305,10 +327,23 @@ impl Log {
         Ok(())
     }
 
-    /// Scans and puts until nothing of `entries` is left to commit; gives where each batch was found.
-    async fn commit_all(&self, head: &mut Head, entries: &[Waiting], at: DateTime<Utc>) -> Result<Found> {
+    /// Scans and puts until nothing of `entries` is left to commit; gives where each batch was found, and which versions were
+    /// put here.
+    async fn commit_all(
+        &self,
+        head: &mut Head,
+        entries: &[Waiting],
+        at: DateTime<Utc>,
+    ) -> Result<(Found, BTreeSet<u64>)> {
         let attempt = Uuid::now_v7();
-        let since: BTreeMap<_, _> = entries.iter().map(|(entry, _)| (entry.key(), entry.head)).collect();
+        // A sender that was told "conflict" may have been wrong: a committer had read its entry before it was taken back. So
+        // the scan begins where the batch's first sender stood.
+        let head_of = |(entry, receipt): &Waiting| match receipt {
+            Some(receipt) if receipt.version.is_none() => entry.head.min(receipt.head),
+            _ => entry.head,
+        };
+        let since: BTreeMap<_, _> = entries.iter().map(|waiting| (waiting.0.key(), head_of(waiting))).collect();
+        let mut put = BTreeSet::new();
         loop {
             self.follow(head).await?;
             let found = head.committed_since(&self.store, &since).await?;
@@ -318,27 +353,30 @@ impl Log {
             };
             let plan = commit::plan(entries, &found, &head.claims, &lanes, head.next_offset);
             if plan.batches.is_empty() {
-                return Ok(found);
+                return Ok((found, put));
             }
-            self.put_next(head, next_entry(head, plan, attempt, at)).await?;
+            let version = head.version + 1;
+            if self.put_next(head, next_entry(head, plan, attempt, at)).await? == Put::Created {
+                put.insert(version);
+            }
         }
     }
 
-    /// Puts the entry of the next version, unless somebody else's is there. The head is followed only where the answer says
-    /// that the entry is ours; everybody else's, and ours whose answer was lost, is found by the next look.
-    pub(crate) async fn put_next(&self, head: &mut Head, entry: Entry) -> Result<()> {
+    /// Puts the entry of the next version, unless one is there. The head is followed only where the answer says that the entry
+    /// is ours; everybody else's, and ours whose answer was lost, is found by the next look.
+    pub(crate) async fn put_next(&self, head: &mut Head, entry: Entry) -> Result<Put> {
         let version = head.version + 1;
         let bytes = entry.encode(version, &head.table)?;
         match self.store.put_if_absent(&layout::commit(version), bytes).await {
             Ok(Put::Created) => {
                 head.apply(version, entry);
                 self.seen.fetch_max(version, Ordering::AcqRel);
-                Ok(())
+                Ok(Put::Created)
             }
-            Ok(Put::Exists) => Ok(()),
+            Ok(Put::Exists) => Ok(Put::Exists),
             // The answer may be lost while the entry is there: look, and only if it is not, fail.
             Err(error) => match head::read_if_there(&self.store, version).await {
-                Ok(Some(_)) => Ok(()),
+                Ok(Some(_)) => Ok(Put::Exists),
                 Ok(None) | Err(_) => Err(error),
             },
         }
@@ -358,7 +396,8 @@ impl Log {
         let key = entry.key();
         if let (false, Some((version, committed))) = (marked, found) {
             let (id, content) = (committed.id.clone(), committed.content);
-            let receipt = Receipt { id, content, version: Some(*version), unit: Some(committed.unit) };
+            let (head, unit) = (entry.head, Some(committed.unit));
+            let receipt = Receipt { id, content, head, version: Some(*version), unit };
             self.store.put_json(&layout::receipt(&key), &receipt).await?;
         }
         self.store.delete(&layout::inbox_entry(&key)).await

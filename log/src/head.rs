@@ -1,10 +1,11 @@
 //! The head of the log: all that an appender needs to know of it, found and followed without a listing.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::batch::BatchKey;
@@ -23,10 +24,29 @@ const REMEMBERED: usize = 8192;
 const NEAR: u64 = 8;
 const STRETCH: u64 = 64;
 
-/// What a commit takes, in listings of the inbox: some requests of its own, and two for each entry, of which sixteen are made
-/// at once.
-fn listings(entries: usize) -> u32 {
+/// What a commit takes, in requests one after the other: some of its own, and four for each entry, of which sixteen are made at
+/// once.
+fn requests(entries: usize) -> u32 {
     8 + u32::try_from(entries / 4).unwrap_or(u32::MAX >> 1)
+}
+
+/// The average of what was noted lately: of everything, as long as that is little.
+#[derive(Clone, Copy, Debug, Default)]
+struct Average {
+    value: Duration,
+    noted: u32,
+}
+
+impl Average {
+    /// How much counts at most.
+    const LATEST: u32 = 16;
+
+    /// Notes something that counts as much as so many.
+    fn note(&mut self, value: Duration, weight: u32) {
+        let known = self.noted.min(Self::LATEST - weight);
+        self.value = (self.value * known + value * weight) / (known + weight);
+        self.noted = known + weight;
+    }
 }
 
 /// How many entries are read at once where many are read.
@@ -57,8 +77,8 @@ pub struct Head {
     /// Batches that were waiting at the last scan and are in no version up to that one: those that wait for their lane are
     /// not scanned for from the beginning again and again.
     absent: BTreeMap<BatchKey, u64>,
-    /// What a listing of the inbox takes here, as far as one can tell from the latest commits.
-    listing: Option<Duration>,
+    /// What a request takes here.
+    request: Average,
 }
 
 impl Head {
@@ -105,7 +125,7 @@ impl Head {
             remembered: HashMap::new(),
             sighted: HashSet::new(),
             absent: BTreeMap::new(),
-            listing: None,
+            request: Average::default(),
         };
         head.remember(version, entry.record.batches);
         Ok(head)
@@ -157,20 +177,19 @@ impl Head {
         !self.remembered.contains_key(key) || !self.sighted.insert(key.clone())
     }
 
-    /// How long a commit of so many entries takes here, by the latest ones, or else by a listing.
+    /// How long a commit of so many entries takes here, by what the latest requests took.
     pub fn pace(&self, entries: usize) -> Duration {
-        self.listing.unwrap_or_default().saturating_mul(listings(entries))
+        self.request.value.saturating_mul(requests(entries))
+    }
+
+    /// Takes a request's time into the account.
+    pub fn note_request(&mut self, took: Duration) {
+        self.request.note(took, 1);
     }
 
     /// Takes a commit's time into the account.
     pub fn note_commit(&mut self, entries: usize, took: Duration) {
-        let listing = took / listings(entries);
-        self.listing = Some(self.listing.map_or(listing, |known| (known * 3 + listing) / 4));
-    }
-
-    /// Takes a listing's time for a first estimate.
-    pub fn note_listing(&mut self, took: Duration) {
-        self.listing.get_or_insert(took);
+        self.request.note(took / requests(entries), Average::LATEST / 2);
     }
 
     /// The time of the next version: the clock's, but always later than the last.
@@ -195,9 +214,7 @@ impl Head {
         let forgotten = (since + 1)..remembered_from.max(since + 1);
         let remembered = batches.keys().filter_map(|key| Some((key.clone(), self.remembered.get(key)?.clone())));
         let mut found: Found = remembered.collect();
-        let reads = futures::stream::iter(forgotten)
-            .map(async |version| Ok::<_, Error>((version, read(store, version).await?)));
-        let mut older = std::pin::pin!(reads.buffered(AT_ONCE));
+        let mut older = std::pin::pin!(scan(store, forgotten));
         while let Some((version, entry)) = older.try_next().await? {
             let lines = entry.record.batches.into_iter().map(|batch| (batch.key(), (version, batch)));
             found.extend(lines.filter(|(key, _)| batches.contains_key(key)));
@@ -213,13 +230,13 @@ impl Head {
     /// Any failure of the store.
     pub async fn lanes(&mut self, store: &Store) -> Result<&BTreeMap<String, String>> {
         if self.lanes.is_none() {
-            let (mut lanes, from) = match checkpoint::newest(store).await? {
-                Some(version) if version <= self.version => {
-                    (checkpoint::read(store, version).await?.lanes, version + 1)
-                }
-                _ => (BTreeMap::new(), 0),
+            let checkpoint = checkpoint::newest_readable(store).await?;
+            let (mut lanes, from) = match checkpoint.filter(|checkpoint| checkpoint.version <= self.version) {
+                Some(checkpoint) => (checkpoint.lanes, checkpoint.version + 1),
+                None => (BTreeMap::new(), 0),
             };
-            for (_, entry) in entries(store, from..self.version + 1).await? {
+            let mut entries = std::pin::pin!(scan(store, from..self.version + 1));
+            while let Some((_, entry)) = entries.try_next().await? {
                 lanes.extend(entry.lanes);
             }
             self.lanes = Some(lanes);
@@ -249,13 +266,17 @@ pub async fn follow(store: &Store, first: u64, mut take: impl FnMut(u64, Entry))
     Ok(next - first)
 }
 
+/// The entries of a range of versions, in order, many read at once; a version that is not there is [`Error::Corrupt`].
+fn scan(store: &Store, versions: Range<u64>) -> impl Stream<Item = Result<(u64, Entry)>> + '_ {
+    futures::stream::iter(versions).map(async |version| Ok((version, read(store, version).await?))).buffered(AT_ONCE)
+}
+
 /// The entries of a range of versions, in order.
 ///
 /// # Errors
 /// Any failure of the store; a version that is not there is [`Error::Corrupt`].
-pub async fn entries(store: &Store, versions: std::ops::Range<u64>) -> Result<Vec<(u64, Entry)>> {
-    let reads = futures::stream::iter(versions).map(async |version| Ok((version, read(store, version).await?)));
-    reads.buffered(AT_ONCE).try_collect().await
+pub async fn entries(store: &Store, versions: Range<u64>) -> Result<Vec<(u64, Entry)>> {
+    scan(store, versions).try_collect().await
 }
 
 /// One version's entry.

@@ -34,6 +34,9 @@ pub struct Snapshot {
     pub version: u64,
     /// Its time.
     pub time: DateTime<Utc>,
+    /// The time of the last version up to this one that brought rows: what `now()` is as of this version. One that only
+    /// compacted changes no answer.
+    pub filled: DateTime<Utc>,
     /// The events are those below this offset.
     pub next_offset: u64,
     /// The claimed columns of the newest version: a later one reads as null in earlier files.
@@ -153,10 +156,33 @@ impl History {
         Ok(Snapshot {
             version,
             time: bound.time,
+            filled: self.filled(version, bound, store).await?.time,
             next_offset: bound.next_offset,
             claims: Arc::clone(&self.claims),
             files,
         })
+    }
+
+    /// The bound of the first version with the rows of this one: of the last that brought any. Most do, so it is looked for
+    /// from this end, by steps that double, then by halving.
+    async fn filled(&mut self, version: u64, bound: Bound, store: &Store) -> Result<Bound> {
+        let (mut same, mut step) = (version, 1);
+        let mut less = 0;
+        while let Some(earlier) = same.checked_sub(step) {
+            if self.bound(earlier, store).await?.next_offset < bound.next_offset {
+                less = earlier + 1;
+                break;
+            }
+            (same, step) = (earlier, step * 2);
+        }
+        while less < same {
+            let middle = less + (same - less) / 2;
+            match self.bound(middle, store).await?.next_offset < bound.next_offset {
+                true => less = middle + 1,
+                false => same = middle,
+            }
+        }
+        self.bound(same, store).await
     }
 
     /// The newest version at or before a time; times of versions only grow, so it is found by halving.

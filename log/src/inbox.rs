@@ -19,6 +19,9 @@ pub struct Receipt {
     pub id: BatchId,
     /// Hash of what was sent.
     pub content: ContentHash,
+    /// The log's version before anybody could commit it: whatever was lost between its senders, its commit is after that.
+    #[serde(default)]
+    pub head: u64,
     /// The version that has it; none until its commit is known.
     pub version: Option<u64>,
     /// The staging that was committed, once it is.

@@ -72,7 +72,7 @@ pub fn quarantine(unit: Uuid) -> String {
     format!("_quarantine/{}.parquet", unit.simple())
 }
 
-/// An object that is put to learn the store's time, and deleted.
+/// An empty object that is put to learn the store's time.
 pub fn probe() -> Path {
     Path::from(format!("{TABLE}/_probe"))
 }
@@ -117,6 +117,7 @@ pub fn kind_of(path: &Path) -> &'static str {
         _ if path.starts_with("models/") => "model run",
         _ if path.starts_with(PUBLISHED) => "published file",
         _ if path == lake().as_ref() => "identity",
+        _ if path == probe().as_ref() => "probe",
         _ => "other",
     }
 }

@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicU64;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::Mutex;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::batch::BatchKey;
@@ -16,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::history::{History, Snapshot};
 use crate::layout;
-use crate::store::{Put, Store};
+use crate::store::{ON_ITS_WAY, Store};
 
 /// The lake format that this build writes, and the newest that it reads.
 pub const LAKE_FORMAT: u32 = 1;
@@ -55,9 +57,8 @@ impl Log {
     pub async fn open_or_create(store: Store, project: &str, at: DateTime<Utc>) -> Result<Self> {
         if identity(&store, project).await?.is_none() {
             let made = LakeIdentity { format: LAKE_FORMAT, project: project.to_owned(), created: at };
-            if store.put_json_if_absent(&layout::lake(), &made).await? == Put::Exists {
-                identity(&store, project).await?;
-            }
+            store.put_or_read(&layout::lake(), json!(made)).await?;
+            identity(&store, project).await?;
         }
         if !store.exists(&layout::commit(0)).await? {
             let table = Table { id: Uuid::new_v4(), created: at };
@@ -70,8 +71,11 @@ impl Log {
             };
             let (claims, added, removed) = (Some(Claims::default()), Vec::new(), Vec::new());
             let first = Entry { time: at, record, claims, added, removed, lanes: Default::default() };
-            // Whoever makes it, it is made.
+            // Whoever makes it, it is made; another's may be on its way still.
             store.put_if_absent(&layout::commit(0), first.encode(0, &table)?).await?;
+            while !store.exists(&layout::commit(0)).await? {
+                sleep(ON_ITS_WAY).await;
+            }
         }
         Self::open_any(store).await
     }
@@ -91,7 +95,7 @@ impl Log {
         let head = Head::find(&store).await?;
         let claims = Arc::new(Mutex::new(head.claims.clone()));
         let seen = Arc::new(AtomicU64::new(head.version));
-        let (announced, history) = Default::default();
+        let (announced, history) = (Arc::default(), Arc::default());
         Ok(Self { store, head: Arc::new(Mutex::new(head)), claims, seen, announced, history })
     }
 

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -13,11 +14,13 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ClientConfigKey, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::sleep;
 
 use crate::error::{Error, Result};
+use crate::layout;
 
 /// The object store that holds a lake; paths are those of [`crate::layout`].
 #[derive(Clone, Debug)]
@@ -26,6 +29,12 @@ pub struct Store {
     place: String,
     directory: Option<PathBuf>,
 }
+
+/// A request that takes longer has failed: a slow line has this long for the largest file that a compaction puts.
+const LONGEST_REQUEST: &str = "180 seconds";
+
+/// Between two looks for an object that is said to be there and is not yet.
+pub(crate) const ON_ITS_WAY: Duration = Duration::from_millis(10);
 
 /// What a put-if-absent found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +84,9 @@ impl Store {
         if bucket.is_empty() {
             return Err(refused("it names no bucket".to_owned()));
         }
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let mut builder = AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), LONGEST_REQUEST);
         let set = [
             (AmazonS3ConfigKey::Region, &settings.region),
             (AmazonS3ConfigKey::Endpoint, &settings.endpoint),
@@ -104,10 +115,18 @@ impl Store {
     pub fn local(directory: impl Into<PathBuf>) -> Result<Self> {
         let directory = directory.into();
         let place = directory.display().to_string();
-        let refused = |reason: String| Error::Place { place: place.clone(), reason };
-        std::fs::create_dir_all(&directory).map_err(|error| refused(error.to_string()))?;
-        let directory = directory.canonicalize().map_err(|error| refused(error.to_string()))?;
-        let objects = LocalFileSystem::new_with_prefix(&directory).map_err(|error| refused(error.to_string()))?;
+        let refused = |error: std::io::Error| {
+            let (path, place) = (layout::lake(), place.clone());
+            match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Error::Permission { path, place },
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::Full { path, place },
+                _ => Error::Place { place, reason: error.to_string() },
+            }
+        };
+        std::fs::create_dir_all(&directory).map_err(refused)?;
+        let directory = directory.canonicalize().map_err(refused)?;
+        let objects = LocalFileSystem::new_with_prefix(&directory);
+        let objects = objects.map_err(|error| Error::Place { place: place.clone(), reason: error.to_string() })?;
         Ok(Self { objects: Arc::new(objects), place, directory: Some(directory) })
     }
 
@@ -208,6 +227,23 @@ impl Store {
     /// As [`Self::put_if_absent`].
     pub async fn put_json_if_absent(&self, path: &Path, value: &impl Serialize) -> Result<Put> {
         self.put_if_absent(path, self.json(path, value)?).await
+    }
+
+    /// Writes a value as JSON, unless the object is there; gives what is there then, ours or another's. The answer to a put
+    /// may be lost, or a store may answer "exists" while another's put is on its way: what is stored is what counts.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where something else is there; any failure of the store.
+    pub async fn put_or_read<T: Serialize + DeserializeOwned>(&self, path: &Path, value: T) -> Result<T> {
+        loop {
+            if self.put_json_if_absent(path, &value).await? == Put::Created {
+                return Ok(value);
+            }
+            match self.get_json(path).await? {
+                Some(there) => return Ok(there),
+                None => sleep(ON_ITS_WAY).await,
+            }
+        }
     }
 
     /// Writes a value as JSON, over what was there.

@@ -10,7 +10,7 @@ use object_store::ObjectStore;
 use tempfile::TempDir;
 
 use crate::batches::at;
-use crate::s3::{Bucket, Faults};
+use crate::s3::Bucket;
 
 /// The project that all test lakes belong to.
 pub const PROJECT: &str = "shop";
@@ -50,7 +50,7 @@ impl Lake {
 
     /// On an S3 server, at a place of its own.
     pub fn s3() -> Self {
-        let bucket = Bucket::new(Faults::default());
+        let bucket = Bucket::new();
         Self { store: bucket.store(), directory: None, bucket: Some(bucket) }
     }
 

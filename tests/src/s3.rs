@@ -13,21 +13,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use lakebed_log::{S3Settings, Store};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::python::python;
 
 /// The bucket that all lakes of the tests are in.
 const BUCKET: &str = "lakebed-tests";
-
-/// The largest object that a test puts.
-const LARGEST: usize = 256 << 20;
 
 /// How often the proxy misbehaves towards one lake: probabilities for each request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,9 +41,27 @@ pub struct Faults {
     pub fail: f64,
     /// The request is done, and the answer is 500.
     pub lose: f64,
+    /// The request is done, and instead of an answer the connection ends.
+    pub cut: f64,
     /// The request is passed on up to this many milliseconds late.
     pub delay_ms: u64,
+    /// Only the request of this number meets them, counted from 0 since they were set.
+    pub only: Option<u64>,
 }
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    Failed,
+    Lost,
+    Cut,
+}
+
+/// The connection ends here.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy cut the connection")]
+struct Cut;
 
 /// The proxy's view of the lakes, by prefix.
 #[derive(Debug, Default)]
@@ -50,7 +71,34 @@ struct Lakes(Mutex<HashMap<String, LakeState>>);
 struct LakeState {
     faults: Faults,
     dice: ChaCha8Rng,
+    /// Requests since the faults were set.
+    since: u64,
     requests: Arc<AtomicU64>,
+}
+
+impl LakeState {
+    fn set(&mut self, faults: Faults) {
+        (self.faults, self.dice, self.since) = (faults, ChaCha8Rng::seed_from_u64(faults.seed), 0);
+    }
+
+    /// What becomes of the next request, and how late.
+    fn next(&mut self) -> (Duration, Fate) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let number = self.since;
+        self.since += 1;
+        let Faults { fail, lose, cut, delay_ms, only, .. } = self.faults;
+        if only.is_some_and(|only| only != number) {
+            return (Duration::ZERO, Fate::Answered);
+        }
+        let late = Duration::from_millis(self.dice.random_range(0..=delay_ms));
+        let fate = match self.dice.random::<f64>() {
+            thrown if thrown < fail => Fate::Failed,
+            thrown if thrown < fail + lose => Fate::Lost,
+            thrown if thrown < fail + lose + cut => Fate::Cut,
+            _ => Fate::Answered,
+        };
+        (late, fate)
+    }
 }
 
 /// A server that runs, and the way to it through the proxy.
@@ -69,12 +117,19 @@ pub struct Bucket {
     requests: Arc<AtomicU64>,
 }
 
+impl Default for Bucket {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Bucket {
-    /// A place of its own, whose requests meet these faults.
-    pub fn new(faults: Faults) -> Self {
+    /// A place of its own.
+    pub fn new() -> Self {
         let prefix = Uuid::new_v4().simple().to_string();
         let requests = Arc::new(AtomicU64::new(0));
-        let state = LakeState { faults, dice: ChaCha8Rng::seed_from_u64(faults.seed), requests: Arc::clone(&requests) };
+        let dice = ChaCha8Rng::seed_from_u64(0);
+        let state = LakeState { faults: Faults::default(), dice, since: 0, requests: Arc::clone(&requests) };
         server().lakes.0.lock().unwrap_or_else(PoisonError::into_inner).insert(prefix.clone(), state);
         Self { prefix, requests }
     }
@@ -107,11 +162,10 @@ impl Bucket {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Changes the faults from here on.
+    /// What requests meet from here on.
     pub fn set_faults(&self, faults: Faults) {
         let mut lakes = server().lakes.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lake = lakes.get_mut(&self.prefix).expect("the lake is known");
-        (lake.faults, lake.dice) = (faults, ChaCha8Rng::seed_from_u64(faults.seed));
+        lakes.get_mut(&self.prefix).expect("the lake is known").set(faults);
     }
 }
 
@@ -126,7 +180,7 @@ fn server() -> &'static Server {
             }
         };
         let lakes = Arc::new(Lakes::default());
-        let endpoint = start_proxy(upstream, Arc::clone(&lakes));
+        let endpoint = start_proxy(upstream, moto.is_some(), Arc::clone(&lakes));
         Server { endpoint, lakes, _moto: moto }
     })
 }
@@ -143,17 +197,27 @@ fn start_moto() -> (u16, Child) {
 }
 
 /// The proxy runs on threads of its own: the runtime of the test that came first ends before the others do.
-fn start_proxy(upstream: String, lakes: Arc<Lakes>) -> String {
+fn start_proxy(upstream: String, one_at_a_time: bool, lakes: Arc<Lakes>) -> String {
     let (sender, receiver) = std::sync::mpsc::channel();
+    let conditional = one_at_a_time.then(tokio::sync::Mutex::default);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.expect("a runtime starts").block_on(async move {
-            let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
             sender.send(listener.local_addr().expect("it is bound")).expect("the test waits for it");
             let client = reqwest::Client::builder().no_proxy().build().expect("a client can be made");
-            let proxy = Arc::new(Proxy { upstream, client, lakes, conditional: tokio::sync::Mutex::default() });
-            let app = axum::Router::new().fallback(pass).with_state(proxy);
-            axum::serve(listener, app).await.expect("it serves until the process ends");
+            let proxy = Arc::new(Proxy { upstream, client, lakes, conditional });
+            loop {
+                // Out of file descriptors for a moment, perhaps.
+                let Ok((stream, _)) = listener.accept().await else {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
+                let proxy = Arc::clone(&proxy);
+                let service = service_fn(move |request| pass(Arc::clone(&proxy), request));
+                // A connection that fails is its client's affair; some fail as they should.
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
         });
     });
     format!("http://{}", receiver.recv().expect("the proxy starts"))
@@ -163,58 +227,52 @@ struct Proxy {
     upstream: String,
     client: reqwest::Client,
     lakes: Arc<Lakes>,
-    /// Held by a conditional PUT on its way.
-    conditional: tokio::sync::Mutex<()>,
+    /// Held by a conditional PUT on its way to a server that needs it.
+    conditional: Option<tokio::sync::Mutex<()>>,
 }
 
 impl Proxy {
     /// What becomes of the next request to a path or a listing.
-    fn fate(&self, path_and_query: &str) -> (Duration, f64, Faults) {
+    fn fate(&self, path_and_query: &str) -> (Duration, Fate) {
         let mut lakes = self.lakes.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lake = lakes.iter_mut().find(|(prefix, _)| path_and_query.contains(prefix.as_str()));
-        let Some((_, lake)) = lake else { return (Duration::ZERO, 1.0, Faults::default()) };
-        lake.requests.fetch_add(1, Ordering::Relaxed);
-        if lake.faults == Faults::default() {
-            return (Duration::ZERO, 1.0, lake.faults);
-        }
-        let late = Duration::from_millis(lake.dice.random_range(0..=lake.faults.delay_ms));
-        (late, lake.dice.random(), lake.faults)
+        lake.map_or((Duration::ZERO, Fate::Answered), |(_, lake)| lake.next())
     }
 }
 
-async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response<Body> {
+async fn pass(proxy: Arc<Proxy>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
     let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
-    let (late, fate, faults) = proxy.fate(&path);
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+    // A deletion has its paths in the body.
+    let whose =
+        if parts.method == Method::POST { path.clone() + &String::from_utf8_lossy(&body) } else { path.clone() };
+    let (late, fate) = proxy.fate(&whose);
     if !late.is_zero() {
         tokio::time::sleep(late).await;
     }
-    if fate < faults.fail {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE);
+    if fate == Fate::Failed {
+        return Ok(respond(StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new(), Bytes::new()));
     }
-    let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST).await else { return refusal(StatusCode::BAD_REQUEST) };
-    let _one_at_a_time = match parts.headers.contains_key(header::IF_NONE_MATCH) {
-        true => Some(proxy.conditional.lock().await),
-        false => None,
+    let _one_at_a_time = match &proxy.conditional {
+        Some(turn) if parts.headers.contains_key(header::IF_NONE_MATCH) => Some(turn.lock().await),
+        _ => None,
     };
     // The host stays the one that the signature is for.
     let url = format!("{}{path}", proxy.upstream);
     let sent = proxy.client.request(parts.method, url).headers(parts.headers).body(body).send().await;
-    let Ok(answer) = sent else { return refusal(StatusCode::BAD_GATEWAY) };
-    if fate < faults.fail + faults.lose {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR);
-    }
+    let answer = sent.map_err(|_| Cut)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let Ok(body) = answer.bytes().await else { return refusal(StatusCode::BAD_GATEWAY) };
-    respond(status, headers, Body::from(body))
+    let body = answer.bytes().await.map_err(|_| Cut)?;
+    match fate {
+        Fate::Cut => Err(Cut),
+        Fate::Lost => Ok(respond(StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new(), Bytes::new())),
+        _ => Ok(respond(status, headers, body)),
+    }
 }
 
-fn refusal(status: StatusCode) -> Response<Body> {
-    respond(status, HeaderMap::new(), Body::empty())
-}
-
-fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
+fn respond(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response.headers_mut().remove(header::TRANSFER_ENCODING);

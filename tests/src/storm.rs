@@ -17,6 +17,7 @@ use object_store::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use tokio::sync::Notify;
 
 /// How bad it is: probabilities for each request, and how late each may be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,11 +26,16 @@ pub struct Weather {
     pub fail: f64,
     /// The request is done, and its answer says that it failed.
     pub lose: f64,
+    /// The request is done, its answer is lost, and the client library makes it again a while later.
+    pub again: f64,
     /// The process is killed before the request is done, or after.
     pub die: f64,
     /// Each way takes up to so many milliseconds of the test's clock.
     pub delay_ms: u64,
 }
+
+/// A client library waits at least so long before it makes a request again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What happens at the one write that is struck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,32 @@ enum Plan {
     Weather(Weather, Box<Mutex<ChaCha8Rng>>),
     /// One write, counted from 0 among those to a path that holds `only`; it is the last request where it `kills`.
     Strike { strike: Strike, at: usize, only: &'static str, kills: bool, writes: AtomicUsize },
+    /// The first write to a path that holds `only` waits at a gate: before it is done, or done already and to be done `again`.
+    Gate { gate: Arc<Gate>, only: &'static str, again: bool, writes: AtomicUsize },
+}
+
+/// Where a request waits until the test lets it go on.
+#[derive(Debug, Default)]
+pub struct Gate {
+    reached: Notify,
+    opened: Notify,
+}
+
+impl Gate {
+    /// Returns once the request waits.
+    pub async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    /// Lets it go on.
+    pub fn open(&self) {
+        self.opened.notify_one();
+    }
+
+    async fn pass(&self) {
+        self.reached.notify_one();
+        self.opened.notified().await;
+    }
 }
 
 /// What becomes of a request.
@@ -55,6 +87,8 @@ enum Fate {
     Done,
     NotDone,
     AnswerLost,
+    Again,
+    Held,
     KilledBefore,
     KilledAfter,
 }
@@ -83,6 +117,23 @@ impl Plan {
                 };
                 (fate, Duration::ZERO, Duration::ZERO)
             }
+            Self::Gate { only, again, writes, .. } => {
+                let counted = written.is_some_and(|path| path.as_ref().contains(only));
+                let fate = match (counted && writes.fetch_add(1, Ordering::SeqCst) == 0, again) {
+                    (false, _) => Fate::Done,
+                    (true, false) => Fate::Held,
+                    (true, true) => Fate::Again,
+                };
+                (fate, Duration::ZERO, Duration::ZERO)
+            }
+        }
+    }
+
+    /// Waits where the plan has a gate, and else for a while.
+    async fn wait(&self, time: Duration) {
+        match self {
+            Self::Gate { gate, .. } => gate.pass().await,
+            _ => sleep(time).await,
         }
     }
 }
@@ -90,12 +141,13 @@ impl Plan {
 impl Weather {
     /// The fate that a throw between 0 and 1 stands for.
     fn fate(&self, thrown: f64) -> Fate {
-        let Self { fail, lose, die, .. } = *self;
+        let Self { fail, lose, again, die, .. } = *self;
         match thrown {
             thrown if thrown < die / 2.0 => Fate::KilledBefore,
             thrown if thrown < die => Fate::KilledAfter,
             thrown if thrown < die + fail => Fate::NotDone,
             thrown if thrown < die + fail + lose => Fate::AnswerLost,
+            thrown if thrown < die + fail + lose + again => Fate::Again,
             _ => Fate::Done,
         }
     }
@@ -127,16 +179,24 @@ pub enum Deed {
 
 /// All that was done by all processes, in the order done.
 #[derive(Debug, Default)]
-pub struct Trace(Mutex<Vec<Done>>);
+pub struct Trace {
+    done: Mutex<Vec<Done>>,
+    requests: AtomicUsize,
+}
 
 impl Trace {
     fn write(&self, process: usize, deed: Deed) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Done { process, deed });
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(Done { process, deed });
     }
 
     /// What was done so far.
     pub fn read(&self) -> Vec<Done> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many requests were made, whatever became of them.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -154,6 +214,11 @@ struct View {
 }
 
 impl Storm {
+    /// A process's view in fair weather, whose requests the trace counts.
+    pub fn calm(inner: Arc<dyn ObjectStore>, trace: Arc<Trace>) -> Self {
+        Self::new(inner, 0, Weather::default(), 0, trace, Arc::default())
+    }
+
     /// A process's view; `dead` tells whether it was killed.
     pub fn new(
         inner: Arc<dyn ObjectStore>,
@@ -177,6 +242,12 @@ impl Storm {
         Self::striking(inner, Plan::Strike { strike, at, only: "", kills: true, writes: AtomicUsize::new(0) })
     }
 
+    /// Holds the first write to a path that holds `only` at the gate. Where it is to be done `again`, it is done before that
+    /// too: as by a client library that got no answer.
+    pub fn held(inner: Arc<dyn ObjectStore>, only: &'static str, again: bool, gate: &Arc<Gate>) -> Self {
+        Self::striking(inner, Plan::Gate { gate: Arc::clone(gate), only, again, writes: AtomicUsize::new(0) })
+    }
+
     fn striking(inner: Arc<dyn ObjectStore>, plan: Plan) -> Self {
         Self(Arc::new(View { inner, process: 0, plan, trace: Arc::default(), dead: Arc::default() }))
     }
@@ -192,28 +263,39 @@ impl View {
         failure("killed")
     }
 
+    fn noted<T>(&self, answer: Result<T>, deed: &impl Fn(&Result<T>) -> Option<Deed>) -> Result<T> {
+        if let Some(deed) = deed(&answer) {
+            self.trace.write(self.process, deed);
+        }
+        answer
+    }
+
     /// Does a request as its fate has it; `written` is the path of a write.
-    async fn pass<T>(
+    async fn pass<T, F: Future<Output = Result<T>>>(
         &self,
         written: Option<&Path>,
-        request: impl Future<Output = Result<T>>,
-        deed: impl FnOnce(&Result<T>) -> Option<Deed>,
+        request: impl Fn() -> F,
+        deed: impl Fn(&Result<T>) -> Option<Deed>,
     ) -> Result<T> {
         self.alive()?;
+        self.trace.requests.fetch_add(1, Ordering::Relaxed);
         let (fate, there, back) = self.plan.way(written);
         sleep(there).await;
         self.alive()?;
         match fate {
             Fate::KilledBefore => return Err(self.die()),
             Fate::NotDone => return Err(failure("the request was not done")),
+            Fate::Held => self.plan.wait(Duration::ZERO).await,
             _ => {}
         }
-        let answer = request.await;
-        if let Some(deed) = deed(&answer) {
-            self.trace.write(self.process, deed);
-        }
+        let mut answer = self.noted(request().await, &deed);
         sleep(back).await;
         self.alive()?;
+        if fate == Fate::Again {
+            self.plan.wait(AGAIN * (1 + back.subsec_millis() % 4)).await;
+            self.alive()?;
+            answer = self.noted(request().await, &deed);
+        }
         match fate {
             Fate::KilledAfter => Err(self.die()),
             Fate::AnswerLost => Err(failure("the answer was lost")),
@@ -245,11 +327,12 @@ impl ObjectStore for Storm {
         let if_absent = matches!(options.mode, PutMode::Create);
         let bytes = Bytes::from(payload.clone());
         let deed = |answer: &Result<PutResult>| match answer {
-            Ok(_) => Some(Deed::Put(location.clone(), if_absent, bytes)),
+            Ok(_) => Some(Deed::Put(location.clone(), if_absent, bytes.clone())),
             Err(Error::AlreadyExists { .. }) => Some(Deed::Refused(location.clone())),
             Err(_) => None,
         };
-        self.0.pass(Some(location), self.0.inner.put_opts(location, payload, options), deed).await
+        let put = || self.0.inner.put_opts(location, payload.clone(), options.clone());
+        self.0.pass(Some(location), put, deed).await
     }
 
     async fn put_multipart_opts(
@@ -265,7 +348,7 @@ impl ObjectStore for Storm {
         // To be told that an object is there is not to have read it.
         let head = options.head;
         let deed = |answer: &Result<GetResult>| (!head).then(|| Deed::Get(location.clone(), answer.is_ok()));
-        self.0.pass(None, self.0.inner.get_opts(location, options), deed).await
+        self.0.pass(None, || self.0.inner.get_opts(location, options.clone()), deed).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -275,7 +358,7 @@ impl ObjectStore for Storm {
             async move {
                 let location = location?;
                 let deed = |_: &Result<()>| Some(Deed::Delete(location.clone()));
-                view.pass(Some(&location), view.inner.delete(&location), deed).await?;
+                view.pass(Some(&location), || view.inner.delete(&location), deed).await?;
                 Ok(location)
             }
         };
@@ -286,7 +369,7 @@ impl ObjectStore for Storm {
         let (view, prefix) = (Arc::clone(&self.0), prefix.cloned());
         let all = async move {
             // A listing is the store's state at one moment.
-            let listing = async { view.inner.list(prefix.as_ref()).try_collect::<Vec<_>>().await };
+            let listing = || async { view.inner.list(prefix.as_ref()).try_collect::<Vec<_>>().await };
             let deed = |_: &Result<_>| Some(Deed::List(prefix.clone().unwrap_or_default()));
             stream::iter(match view.pass(None, listing, deed).await {
                 Ok(listed) => listed.into_iter().map(Ok).collect(),
@@ -297,7 +380,7 @@ impl ObjectStore for Storm {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.pass(None, self.0.inner.list_with_delimiter(prefix), |_| None).await
+        self.0.pass(None, || self.0.inner.list_with_delimiter(prefix), |_| None).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

@@ -11,6 +11,8 @@ mod foreign_readers;
 #[cfg(test)]
 mod format;
 #[cfg(test)]
+mod growth;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod pipeline;

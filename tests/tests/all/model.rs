@@ -155,7 +155,7 @@ fn planned(held: Each<Held>, found: Each<bool>) -> Each<bool> {
             Held::Marked => (0, Some(1)),
         };
         let (id, content) = (BatchId::new(NAMES[batch]), ContentHash::of(NAMES[batch].as_bytes()));
-        let receipt = Receipt { id, content, version, unit: version.map(|_| unit) };
+        let receipt = Receipt { id, content, head: 0, version, unit: version.map(|_| unit) };
         let entry: InboxEntry = serde_json::from_value(json!({
             "format": ENTRY_FORMAT, "unit": staged, "head": head, "id": NAMES[batch], "content": content, "rows": 1,
             "source": "model", "quarantined": 0, "files": [], "columns": [], "staged_at": "2026-11-01T00:00:00Z",

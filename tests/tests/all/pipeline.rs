@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use lakebed_log::{Ack, Compaction, Entry, layout};
 use lakebed_query::{AsOf, Config, Lakehouse, Project, epoch, vacuum_runs};
 use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_settings};
-use lakebed_tests::s3::{Bucket, Faults};
+use lakebed_tests::s3::Bucket;
 use tempfile::TempDir;
 
 /// How many lines a batch has.
@@ -101,7 +101,7 @@ async fn small_steps_come_to_the_same_as_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compaction_and_vacuum_between_any_two_epochs_change_nothing() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let bucket = Bucket::new(Faults::default());
+    let bucket = Bucket::new();
     let in_bucket = |config: &mut Config| (config.lake, config.s3) = (bucket.url(), bucket.settings());
     let (plain, kept_up) = (project(one.path()).await, project_over(two.path(), in_bucket).await);
     let log = kept_up.log();

@@ -1,13 +1,16 @@
 //! A store that fails, or loses the answer of any write: nothing is lost and nothing is there twice.
 
-use lakebed_log::{Ack, Appended, Log, layout};
+use std::sync::Arc;
+
+use lakebed_log::{Ack, Appended, Batch, Log, Store, layout};
 use lakebed_tests::batches::{at, batch, event, numbered};
 use lakebed_tests::lake::{Lake, PROJECT};
 use lakebed_tests::rows::rows;
-use lakebed_tests::storm::{Storm, Strike};
+use lakebed_tests::storm::{Gate, Storm, Strike};
 
 over_every_store!(
     a_lost_answer_of_a_commit_is_looked_up,
+    a_put_that_is_made_again_deletes_nothing,
     every_write_may_fail_once,
     an_appender_may_die_at_any_write,
     a_newer_inbox_entry_is_left,
@@ -28,8 +31,34 @@ async fn a_lost_answer_of_a_commit_is_looked_up(lake: Lake) {
     assert_eq!(rows(&log, &log.snapshot().await.unwrap()).await.len(), 3);
 }
 
+/// An appender announces its staging and gets no answer. Until its client library puts the entry again, a third commits it
+/// and cleans up, and a second sender of the batch puts its own entry there: what was committed stays.
+async fn a_put_that_is_made_again_deletes_nothing(lake: Lake) {
+    let log = lake.open().await;
+    let held = |again: bool| {
+        let gate = Arc::new(Gate::default());
+        (lake.behind(|inner| Storm::held(inner, "_inbox", again, &gate)), gate)
+    };
+    let append = async |(store, gate): (Store, Arc<Gate>), ack| {
+        let log = Log::open(store, PROJECT).await.unwrap();
+        let appending = tokio::spawn(async move { log.append(&numbered("a", 3), ack, at(1)).await });
+        gate.reached().await;
+        (appending, gate)
+    };
+    let (second, before_its_put) = append(held(false), Ack::Durable).await;
+    let (first, before_its_second_put) = append(held(true), Ack::Committed).await;
+    assert_eq!(log.drain(at(2)).await.unwrap().committed, 1);
+    before_its_put.open();
+    assert_eq!(second.await.unwrap().unwrap(), Appended::Durable);
+    before_its_second_put.open();
+    let told = first.await.unwrap().unwrap();
+    assert!(matches!(told, Appended::Committed { version: 1 } | Appended::Duplicate { version: 1 }), "{told:?}");
+    assert_eq!(log.drain(at(3)).await.unwrap().left, [""; 0]);
+    assert_eq!(rows(&log, &log.snapshot().await.unwrap()).await.len(), 3);
+}
+
 /// Sends the batch again, with another handle, and reads it back once; another sender's batch is there as well.
-async fn assert_once_after_a_retry(lake: &Lake, what: &str) {
+pub(super) async fn assert_once_after_a_retry(lake: &Lake, what: &str) {
     let log = lake.open().await;
     let sent = odd_batch();
     let again = log.append(&sent, Ack::Committed, at(5)).await;
@@ -54,7 +83,7 @@ async fn assert_once_after_a_retry(lake: &Lake, what: &str) {
 }
 
 /// A batch that makes every kind of object: two days, a column, a refused event.
-fn odd_batch() -> std::sync::Arc<lakebed_log::Batch> {
+pub(super) fn odd_batch() -> Arc<Batch> {
     let next_day = r#"{"event_id":"b","event_type":"t","event_time":"2026-11-02T00:00:00Z","x":true}"#;
     batch("odd", &[event("a", r#","x":1"#), next_day.to_owned(), "broken".to_owned()])
 }

@@ -20,6 +20,7 @@ macro_rules! over_every_store {
 }
 
 mod appending;
+mod bucket;
 mod columns;
 mod faults;
 mod foreign;
