@@ -1,6 +1,7 @@
 //! The map is checked: which room may know which, and one version of each crate that data crosses rooms in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand, PackageId};
 
@@ -22,7 +23,14 @@ fn metadata() -> Metadata {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let mut command = MetadataCommand::new();
     command.manifest_path(manifest).features(CargoOpt::AllFeatures);
-    command.other_options(["--offline".to_owned(), "--locked".to_owned()]).exec().unwrap()
+    command.other_options(["--offline", "--locked", "--filter-platform", &host()].map(str::to_owned)).exec().unwrap()
+}
+
+/// The platform that is built for: the crates of others are not on a machine that only ever built.
+fn host() -> String {
+    let version = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
 }
 
 #[test]
