@@ -79,6 +79,7 @@ impl Error {
             Self::Interrupted => {
                 Some("run the same command again to go on; what was done is kept and not done twice".to_owned())
             }
+            Self::File { source, .. } | Self::Stdout(source) => Some(lakebed_query::error::hint_for_file(source)),
             Self::Arrow(_) | Self::Parquet(_) => Some("try another format with -o, or a CAST in the query".to_owned()),
             _ => None,
         }

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use chrono::{DateTime, Utc};
 use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, ident, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakebed_log::{ColumnType, DataFile, Offsets, Snapshot, Store, layout, schema};
@@ -51,6 +53,13 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     let mut state = context.state();
     datafusion_functions_json::register_all(&mut state)?;
     Ok(SessionContext::new_with_state(state))
+}
+
+/// The session's state, with a clock that stands still: `now()` is `time`, however often and whenever it is asked.
+pub fn at(context: &SessionContext, time: DateTime<Utc>) -> SessionState {
+    let mut state = context.state();
+    state.execution_props_mut().query_execution_start_time = Some(time);
+    state
 }
 
 /// Puts a table into a session's catalog, over one of the same name.

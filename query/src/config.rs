@@ -151,7 +151,8 @@ impl Config {
         let document = Document { text, file };
         let root = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(text.len(), |span| span.start);
-            document.error(at, error.message().lines().collect::<Vec<_>>().join(", "), None)
+            let hint = "a line is a [section], key = \"text\", key = 1, or begins with #".to_owned();
+            document.error(at, error.message().lines().collect::<Vec<_>>().join(", "), Some(hint))
         })?;
         for (section, value) in root.get_ref() {
             let (name, at) = (section.get_ref().as_ref(), section.span().start);

@@ -69,6 +69,18 @@ pub enum Error {
     /// A statement that would write.
     #[error("only queries are answered here; this statement would write")]
     ReadOnly,
+    /// Others refreshed the lake each time that this refresh was done.
+    #[error("other refreshes of this lake were first {tries} times in a row")]
+    Overtaken {
+        /// How often it was tried.
+        tries: usize,
+    },
+    /// Models whose tables are not there, or are those of other SQL than the project's.
+    #[error("what is stored is not of the SQL as it is now, for: {}", models.join(", "))]
+    Stale {
+        /// The models, `schema.name`.
+        models: Vec<String>,
+    },
     /// A model's file is wrong.
     #[error("{}:{line}: {message}", path.display())]
     Model {
@@ -212,12 +224,32 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Log(error) => error.hint(),
-            Self::Model { hint, .. } => hint.clone(),
+            Self::Model { hint, .. } => {
+                Some(hint.clone().unwrap_or_else(|| "try the SELECT by itself with `lakebed query`".to_owned()))
+            }
             Self::NoProject { directory } => Some(format!(
                 "make one with `lakebed init {}`, or name another directory with --project",
                 directory.display()
             )),
-            Self::Config { hint, .. } => hint.clone(),
+            Self::Config { hint, .. } => {
+                let compare = || "`lakebed init DIR` writes a lakebed.toml to compare with".to_owned();
+                Some(hint.clone().unwrap_or_else(compare))
+            }
+            Self::Environment { name, .. } => Some(format!("set {name} to another value, or unset it")),
+            Self::UnknownTable { nearest: None, .. } => Some(
+                "`lakebed run` builds the tables of sql/; information_schema.tables lists those that are there"
+                    .to_owned(),
+            ),
+            Self::UnknownColumn { nearest: None, .. } | Self::Sql { .. } => {
+                Some("information_schema.columns lists every table and column".to_owned())
+            }
+            Self::ReadOnly => {
+                Some("events come in by `lakebed ingest`; tables are what the files under sql/ say".to_owned())
+            }
+            Self::Overtaken { .. } | Self::Interrupted => {
+                Some("run it again: every table is whole, as of the epoch before".to_owned())
+            }
+            Self::Stale { .. } => Some("bring them up to date with `lakebed run`, and verify then".to_owned()),
             Self::UnknownTable { nearest: Some(name), .. } | Self::UnknownColumn { nearest: Some(name), .. } => {
                 Some(format!("did you mean '{name}'?"))
             }
@@ -233,15 +265,23 @@ impl Error {
             Self::Cache { path, .. } => {
                 Some(format!("delete the directory '{}': it is rebuilt by the next run", path.display()))
             }
-            Self::File { source, .. } if source.kind() == ErrorKind::StorageFull => {
-                Some("the disk is full; what was there before is as it was".to_owned())
-            }
+            Self::File { source, .. } => Some(hint_for_file(source)),
             Self::DuckDb { source, .. } if source.to_string().contains("No space left on device") => {
                 Some("the disk is full; the published file is as it was".to_owned())
             }
             _ => None,
         }
     }
+}
+
+/// What to do about a file that could not be read or written.
+pub fn hint_for_file(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full; what was there before is as it was",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "grant this user access to it",
+        _ => "check the path",
+    }
+    .to_owned()
 }
 
 /// The known name that is most like a wrong one, if any is like it at all.

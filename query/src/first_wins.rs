@@ -84,7 +84,7 @@ pub(crate) fn keys_and_offsets(plan: &LogicalPlan) -> Result<LogicalPlan> {
     let mut found = None;
     plan.apply(|node| {
         if let LogicalPlan::Window(window) = node
-            && numbers_in_log_order(window)
+            && numbers_in_log_order(window).is_some()
         {
             let keys = window
                 .window_expr
@@ -110,7 +110,7 @@ pub(crate) fn keys_and_offsets(plan: &LogicalPlan) -> Result<LogicalPlan> {
 pub(crate) fn without_window(plan: LogicalPlan, later: &LaterCopies) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up(|node| {
         let LogicalPlan::Window(window) = &node else { return Ok(Transformed::no(node)) };
-        if !numbers_in_log_order(window) {
+        if numbers_in_log_order(window).is_none() {
             return Ok(Transformed::no(node));
         }
         let number = window.window_expr.iter().map(|expr| lit(1_u64).alias(expr.schema_name().to_string()));

@@ -191,7 +191,7 @@ impl Lakehouse {
             // Another refresh was first: what it did counts, and ours starts from there.
             refresh::discard(store, &computed).await?;
         }
-        Err(Error::Sql { message: format!("other refreshes of this lake were first {TRIES} times in a row") })
+        Err(Error::Overtaken { tries: TRIES })
     }
 
     fn check_names(&self, names: &[String]) -> Result<()> {
@@ -304,7 +304,7 @@ impl Lakehouse {
             });
         }
         tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
-        Ok(ReadSession::new(snapshot.version, tables, context))
+        Ok(ReadSession::new(snapshot.version, snapshot.filled, tables, context))
     }
 }
 

@@ -48,6 +48,14 @@ pub struct Model {
     pub references: BTreeSet<TableName>,
 }
 
+impl Model {
+    /// The first line, from 1, that has a word of the SQL, in capitals or not; `None` for no word, and one that is not there.
+    pub(crate) fn line_of(&self, word: &str) -> Option<usize> {
+        let word = Some(word.to_lowercase()).filter(|word| !word.is_empty())?;
+        self.sql.lines().position(|line| line.to_lowercase().contains(&word)).map(|at| at + 1)
+    }
+}
+
 /// Reads every model of a project; parents come before children.
 ///
 /// # Errors
@@ -99,7 +107,12 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
         tables.insert(TableName { schema: schema.to_owned(), name: name.to_owned() });
     }
     let name = TableName { schema: layer.to_owned(), name };
-    let (description, settings) = header(&sql);
+    let (description, settings) = header(&sql).map_err(|unknown| Error::Model {
+        path: path.to_owned(),
+        line: unknown.line,
+        message: format!("there is no setting '{}' for a model", unknown.setting),
+        hint: Some(format!("did you mean '{}'?", unknown.nearest)),
+    })?;
     let list = |key: &str| {
         let values = settings.iter().filter(|(setting, _)| setting == key).flat_map(|(_, value)| value.split(','));
         values.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect::<Vec<_>>()
@@ -114,20 +127,41 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
     Ok(Model { name, path: path.to_owned(), description, key, sinks, normalized, references: tables, sql })
 }
 
+/// What a model's header may set.
+const SETTINGS: [&str; 3] = ["key", "sinks", "check"];
+
+/// A word before a colon that is nearly a setting.
+struct UnknownSetting {
+    line: usize,
+    setting: String,
+    nearest: &'static str,
+}
+
 /// The header's description and its settings, in order: the comment lines before the first line of SQL.
-fn header(sql: &str) -> (Option<String>, Vec<(String, String)>) {
-    const SETTINGS: [&str; 3] = ["key", "sinks", "check"];
+#[expect(clippy::type_complexity, reason = "it is taken apart where it is called, and nowhere else")]
+fn header(sql: &str) -> Result<(Option<String>, Vec<(String, String)>), UnknownSetting> {
     let (mut description, mut settings) = (Vec::new(), Vec::new());
     let comments = sql.lines().map(str::trim).take_while(|line| line.is_empty() || line.starts_with("--"));
-    for comment in comments.filter_map(|line| line.strip_prefix("--")).map(str::trim) {
-        match comment.split_once(':').filter(|(setting, _)| SETTINGS.contains(setting)) {
+    for (at, comment) in comments.enumerate() {
+        let Some(comment) = comment.strip_prefix("--").map(str::trim) else { continue };
+        let setting = comment.split_once(':');
+        match setting.filter(|(setting, _)| SETTINGS.contains(setting)) {
             Some((setting, value)) => settings.push((setting.to_owned(), value.trim().to_owned())),
-            None if settings.is_empty() => description.push(comment),
-            None => {}
+            None => {
+                let likeness = |known: &&&str, setting: &str| strsim::jaro(known, setting) > 0.8;
+                let nearest = setting
+                    .and_then(|(setting, _)| Some((setting, SETTINGS.iter().find(|known| likeness(known, setting))?)));
+                if let Some((setting, nearest)) = nearest {
+                    return Err(UnknownSetting { line: at + 1, setting: setting.to_owned(), nearest });
+                }
+                if settings.is_empty() {
+                    description.push(comment);
+                }
+            }
         }
     }
     let description = description.join(" ").trim().to_owned();
-    ((!description.is_empty()).then_some(description), settings)
+    Ok(((!description.is_empty()).then_some(description), settings))
 }
 
 /// The line that a parser's message names, as in `… at Line: 3, Column: 7`; what ended too early ends in the last line.
@@ -228,6 +262,9 @@ mod tests {
         assert!(circle.to_string().contains("silver.a → silver.b → silver.a"), "{circle}");
         let syntax = says(&[("silver/a.sql", "SELECT 1\nFROM bronze.events WHERE (")]);
         assert!(syntax.to_string().contains("a.sql:2"), "{syntax}");
+        let setting = says(&[("silver/a.sql", "-- What it is.\n-- sink: duckdb\nSELECT 1 AS x FROM bronze.events")]);
+        assert!(setting.to_string().contains("a.sql:2: there is no setting 'sink'"), "{setting}");
+        assert_eq!(setting.hint().as_deref(), Some("did you mean 'sinks'?"));
         assert!(says(&[("silver/a.sql", "SELECT 1; SELECT 2")]).to_string().contains("exactly one SELECT"));
         assert!(says(&[("silver/a.sql", "SELECT 1 FROM events")]).to_string().contains("needs its schema"));
     }

@@ -19,7 +19,7 @@ use crate::models::{Model, TableName};
 use crate::run_files::{self, Written, stored_schema};
 use crate::sinks::Run;
 use crate::state_cache::StateCache;
-use crate::strategy::{self, Strategy};
+use crate::strategy::{self, Refused, Strategy};
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
 const ENGINE: &str = "1";
@@ -119,6 +119,8 @@ struct ModelRefresh<'a> {
     fingerprint: String,
     /// The query over everything.
     plan: LogicalPlan,
+    /// Its rows hang on the time of the version.
+    shows_time: bool,
     schema: arrow::datatypes::SchemaRef,
     state: SessionState,
     /// The model's stored form in the epoch before, if it still stands for the same query.
@@ -143,7 +145,7 @@ impl<'a> ModelRefresh<'a> {
         strategies: &BTreeMap<TableName, Strategy>,
     ) -> Result<Self> {
         let (state, plan) = plan_over(inputs, model, now, Over::Everything).await?;
-        let strategy = strategy::derive(&plan, strategies).map_err(|message| in_model(model, message))?;
+        let strategy = strategy::derive(&plan, strategies).map_err(|refused| in_model(model, refused))?;
         let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| ());
         let analyzed = analyzed.map_err(|error| unplannable(model, error))?;
         let schema = stored_schema(analyzed.schema().as_arrow());
@@ -158,12 +160,17 @@ impl<'a> ModelRefresh<'a> {
         let fingerprint = fingerprint.finalize().to_hex()[..32].to_owned();
         let before = inputs.before.and_then(|before| before.models.get(&model.name.to_string()));
         let before = before.filter(|before| before.fingerprint == fingerprint && before.strategy == strategy.name());
-        Ok(Self { model, strategy, fingerprint, plan, schema, state, before })
+        let shows_time = strategy::shows_time(&plan);
+        Ok(Self { model, strategy, fingerprint, plan, shows_time, schema, state, before })
     }
 
     async fn run(self, inputs: &Inputs<'a>, computed: &mut Computed) -> Result<()> {
         let name = self.model.name.to_string();
-        let growth = Growth::of(inputs, self.model, &computed.manifest);
+        let growth = match Growth::of(inputs, self.model, &computed.manifest) {
+            // Its rows are what they were, and the time is another.
+            Growth::None if self.shows_time && events_came(inputs, &computed.manifest) => Growth::Rewritten,
+            growth => growth,
+        };
         let (state, rows_written) = match self.before {
             Some(before) if growth == Growth::None => (before.clone(), 0),
             Some(before) if growth == Growth::Added && self.strategy.only_adds() => {
@@ -302,7 +309,7 @@ impl Growth {
         let Some(before) = inputs.before else { return Self::Rewritten };
         let of_reference = |reference: &TableName| {
             if reference.schema == BRONZE {
-                return if before.next_offset == now.next_offset { Self::None } else { Self::Added };
+                return if events_came(inputs, now) { Self::Added } else { Self::None };
             }
             match (runs_of(before, reference), runs_of(now, reference)) {
                 (old, new) if old == new => Self::None,
@@ -315,11 +322,15 @@ impl Growth {
     }
 }
 
+fn events_came(inputs: &Inputs<'_>, now: &Manifest) -> bool {
+    inputs.before.is_none_or(|before| before.next_offset != now.next_offset)
+}
+
 fn runs_of<'m>(manifest: &'m Manifest, name: &TableName) -> &'m [Run] {
     manifest.models.get(&name.to_string()).map_or(&[], |state| &state.runs)
 }
 
-/// Plans a model's query in a session of its own, whose clock stands at the version's time.
+/// Plans a model's query in a session of its own, whose clock stands at the time of the last version that brought rows.
 async fn plan_over(
     inputs: &Inputs<'_>,
     model: &Model,
@@ -330,8 +341,7 @@ async fn plan_over(
     for reference in &model.references {
         register(&context, inputs, reference, now, over)?;
     }
-    let mut state = context.state();
-    state.execution_props_mut().query_execution_start_time = Some(now.time);
+    let state = catalog::at(&context, inputs.snapshot.filled);
     let plan = state.create_logical_plan(&model.sql).await.map_err(|error| unplannable(model, error))?;
     Ok((state, plan))
 }
@@ -361,22 +371,18 @@ fn register(context: &SessionContext, inputs: &Inputs<'_>, name: &TableName, now
 /// A model's planning error, at the line that has the name in question.
 fn unplannable(model: &Model, error: DataFusionError) -> Error {
     let error = Error::planning(error, &[]);
-    let name = match &error {
-        Error::UnknownColumn { name, .. } | Error::UnknownTable { name, .. } => {
-            name.rsplit('.').next().unwrap_or_default()
-        }
-        _ => "",
-    };
-    let line = match name {
-        "" => 1,
-        name => model.sql.lines().position(|line| line.contains(name)).map_or(1, |at| at + 1),
-    };
-    Error::Model { path: model.path.clone(), line, message: error.to_string(), hint: error.hint() }
+    let message = error.to_string();
+    // What a message is about it puts in quotes, here a name with its table or without.
+    let quoted = message.split('\'').skip(1).step_by(2);
+    let words = quoted.map(|name| name.rsplit('.').next().unwrap_or_default());
+    let line = words.filter_map(|word| model.line_of(word)).next().unwrap_or(1);
+    Error::Model { path: model.path.clone(), line, message, hint: error.hint() }
 }
 
-fn in_model(model: &Model, message: String) -> Error {
+fn in_model(model: &Model, refused: Refused) -> Error {
     let hint = Some("say which rows, by ORDER BY or by values that are in the events".to_owned());
-    Error::Model { path: model.path.clone(), line: 1, message, hint }
+    let line = model.line_of(&refused.word).unwrap_or(1);
+    Error::Model { path: model.path.clone(), line, message: refused.message, hint }
 }
 
 /// Deletes the runs of a refresh that nobody will ever list.

@@ -1,11 +1,14 @@
 //! Read-only SQL over one version of the lake: what `lakebed query` and the Flight server run statements on.
 
 use arrow::datatypes::SchemaRef;
+use chrono::{DateTime, Utc};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 
+use crate::catalog;
 use crate::error::{Error, Result};
 
 /// A table as people see it in a catalog.
@@ -26,14 +29,15 @@ pub struct TableInfo {
 /// The lake at one version, open for SELECT.
 pub struct ReadSession {
     version: u64,
+    now: DateTime<Utc>,
     tables: Vec<TableInfo>,
     context: SessionContext,
 }
 
 impl ReadSession {
-    /// A session over `context`, whose catalog already holds `tables` as of `version`.
-    pub fn new(version: u64, tables: Vec<TableInfo>, context: SessionContext) -> Self {
-        Self { version, tables, context }
+    /// A session over `context`, whose catalog already holds `tables` as of `version`; its `now()` is `now`.
+    pub fn new(version: u64, now: DateTime<Utc>, tables: Vec<TableInfo>, context: SessionContext) -> Self {
+        Self { version, now, tables, context }
     }
 
     /// The log version that every answer is read at.
@@ -52,7 +56,7 @@ impl ReadSession {
     /// [`Error::Sql`] where the statement does not parse or plan, [`Error::UnknownTable`] and
     /// [`Error::UnknownColumn`] with the nearest name, [`Error::ReadOnly`] for a statement that writes.
     pub async fn plan(&self, sql: &str) -> Result<LogicalPlan> {
-        let state = self.context.state();
+        let state = catalog::at(&self.context, self.now);
         let plan = state.create_logical_plan(sql).await.map_err(|error| Error::planning(error, &self.tables))?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| Error::ReadOnly)?;
@@ -66,8 +70,9 @@ impl ReadSession {
     /// # Errors
     /// [`Error::Sql`] where the plan cannot be optimized or started.
     pub async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let frame =
-            self.context.execute_logical_plan(plan).await.map_err(|error| Error::planning(error, &self.tables))?;
-        frame.execute_stream().await.map_err(|error| Error::planning(error, &self.tables))
+        let state = catalog::at(&self.context, self.now);
+        let physical = state.create_physical_plan(&plan).await;
+        let physical = physical.map_err(|error| Error::planning(error, &self.tables))?;
+        execute_stream(physical, state.task_ctx()).map_err(|error| Error::planning(error, &self.tables))
     }
 }

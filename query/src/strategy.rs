@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, ScalarValue};
+use datafusion::common::{Column, ScalarValue, TableReference};
 use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, Volatility, Window, WindowFunctionDefinition};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, LogicalPlan, Operator, Projection, Volatility, Window, WindowFunctionDefinition,
+};
 use lakebed_log::schema;
 
+use crate::catalog::{BRONZE, EVENTS};
 use crate::models::TableName;
 
 /// How a refresh brings a model from one version to the next.
@@ -40,11 +43,20 @@ impl Strategy {
     }
 }
 
+/// Why a query is no function of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// One sentence.
+    pub message: String,
+    /// A word of the SQL that it is about, for the line.
+    pub word: String,
+}
+
 /// Derives the strategy from the plan as it was parsed; `parents` are the strategies of the models that it reads.
 ///
 /// # Errors
-/// One sentence, where the query is no function of the log.
-pub fn derive(plan: &LogicalPlan, parents: &BTreeMap<TableName, Strategy>) -> Result<Strategy, String> {
+/// [`Refused`], where the query is no function of the log.
+pub fn derive(plan: &LogicalPlan, parents: &BTreeMap<TableName, Strategy>) -> Result<Strategy, Refused> {
     refuse_volatile(plan)?;
     refuse_unordered_limit(plan)?;
     let mut first_wins = 0;
@@ -77,9 +89,13 @@ fn appends(plan: &LogicalPlan, parents: &BTreeMap<TableName, Strategy>, first_wi
             }
         }
         LogicalPlan::Filter(filter) => match first_of_each_key(&filter.predicate, &filter.input) {
-            Some(window) => {
+            Some((window, offset)) => {
                 *first_wins += 1;
-                appends(&window.input, parents, first_wins)
+                // Later copies are left out by their offset, so it has to be one row's alone.
+                match rows_of_the_log(&window.input, offset) {
+                    true => appends(&window.input, parents, first_wins),
+                    false => Err("it keeps the first row per key of other rows than those of bronze.events".to_owned()),
+                }
             }
             None => appends(&filter.input, parents, first_wins),
         },
@@ -105,9 +121,33 @@ fn name_of(plan: &LogicalPlan) -> &'static str {
     }
 }
 
-/// The window below a filter `occurrence = 1`, where `occurrence` is the place of a row among those of its key, in the
+/// Whether the rows are some of those of the log, each at most once, and the column is their offset.
+fn rows_of_the_log(plan: &LogicalPlan, offset: &Column) -> bool {
+    let is_log = |name: &TableReference| name.schema() == Some(BRONZE) && name.table() == EVENTS;
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) if is_log(&alias.alias) => offset.name == schema::OFFSET,
+        LogicalPlan::TableScan(scan) if is_log(&scan.table_name) => offset.name == schema::OFFSET,
+        LogicalPlan::SubqueryAlias(alias) => rows_of_the_log(&alias.input, &Column::from_name(&offset.name)),
+        LogicalPlan::Filter(filter) => rows_of_the_log(&filter.input, offset),
+        LogicalPlan::Projection(projection) => {
+            source(projection, offset).is_some_and(|offset| rows_of_the_log(&projection.input, &offset))
+        }
+        _ => false,
+    }
+}
+
+/// The column of its input that a projection gives under this name, where it is one as it is.
+fn source(projection: &Projection, column: &Column) -> Option<Column> {
+    let source = projection.expr.iter().find(|expr| expr.qualified_name().1 == column.name)?;
+    match source.clone().unalias() {
+        Expr::Column(source) => Some(source),
+        _ => None,
+    }
+}
+
+/// The window below a filter `occurrence = 1`, and the offset that it orders by, where `occurrence` is the place of a row among those of its key, in the
 /// order of the log: the filter keeps the first row of each key, and later rows never win.
-pub(crate) fn first_of_each_key<'a>(predicate: &Expr, input: &'a LogicalPlan) -> Option<&'a Window> {
+fn first_of_each_key<'a>(predicate: &Expr, input: &'a LogicalPlan) -> Option<(&'a Window, &'a Column)> {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = predicate else { return None };
     let column = match (left.as_ref(), right.as_ref()) {
         (Expr::Column(column), one) | (one, Expr::Column(column)) if is_one(one) => column,
@@ -121,15 +161,13 @@ pub(crate) fn first_of_each_key<'a>(predicate: &Expr, input: &'a LogicalPlan) ->
                 input = &alias.input;
             }
             LogicalPlan::Projection(projection) => {
-                let source = projection.expr.iter().find(|expr| expr.qualified_name().1 == column.name)?;
-                let Expr::Column(source) = source.clone().unalias() else { return None };
-                column = source;
+                column = source(projection, &column)?;
                 input = &projection.input;
             }
             LogicalPlan::Window(window) => {
                 let numbered =
                     matches!(window.window_expr.as_slice(), [only] if only.qualified_name().1 == column.name);
-                return (numbered && numbers_in_log_order(window)).then_some(window);
+                return numbers_in_log_order(window).filter(|_| numbered).map(|offset| (window, offset));
             }
             _ => return None,
         }
@@ -140,14 +178,19 @@ fn is_one(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Int64(Some(1)) | ScalarValue::UInt64(Some(1)), _))
 }
 
-/// `row_number() OVER (PARTITION BY key ORDER BY _offset)`
-pub(crate) fn numbers_in_log_order(window: &Window) -> bool {
-    let [expr] = window.window_expr.as_slice() else { return false };
-    let Some(function) = window_function(expr) else { return false };
+/// The offset of `row_number() OVER (PARTITION BY key ORDER BY _offset)`.
+pub(crate) fn numbers_in_log_order(window: &Window) -> Option<&Column> {
+    let [expr] = window.window_expr.as_slice() else { return None };
+    let function = window_function(expr)?;
     let row_number = matches!(&function.fun, WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "row_number");
-    let by_offset = matches!(function.params.order_by.as_slice(),
-        [order] if order.asc && matches!(&order.expr, Expr::Column(column) if column.name == schema::OFFSET));
-    row_number && by_offset && !function.params.partition_by.is_empty() && function.params.filter.is_none()
+    let keyed = row_number && !function.params.partition_by.is_empty() && function.params.filter.is_none();
+    match function.params.order_by.as_slice() {
+        [order] if keyed && order.asc => match &order.expr {
+            Expr::Column(column) if column.name == schema::OFFSET => Some(column),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// The window function below an alias.
@@ -159,8 +202,18 @@ pub(crate) fn window_function(expr: &Expr) -> Option<&WindowFunction> {
     }
 }
 
-/// The functions that stand for the time of the version, see [`crate::refresh`].
-pub(crate) fn time_function(expr: &Expr) -> Option<&str> {
+/// Whether the query's rows hang on the time of the version, wherever in it the time is.
+pub(crate) fn shows_time(plan: &LogicalPlan) -> bool {
+    let mut shows = false;
+    let walked = plan.apply_with_subqueries(|node| {
+        shows |= node.expressions().iter().any(stands_for_now);
+        Ok(TreeNodeRecursion::Continue)
+    });
+    shows || walked.is_err()
+}
+
+/// The functions that stand for the time of the version, see [`lakebed_log::Snapshot::filled`].
+fn time_function(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::ScalarFunction(function) => ["now", "current_timestamp", "current_date", "current_time", "today"]
             .into_iter()
@@ -183,7 +236,7 @@ fn has_subquery(expr: &Expr) -> bool {
     })
 }
 
-fn refuse_volatile(plan: &LogicalPlan) -> Result<(), String> {
+fn refuse_volatile(plan: &LogicalPlan) -> Result<(), Refused> {
     let volatile = |expr: &Expr| match expr {
         Expr::ScalarFunction(function) if function.func.signature().volatility == Volatility::Volatile => {
             Some(function.func.name().to_owned())
@@ -201,20 +254,25 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<(), String> {
     });
     match (walk, found) {
         (Ok(_), None) => Ok(()),
-        (Ok(_), Some(name)) => {
-            Err(format!("{name}() gives another answer each time, so the table is no function of the log"))
+        (Ok(_), Some(word)) => {
+            let message = format!("{word}() gives another answer each time, so the table is no function of the log");
+            Err(Refused { message, word })
         }
-        (Err(error), _) => Err(error.strip_backtrace()),
+        (Err(error), _) => Err(Refused { message: error.strip_backtrace(), word: String::new() }),
     }
 }
 
-fn refuse_unordered_limit(plan: &LogicalPlan) -> Result<(), String> {
+fn refuse_unordered_limit(plan: &LogicalPlan) -> Result<(), Refused> {
     let unordered = plan.exists(|node| {
         Ok(matches!(node, LogicalPlan::Limit(limit) if !matches!(limit.input.as_ref(), LogicalPlan::Sort(_))))
     });
-    match unordered {
-        Ok(false) => Ok(()),
-        Ok(true) => Err("LIMIT without ORDER BY takes any rows, so the table is no function of the log".to_owned()),
-        Err(error) => Err(error.strip_backtrace()),
-    }
+    let message = match unordered {
+        Ok(false) => return Ok(()),
+        Ok(true) => "LIMIT without ORDER BY takes any rows, so the table is no function of the log".to_owned(),
+        Err(error) => error.strip_backtrace(),
+    };
+    Err(Refused { message, word: "LIMIT".to_owned() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,11 @@
 //! Verification: stored = sink = replay, by reading every row back and hashing it.
 
+use std::collections::BTreeSet;
+
 use futures::TryStreamExt;
 use lakebed_log::Store;
 
-use crate::epoch::{self, ModelState};
+use crate::epoch::{self, Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::lakehouse::Lakehouse;
@@ -41,11 +43,14 @@ impl Lakehouse {
     /// Reads back every row of the models (all, where none is named) and replays them from version 0.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] for a model that is not in the newest epoch; any failure on the way. A difference is no
-    /// error but an answer.
+    /// [`Error::UnknownTable`] for a model that is not in the newest epoch, [`Error::Stale`] where the SQL has changed since
+    /// or nothing was stored yet; any failure on the way. A difference is no error but an answer.
     pub async fn verify(&self, only: &[String]) -> Result<Vec<Verified>> {
         let store = self.log().store();
-        let Some(manifest) = epoch::newest(store).await? else { return Ok(Vec::new()) };
+        let Some(manifest) = epoch::newest(store).await? else {
+            let models = self.project().models.iter().map(|model| model.name.to_string()).collect();
+            return Err(Error::Stale { models });
+        };
         if let Some(name) = only.iter().find(|name| !manifest.models.contains_key(*name)) {
             let nearest = crate::error::nearest(name, manifest.models.keys().cloned());
             return Err(Error::UnknownTable { name: name.clone(), nearest });
@@ -54,6 +59,13 @@ impl Lakehouse {
         let scratch = Scratch::new()?;
         let inputs = self.inputs(&snapshot, None, None, &scratch.store);
         let replayed = refresh::compute(&inputs, &()).await?.manifest;
+        let fingerprint = |of: &Manifest, name: &String| of.models.get(name).map(|state| state.fingerprint.clone());
+        let names: BTreeSet<_> = manifest.models.keys().chain(replayed.models.keys()).collect();
+        let stale = names.into_iter().filter(|name| fingerprint(&manifest, name) != fingerprint(&replayed, name));
+        let models: Vec<_> = stale.filter(|name| only.is_empty() || only.contains(name)).cloned().collect();
+        if !models.is_empty() {
+            return Err(Error::Stale { models });
+        }
         let mut verified = Vec::new();
         for (name, state) in manifest.models.iter().filter(|(name, _)| only.is_empty() || only.contains(name)) {
             let expected = (state.rows, state.content_hash);

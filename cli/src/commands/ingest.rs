@@ -22,6 +22,8 @@ const AHEAD: TimeDelta = TimeDelta::days(366);
 /// Appends the events of every input and says in one line what became of them.
 pub(crate) async fn ingest(invocation: &Invocation, arguments: &IngestArguments) -> Result<()> {
     let inputs = inputs(arguments)?;
+    // One that cannot be opened is told before anything is made or appended.
+    inputs.iter().filter(|input| !is_stdin(input)).try_for_each(|input| lakebed_ingest::open(input).map(drop))?;
     let config = invocation.config()?;
     let log = invocation.log_or_new(&config).await?;
     let settings = Settings { latest: Some(invocation.now() + AHEAD), ..feeding::settings(&config) };
@@ -56,9 +58,13 @@ fn inputs(arguments: &IngestArguments) -> Result<Vec<PathBuf>> {
     Ok(if arguments.files.is_empty() { vec![PathBuf::from("-")] } else { arguments.files.clone() })
 }
 
+fn is_stdin(input: &Path) -> bool {
+    input == Path::new("-")
+}
+
 /// Reads one input batch by batch, until it ends or nobody takes them any more.
 fn read(input: &Path, id: Option<&str>, settings: &Settings, sender: &mpsc::Sender<Prepared>) -> Result<()> {
-    let (reader, source) = match input == Path::new("-") {
+    let (reader, source) = match is_stdin(input) {
         true => (lakebed_ingest::stdin(), "stdin"),
         false => (lakebed_ingest::open(input)?, "file"),
     };

@@ -12,6 +12,7 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Int64Type, Schema, SchemaRef};
+use chrono::DateTime;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
@@ -56,7 +57,7 @@ pub(super) fn lake_with_polls(version: u64, numbers: usize, polls: Polls) -> Rea
         context.register_table(TableReference::partial(info.schema.as_str(), info.name.as_str()), provider).unwrap();
         infos.push(info);
     }
-    ReadSession::new(version, infos, context)
+    ReadSession::new(version, DateTime::UNIX_EPOCH, infos, context)
 }
 
 fn table(schema: &str, name: &str, key: &[&str], batches: Vec<RecordBatch>) -> (TableInfo, Arc<dyn TableProvider>) {
