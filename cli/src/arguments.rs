@@ -26,8 +26,8 @@ pub(crate) struct Global {
     /// The project's directory
     #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "LAKEBED_PROJECT")]
     pub(crate) project: PathBuf,
-    /// The lake's directory; by default what lakebed.toml says, else ./lake in the project
-    #[arg(long, global = true, value_name = "DIR")]
+    /// The lake: a directory, or s3://bucket/prefix; by default what lakebed.toml says, else ./lake in the project
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) lake: Option<String>,
     /// How rows are written to stdout
     #[arg(short, long, global = true, value_name = "FORMAT")]

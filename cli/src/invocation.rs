@@ -1,6 +1,6 @@
 //! One call of the binary: its flags, its clock, and the project and lake they name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use lakebed_log::Log;
@@ -17,6 +17,8 @@ pub(crate) struct Invocation {
     pub(crate) directory: PathBuf,
     /// `--lake`, relative to the working directory.
     lake: Option<String>,
+    /// Whether the environment's settings count.
+    environment: bool,
     /// Where words and rows go.
     pub(crate) output: Output,
     clock: fn() -> DateTime<Utc>,
@@ -29,12 +31,17 @@ impl Invocation {
             Ok(absolute) if !lake.contains("://") => absolute.to_string_lossy().into_owned(),
             _ => lake.clone(),
         });
-        Self { directory: global.project.clone(), lake, output, clock }
+        Self { directory: global.project.clone(), lake, environment: true, output, clock }
     }
 
-    /// The same call for a project elsewhere, whose lake is its own.
+    /// The same call for a project elsewhere, which is what its lakebed.toml says and nothing else.
     pub(crate) fn in_project(&self, directory: PathBuf) -> Self {
-        Self { directory, lake: None, ..self.clone() }
+        Self { directory, lake: None, environment: false, ..self.clone() }
+    }
+
+    /// Whether no project and no lake was named.
+    pub(crate) fn is_anywhere(&self) -> bool {
+        self.directory == Path::new(".") && self.lake.is_none()
     }
 
     /// The time.
@@ -44,7 +51,7 @@ impl Invocation {
 
     /// The project's settings.
     pub(crate) fn config(&self) -> Result<Config> {
-        let environment = |name: &str| std::env::var(name).ok();
+        let environment = |name: &str| std::env::var(name).ok().filter(|_| self.environment);
         Ok(Config::load(&self.directory, &environment, self.lake.as_deref())?)
     }
 

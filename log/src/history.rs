@@ -213,6 +213,13 @@ impl History {
         self.removed.get(path).map(|file| file.at)
     }
 
+    /// The files that were removed up to a time, the last of them at the end.
+    pub(crate) fn removed_before(&self, time: DateTime<Utc>) -> Vec<String> {
+        let mut removed: Vec<_> = self.removed.values().filter(|file| file.at <= time).collect();
+        removed.sort_by_key(|file| file.at);
+        removed.into_iter().map(|file| file.path.clone()).collect()
+    }
+
     /// The newest version as a checkpoint has it; what was removed long before `at` is forgotten.
     pub(crate) fn checkpoint(&mut self, at: DateTime<Utc>) -> Option<Checkpoint> {
         self.removed.retain(|_, file| at - file.at <= TOMBSTONES);

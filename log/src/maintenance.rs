@@ -31,11 +31,15 @@ pub struct Thresholds {
     pub checkpoint_versions: u64,
     /// Small files of one day.
     pub compact_files: usize,
+    /// Files that were replaced longer than `vacuum_after` ago.
+    pub vacuum_files: usize,
+    /// How long readers have for a replaced file.
+    pub vacuum_after: TimeDelta,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { checkpoint_versions: 100, compact_files: 64 }
+        Self { checkpoint_versions: 100, compact_files: 64, vacuum_files: 64, vacuum_after: TimeDelta::days(7) }
     }
 }
 
@@ -46,6 +50,8 @@ pub struct Maintained {
     pub checkpoint: Option<u64>,
     /// The files that were put together.
     pub compacted: Compacted,
+    /// The files that were deleted.
+    pub vacuumed: Vacuumed,
 }
 
 /// What a vacuum deleted.
@@ -105,7 +111,25 @@ impl Log {
             true => Some(self.checkpoint(at).await?),
             false => None,
         };
-        Ok(Maintained { checkpoint, compacted })
+        let vacuumed = match self.wants_vacuum(thresholds, at).await? {
+            // By the store's clock, where this machine's is fast.
+            true => self.vacuum(thresholds.vacuum_after, at.min(self.store_time().await?)).await?,
+            false => Vacuumed::default(),
+        };
+        Ok(Maintained { checkpoint, compacted, vacuumed })
+    }
+
+    /// Whether many files were replaced long ago, and the last of them is still there.
+    async fn wants_vacuum(&self, thresholds: &Thresholds, at: DateTime<Utc>) -> Result<bool> {
+        let old = {
+            let mut history = self.history.lock().await;
+            history.follow(&self.store).await?;
+            history.removed_before(at - thresholds.vacuum_after.clamp(LEAST_RETENTION, MOST_RETENTION))
+        };
+        match old.last() {
+            Some(path) if old.len() >= thresholds.vacuum_files => self.store.exists(&layout::in_table(path)).await,
+            _ => Ok(false),
+        }
     }
 
     /// Writes a checkpoint of the newest version, and gives that version.

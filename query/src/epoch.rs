@@ -93,6 +93,16 @@ pub async fn newest(store: &Store) -> Result<Option<Manifest>> {
     }
 }
 
+/// The number of the newest epoch, or `None` before the first refresh.
+///
+/// # Errors
+/// Any failure of the store.
+pub async fn newest_number(store: &Store) -> Result<Option<u64>> {
+    let listed = store.list(&layout::epochs()).await?;
+    let name = listed.last().and_then(|object| object.location.filename()?.strip_suffix(".json"));
+    Ok(name.and_then(|number| number.parse().ok()))
+}
+
 /// The newest epoch that holds exactly the events below an offset.
 ///
 /// # Errors

@@ -150,6 +150,24 @@ impl Lakehouse {
         &self.inner.log
     }
 
+    /// The newest epoch's number, or `None` before the first.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn epoch(&self) -> Result<Option<u64>> {
+        epoch::newest_number(self.log().store()).await
+    }
+
+    /// The version that the published DuckDB file holds, if there is one that can be read.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] where the process ends meanwhile.
+    pub async fn published_version(&self) -> Result<Option<u64>> {
+        let sink = self.inner.sink.clone();
+        let watermarks = tokio::task::spawn_blocking(move || sink.watermarks()).await?;
+        Ok(watermarks.ok().and_then(|watermarks| watermarks.iter().map(|watermark| watermark.version).max()))
+    }
+
     /// The DuckDB file that people attach.
     pub fn duckdb_path(&self) -> PathBuf {
         self.inner.sink.path()
@@ -222,7 +240,11 @@ impl Lakehouse {
         let mut cache = self.inner.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if cache.is_none() {
             let directory = self.project().directory.join(".lakebed").join("state-cache").join(table);
-            *cache = StateCache::open(&directory)?.map(Arc::new);
+            // It is not the truth: without it the log is asked.
+            *cache = StateCache::open(&directory).map(|cache| cache.map(Arc::new)).unwrap_or_else(|error| {
+                tracing::warn!("goes on without {error}");
+                None
+            });
         }
         Ok(cache.clone())
     }

@@ -12,7 +12,7 @@ use lakebed_query::config::CONFIG_FILE;
 use crate::arguments::DemoArguments;
 use crate::commands::init;
 use crate::commands::run::refresh;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
 /// Where the demo works, in the working directory: an ordinary project.
@@ -20,6 +20,10 @@ const DIRECTORY: &str = "lakebed-demo";
 
 /// Feeds the next stretch of events, or what is left of one that was killed, refreshes, and shows what came of it.
 pub(crate) async fn demo(invocation: &Invocation, arguments: &DemoArguments) -> Result<()> {
+    invocation.is_anywhere().then_some(()).ok_or_else(|| Error::Usage {
+        message: format!("the demo works in ./{DIRECTORY}, with a lake of its own"),
+        hint: "leave --project, LAKEBED_PROJECT and --lake out".to_owned(),
+    })?;
     let directory = PathBuf::from(DIRECTORY);
     if !directory.join(CONFIG_FILE).exists() {
         init::make(&directory)?;
@@ -28,8 +32,8 @@ pub(crate) async fn demo(invocation: &Invocation, arguments: &DemoArguments) -> 
     let lakehouse = invocation.lakehouse_or_new().await?;
 
     let before = lakehouse.log().snapshot().await?;
-    let fed = feed::fed(&lakehouse.log().versions(u64::MAX).await?, arguments.seed);
-    let target = feed::target(fed, arguments.events, is_behind(&lakehouse, before.version).await);
+    let (fed, last) = feed::fed(&lakehouse.log().versions(u64::MAX).await?, arguments.seed);
+    let target = feed::target(fed, arguments.events, is_behind(&lakehouse, last).await);
     let began = Instant::now();
     let tally = feed::feed(&invocation, &lakehouse, arguments.seed, fed..target).await?;
     let appended = began.elapsed();
@@ -40,12 +44,12 @@ pub(crate) async fn demo(invocation: &Invocation, arguments: &DemoArguments) -> 
     report::report(&invocation, &lakehouse, &run, &refreshed).await
 }
 
-/// Whether the tables are of an earlier version than the log: then a run was killed before its end.
-async fn is_behind(lakehouse: &Lakehouse, head: u64) -> bool {
-    match lakehouse.read(None).await {
-        // Before the first epoch a session is of the log's own version, and has the log alone.
-        Ok(session) => session.version() < head || session.tables().iter().all(|table| table.schema == "bronze"),
-        // Something is broken, which the refresh will tell.
-        Err(_) => true,
-    }
+/// Whether the tables, stored or published, are of an earlier version than the feed's last: then a run was killed before its
+/// end. Something that is broken the refresh will tell.
+async fn is_behind(lakehouse: &Lakehouse, last: u64) -> bool {
+    let (epoch, published) = (lakehouse.epoch().await, lakehouse.published_version().await);
+    let (Ok(Some(_)), Ok(Some(published)), Ok(session)) = (epoch, published, lakehouse.read(None).await) else {
+        return true;
+    };
+    session.version() < last || published < last
 }

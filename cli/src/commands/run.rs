@@ -55,6 +55,9 @@ pub(crate) async fn maintain(invocation: &Invocation, lakehouse: &Lakehouse) -> 
         let (before, after) = (maintained.compacted.before.0, maintained.compacted.after.0);
         tracing::info!("compacted {before} files of the log into {after}");
     }
+    if maintained.vacuumed.objects > 0 {
+        tracing::info!("deleted {} files of the log that were replaced long ago", maintained.vacuumed.objects);
+    }
     if let Some(version) = maintained.checkpoint {
         tracing::info!("checkpoint of the log at version {version}");
     }

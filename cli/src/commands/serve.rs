@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::signals;
 
-/// Serves the newest refreshed version; with `--watch` it refreshes whenever the log has moved.
+/// Serves the newest refreshed version, whoever refreshed it; with `--watch` it refreshes whenever the log has moved.
 pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -> Result<()> {
     let stopped = signals::stop()?;
     let lakehouse = invocation.lakehouse_or_new().await?;
@@ -25,7 +25,6 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
             hint: "give an address, such as --flight 127.0.0.1:31337".to_owned(),
         });
     }
-    let (head, _) = lakehouse.log().head().await?;
     match arguments.watch {
         true => drop(refresh(invocation, &lakehouse, &[]).await?),
         false => maintain(invocation, &lakehouse).await?,
@@ -43,32 +42,39 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         invocation.output.say(&format!("http        http://{address}"));
     }
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
-    let watching = async {
-        match arguments.watch {
-            true => follow(invocation, &lakehouse, &sessions, head).await,
-            false => std::future::pending().await,
-        }
-    };
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
-        failed = watching => failed,
+        failed = follow(invocation, &lakehouse, &sessions, arguments.watch) => failed,
     }
 }
 
-/// Refreshes and swaps the session whenever the log has moved past `seen`. Returns only with a failure.
+/// Swaps the session whenever the log has moved or somebody has refreshed, which with `watch` is done here. Returns only with a
+/// failure.
 async fn follow(
     invocation: &Invocation,
     lakehouse: &Lakehouse,
     sessions: &watch::Sender<Arc<ReadSession>>,
-    mut seen: u64,
+    watch: bool,
 ) -> Result<()> {
+    let mut seen = stand(lakehouse).await?;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let (head, _) = lakehouse.log().head().await?;
-        if head > seen {
-            refresh(invocation, lakehouse, &[]).await?;
-            sessions.send_replace(Arc::new(lakehouse.read(None).await?));
-            seen = head;
+        let now = stand(lakehouse).await?;
+        if now == seen {
+            continue;
         }
+        // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
+        match watch && now.0 > seen.0 {
+            true => drop(refresh(invocation, lakehouse, &[]).await?),
+            false => maintain(invocation, lakehouse).await?,
+        }
+        seen = stand(lakehouse).await?;
+        sessions.send_replace(Arc::new(lakehouse.read(None).await?));
     }
+}
+
+/// The log's newest version, and the newest epoch.
+async fn stand(lakehouse: &Lakehouse) -> Result<(u64, Option<u64>)> {
+    let (head, _) = lakehouse.log().head().await?;
+    Ok((head, lakehouse.epoch().await?))
 }

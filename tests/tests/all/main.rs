@@ -15,6 +15,8 @@ mod growth;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod pipeline;
 #[cfg(test)]
 mod processes;

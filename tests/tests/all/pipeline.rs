@@ -14,6 +14,8 @@ use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_
 use lakebed_tests::s3::Bucket;
 use tempfile::TempDir;
 
+use crate::models::lake_of;
+
 /// How many lines a batch has.
 const LINES: u64 = 1_000;
 
@@ -46,18 +48,18 @@ async fn append(lakehouse: &Lakehouse, number: u64) {
     lakehouse.log().append(&batch, Ack::Committed, at(60 * (number as i64 + 1))).await.unwrap();
 }
 
-async fn query(lakehouse: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> Vec<RecordBatch> {
+pub(crate) async fn query(lakehouse: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> Vec<RecordBatch> {
     let session = lakehouse.read(as_of).await.unwrap();
     let plan = session.plan(sql).await.unwrap();
     session.stream(plan).await.unwrap().try_collect().await.unwrap()
 }
 
-async fn number(lakehouse: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> i64 {
+pub(crate) async fn number(lakehouse: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> i64 {
     query(lakehouse, as_of, sql).await[0].column(0).as_primitive::<Int64Type>().value(0)
 }
 
 /// What every model's table is: its rows and their hash.
-async fn tables(lakehouse: &Lakehouse) -> Vec<(String, u64, String)> {
+pub(crate) async fn tables(lakehouse: &Lakehouse) -> Vec<(String, u64, String)> {
     let manifest = epoch::newest(lakehouse.log().store()).await.unwrap().unwrap();
     manifest.models.into_iter().map(|(name, state)| (name, state.rows, state.content_hash.to_string())).collect()
 }
@@ -147,14 +149,7 @@ async fn folding_runs_changes_nothing() {
     let (steps, whole) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut lakes = Vec::new();
     for directory in [steps.path(), whole.path()] {
-        for (file, sql) in MODELS {
-            let file = directory.join("sql").join(file);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, sql).unwrap();
-        }
-        std::fs::write(directory.join("lakebed.toml"), "[project]\nname = \"shop\"\n").unwrap();
-        let project = Project::load(directory, Config::load(directory, &|_| None, None).unwrap()).unwrap();
-        lakes.push(Lakehouse::open_or_create(project, at(0)).await.unwrap());
+        lakes.push(lake_of(directory, MODELS).await);
     }
     for step in 0..40 {
         for (number, lake) in lakes.iter().enumerate() {

@@ -20,11 +20,18 @@ fn batch_prefix(seed: u64) -> String {
     format!("demo-{seed}-")
 }
 
-/// How many events of the feed are in the log. They are fed in order, each batch under the place of its first event.
-pub(super) fn fed(versions: &[(u64, Entry)], seed: u64) -> u64 {
+/// How many events of the feed are in the log, and the version that brought the last of them. They are fed in order, each batch
+/// under the place of its first event.
+pub(super) fn fed(versions: &[(u64, Entry)], seed: u64) -> (u64, u64) {
     let prefix = batch_prefix(seed);
-    let batches = versions.iter().flat_map(|(_, entry)| &entry.record.batches);
-    batches.filter(|batch| batch.id.as_str().starts_with(&prefix)).map(|batch| batch.rows + batch.quarantined).sum()
+    let (mut events, mut last) = (0, 0);
+    for (version, entry) in versions {
+        for batch in entry.record.batches.iter().filter(|batch| batch.id.as_str().starts_with(&prefix)) {
+            events += batch.rows + batch.quarantined;
+            last = *version;
+        }
+    }
+    (events, last)
 }
 
 /// Up to where this run feeds: the end of the run of `length` events that was begun and not ended, or of the next.

@@ -1,0 +1,98 @@
+//! Events as they come in: from files and stdin, in every form, of any size.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use flate2::write::GzEncoder;
+
+use crate::shop::{LAKEBED, Shop, says, stderr};
+
+/// The same events, in every form that is read.
+fn forms(ndjson: &str) -> [(&'static str, Vec<u8>); 4] {
+    let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(ndjson.as_bytes()).unwrap();
+    let array = format!("[{}]", ndjson.lines().collect::<Vec<_>>().join(",\n"));
+    [
+        ("ndjson", ndjson.as_bytes().to_vec()),
+        ("array", array.into_bytes()),
+        ("gzip", gzip.finish().unwrap()),
+        ("zstd", zstd::encode_all(ndjson.as_bytes(), 1).unwrap()),
+    ]
+}
+
+#[test]
+fn every_form_is_read_from_files_and_stdin() {
+    let shop = Shop::new();
+    let ndjson = fs::read_to_string(shop.events(300)).unwrap();
+    for (form, bytes) in forms(&ndjson) {
+        // The name says nothing: what it is, is found out from what is in it.
+        let file = shop.root().join(form);
+        fs::write(&file, &bytes).unwrap();
+        let count = |lake: &str| {
+            let count =
+                ["--lake", lake, "query", "SELECT count(*), count(DISTINCT event_id) FROM bronze.events", "-o", "csv"];
+            shop.done(&count).lines().last().unwrap().to_owned()
+        };
+        let lake = format!("lake-of-file-{form}");
+        shop.done(&["--lake", &lake, "ingest", file.to_str().unwrap()]);
+        assert_eq!(count(&lake), "300,300", "{form}");
+        let lake = format!("lake-of-stdin-{form}");
+        let mut ingest = shop.command(&["--lake", &lake, "ingest"]);
+        let mut child = ingest.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&bytes).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{form}: {}", stderr(&output));
+        assert_eq!(count(&lake), "300,300", "{form}");
+    }
+}
+
+#[test]
+fn events_that_cannot_be_read_are_counted_and_the_rest_is_kept() {
+    let shop = Shop::new();
+    shop.edit(
+        "mixed.ndjson",
+        "{\"event_id\":\"1\",\"event_type\":\"t\",\"event_time\":\"2026-11-01T00:00:00Z\"}\nnot json\n",
+    );
+    let row = shop.done(&["ingest", "mixed.ndjson", "-o", "json"]);
+    says(&row, &["\"accepted\":1", "\"quarantined\":1", "\"duplicates\":0"]);
+    assert_eq!(shop.count(), r#"[{"n":1}]"#);
+    says(&shop.done(&["ingest", "mixed.ndjson", "-o", "json"]), &["\"accepted\":0", "\"duplicates\":2"]);
+    shop.edit("worse.ndjson", "still not json\n");
+    says(&shop.fails(&["ingest", "--strict", "worse.ndjson", "-q"], 1), &["1 of 1 events went to quarantine"]);
+}
+
+/// The most memory that an ingest of so many events from stdin has resident, in bytes, as the kernel counts it.
+#[cfg(target_os = "linux")]
+fn peak_of_ingesting(shop: &Shop, events: u64) -> u64 {
+    let mut generate = Command::new(LAKEBED);
+    generate.args(["generate", "--events", &events.to_string()]).stdout(Stdio::piped());
+    let mut feed = generate.spawn().unwrap();
+    let lake = format!("lake-of-{events}");
+    let mut ingest = shop.command(&["--lake", &lake, "ingest", "-q"]);
+    ingest.env("LAKEBED_INGEST_BATCH_EVENTS", "1000").stdin(feed.stdout.take().unwrap());
+    let mut child = ingest.spawn().unwrap();
+    let mut peak = 0;
+    let status = loop {
+        let told = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = told.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = line.map_or(peak, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024);
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    assert!(status.success() && feed.wait().unwrap().success() && peak > 0);
+    peak
+}
+
+/// Six times the events, 50 MB of text more, and about the same memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stream_of_any_size_is_read_in_bounded_memory() {
+    let shop = Shop::new();
+    let (little, much) = (peak_of_ingesting(&shop, 10_000), peak_of_ingesting(&shop, 60_000));
+    println!("{little} bytes for 10,000 events, {much} for 60,000");
+    assert!(much < little + (32 << 20), "{little} bytes for 10,000 events, {much} for 60,000");
+}

@@ -1,0 +1,16 @@
+//! The binary as people use it: one test binary, a module a subject.
+
+#[cfg(test)]
+mod demo;
+#[cfg(all(test, target_os = "linux"))]
+mod disk;
+#[cfg(test)]
+mod inputs;
+#[cfg(test)]
+mod mistakes;
+#[cfg(test)]
+mod serving;
+#[cfg(test)]
+mod shop;
+#[cfg(test)]
+mod upkeep;

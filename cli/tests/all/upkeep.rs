@@ -1,0 +1,76 @@
+//! Verification and the upkeep of the log, by commands.
+
+use std::fs;
+
+use crate::shop::{Shop, says, stderr};
+
+#[test]
+fn the_log_is_kept_up_by_commands() {
+    let shop = Shop::new();
+    for count in [100, 200, 300] {
+        shop.done(&["ingest", shop.events(count).to_str().unwrap(), "--ack", "durable"]);
+    }
+    assert_eq!(shop.count(), r#"[{"n":0}]"#, "durable, and not yet in the log");
+    shop.done(&["log", "recover"]);
+    assert_eq!(shop.count(), r#"[{"n":600}]"#);
+    let compact = shop.command(&["log", "compact"]).output().unwrap();
+    says(&stderr(&compact), &["files", "→", "checkpoint at version"]);
+    assert_eq!(shop.count(), r#"[{"n":600}]"#);
+    let objects = shop.done(&["log", "show", "--objects", "-o", "csv"]);
+    says(&objects, &["checkpoint,2,", "replaced data file,", "receipt,3,"]);
+    let vacuum = shop.command(&["log", "vacuum", "--retain", "1h"]).output().unwrap();
+    assert!(vacuum.status.success() && stderr(&vacuum).contains("deleted 0 files"), "{}", stderr(&vacuum));
+    says(&shop.fails(&["log", "vacuum", "--retain", "0h"], 2), &["an hour at least"]);
+    says(&shop.fails(&["log", "vacuum", "--retain", "soon"], 2), &["'soon' is not a time such as 7d or 12h"]);
+    shop.done(&["run"]);
+    shop.done(&["verify"]);
+}
+
+#[test]
+fn verify_names_what_was_changed_by_hand() {
+    let shop = Shop::with_tables();
+    let verified = |models: &[&str]| {
+        let output = shop.command(&[&["verify", "-o", "csv"], models].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output))
+    };
+    assert_eq!(verified(&[]).0, Some(0));
+
+    let published = shop.path().join("lake/published/lakebed.duckdb");
+    let duckdb = duckdb::Connection::open(&published).unwrap();
+    duckdb.execute("UPDATE gold.revenue SET purchases = purchases + 1 WHERE country = 'DE'", []).unwrap();
+    drop(duckdb);
+    let (code, rows, said) = verified(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    says(&said, &["error: one model is not what a replay of the log gives: gold.revenue", "hint: "]);
+    let wrong: Vec<_> = rows.lines().filter(|row| row.contains("false")).collect();
+    assert!(
+        matches!(wrong[..], [row] if row.starts_with("gold.revenue,") && row.ends_with(",true,false,true,false")),
+        "{rows}"
+    );
+    assert_eq!(verified(&["silver.events"]).0, Some(0), "the others hold");
+
+    // An epoch that says other rows than its runs have.
+    let epoch = shop.path().join("lake/epochs/00000000000000000001.json");
+    let text = fs::read_to_string(&epoch).unwrap();
+    let at = text.find("\"silver.purchases\"").unwrap();
+    let at = at + text[at..].find("\"content_hash\":\"").unwrap() + 16;
+    let digit = if &text[at..=at] == "0" { "1" } else { "0" };
+    fs::write(&epoch, format!("{}{digit}{}", &text[..at], &text[at + 1..])).unwrap();
+    let (code, rows, _) = verified(&["silver.purchases"]);
+    assert_eq!(code, Some(1), "{rows}");
+    says(&rows, &["silver.purchases,", ",false,false,false,false"]);
+}
+
+#[test]
+fn verify_says_what_a_run_has_to_do_first() {
+    let shop = Shop::new();
+    shop.done(&["ingest", shop.events(50).to_str().unwrap()]);
+    says(
+        &shop.fails(&["verify"], 1),
+        &["what is stored is not of the SQL as it is now", "gold.revenue", "lakebed run"],
+    );
+    shop.done(&["run"]);
+    shop.edit("sql/gold/extra.sql", "SELECT event_type, count(*) AS events FROM silver.events GROUP BY 1");
+    says(&shop.fails(&["verify"], 1), &["for: gold.extra", "lakebed run"]);
+    shop.done(&["verify", "gold.revenue"]);
+}
