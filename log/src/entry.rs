@@ -246,6 +246,8 @@ pub(crate) fn metadata(claims: &Claims, table: &Table) -> Value {
             "delta.appendOnly": "true",
             "delta.enableInCommitTimestamps": "true",
             "delta.enableExpiredLogCleanup": "false",
+            // Versions are kept for ever, and Spark travels no further back than this.
+            "delta.deletedFileRetentionDuration": "interval 36500 days",
             "delta.dataSkippingStatsColumns": schema::EVENT_TIME,
         },
     })

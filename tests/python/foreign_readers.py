@@ -13,7 +13,7 @@ EXPECTED.json, all keys required unless marked:
     rows_by_date   {"2026-11-01": rows, ...}: rows per event_date, which is null under "null" if the log has such
     sum            {"column": NAME, "value": INTEGER}: the sum of one BIGINT column
     event_time_us  {"min": INTEGER, "max": INTEGER}: microseconds since 1970, UTC
-    null_columns   optional: columns that must be null in every row, such as _offset before a compaction
+    filled         {"_offset": ROWS, ...}: rows in which a column is not null, for each column
     versions       [{"version": N, "rows": ROWS, "columns": [...] (optional), "time_ms": T (optional)}, ...]: older
                    versions to travel to; time_ms is the version's in-commit timestamp
 """
@@ -80,9 +80,9 @@ def compare(expected, found):
             yield f"{key} is {found[key]!r}, expected {expected[key]!r}"
     if found["sum"] != expected["sum"]["value"]:
         yield f"the sum of {expected['sum']['column']} is {found['sum']}, expected {expected['sum']['value']}"
-    for column, filled in found["filled"].items():
-        if filled:
-            yield f"{column} has a value in {filled} rows, expected none"
+    for column, filled in expected["filled"].items():
+        if found["filled"][column] != filled:
+            yield f"{column} has a value in {found['filled'][column]} rows, expected {filled}"
 
 
 def read_with_deltalake(log, expected):
@@ -111,7 +111,7 @@ def facts_of_arrow(table, expected):
         "rows_by_date": by_date((pair["values"], pair["counts"]) for pair in dates),
         "sum": compute.sum(table[expected["sum"]["column"]]).as_py(),
         "event_time_us": times,
-        "filled": {name: len(table) - table[name].null_count for name in expected.get("null_columns", [])},
+        "filled": {name: len(table) - table[name].null_count for name in expected["filled"]},
     }
 
 
@@ -123,11 +123,11 @@ def at_version_with_deltalake(log, version):
 def read_with_polars(log, expected):
     frame = polars.scan_delta(log)
     time = polars.col("event_time").dt.epoch("us")
-    nulls = expected.get("null_columns", [])
+    columns = list(expected["filled"])
     row = frame.select(
         polars.len().alias("rows"), polars.col(expected["sum"]["column"]).sum().alias("sum"),
         time.min().alias("min"), time.max().alias("max"),
-        *[polars.col(name).count().alias(f"filled {name}") for name in nulls],
+        *[polars.col(name).count().alias(f"filled {name}") for name in columns],
     ).collect().row(0, named=True)
     dates = frame.group_by("event_date").agg(polars.len()).collect().iter_rows()
     return {
@@ -136,7 +136,7 @@ def read_with_polars(log, expected):
         "rows_by_date": by_date(dates),
         "sum": row["sum"],
         "event_time_us": {"min": row["min"], "max": row["max"]},
-        "filled": {name: row[f"filled {name}"] for name in nulls},
+        "filled": {name: row[f"filled {name}"] for name in columns},
     }
 
 
@@ -151,12 +151,12 @@ def read_with_duckdb(log, expected):
 
 def facts_of_duckdb(source, expected):
     connection = duckdb_with_delta()
-    nulls = expected.get("null_columns", [])
+    columns = list(expected["filled"])
     summed = identifier(expected["sum"]["column"])
     # The sum of a BIGINT is a HUGEINT, which comes out as a Python integer.
     rows, total, first, last, *filled = connection.execute(
         f"SELECT count(*), sum({summed}), epoch_us(min(event_time)), epoch_us(max(event_time))"
-        + "".join(f", count({identifier(name)})" for name in nulls) + f" FROM {source}").fetchone()
+        + "".join(f", count({identifier(name)})" for name in columns) + f" FROM {source}").fetchone()
     dates = connection.execute(f"SELECT event_date, count(*) FROM {source} GROUP BY ALL").fetchall()
     return {
         "columns": columns_of_duckdb(connection, source),
@@ -164,7 +164,7 @@ def facts_of_duckdb(source, expected):
         "rows_by_date": by_date(dates),
         "sum": total,
         "event_time_us": {"min": first, "max": last},
-        "filled": dict(zip(nulls, filled)),
+        "filled": dict(zip(columns, filled)),
     }
 
 

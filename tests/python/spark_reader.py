@@ -109,15 +109,15 @@ def compare(spark, scratch, log, expected):
 
 def newest_version(spark, log, expected):
     rows = spark.sql(f"SELECT * FROM {table(log)}")
-    facts = facts_of(rows, expected["sum"]["column"], expected.get("null_columns", []))
+    facts = facts_of(rows, expected["sum"]["column"], list(expected["filled"]))
     dates = rows.groupBy("event_date").count().selectExpr("CAST(event_date AS STRING)", "count").collect()
     facts["rows_by_date"] = {"null" if day is None else day: count for day, count in dates}
     yield from unequal(facts, expected, ("columns", "rows", "rows_by_date", "event_time_us"))
     if facts["sum"] != expected["sum"]["value"]:
         yield f"the sum of {expected['sum']['column']} is {facts['sum']}, expected {expected['sum']['value']}"
-    for column, filled in facts["filled"].items():
-        if filled:
-            yield f"{column} has a value in {filled} rows, expected none"
+    for column, filled in expected["filled"].items():
+        if facts["filled"][column] != filled:
+            yield f"{column} has a value in {facts['filled'][column]} rows, expected {filled}"
     # Pruning by partition and by the statistics of a file: one day, and the first and the last event.
     day, count = next(iter(expected["rows_by_date"].items()), (None, 0))
     if day is not None:
@@ -165,18 +165,18 @@ def at_time(spark, log, version):
     yield from unequal({"rows": rows}, version, ("rows",))
 
 
-def facts_of(rows, summed, nulls):
-    """Columns, rows, the sum (None for None), first and last time in microseconds, and values per column of nulls."""
+def facts_of(rows, summed, counted):
+    """Columns, rows, the sum (None for None), first and last time in microseconds, and values per column to be counted."""
     count, first, last, total, *filled = rows.selectExpr(
         "count(*)", "unix_micros(min(event_time))", "unix_micros(max(event_time))",
         f"sum({identifier(summed)})" if summed else "NULL",
-        *[f"count({identifier(name)})" for name in nulls]).first()
+        *[f"count({identifier(name)})" for name in counted]).first()
     return {
         "columns": rows.columns,
         "rows": count,
         "sum": total,
         "event_time_us": {"min": first, "max": last},
-        "filled": dict(zip(nulls, filled)),
+        "filled": dict(zip(counted, filled)),
     }
 
 

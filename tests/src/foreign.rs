@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use arrow::compute::{cast, sum};
 use arrow::datatypes::{DataType, Float64Type};
 use lakebed_log::{Claims, Log, layout, schema};
@@ -49,7 +49,8 @@ fn names(claims: &Claims) -> Vec<String> {
 
 async fn expected(log: &Log, summed: &str, since: u64) -> Value {
     let snapshot = log.snapshot().await.expect("the log can be read");
-    let (mut total, mut by_date, mut stored) = (0.0, BTreeMap::<String, u64>::new(), false);
+    let (mut total, mut by_date) = (0.0, BTreeMap::<String, u64>::new());
+    let mut filled: BTreeMap<String, u64> = names(&snapshot.claims).into_iter().map(|name| (name, 0)).collect();
     for data in &snapshot.files {
         let read = file(log, data).await;
         if let Some(numbers) = read.column_by_name(summed) {
@@ -57,7 +58,13 @@ async fn expected(log: &Log, summed: &str, since: u64) -> Value {
             total += sum(numbers.as_primitive::<Float64Type>()).unwrap_or_default();
         }
         *by_date.entry(data.staged.event_date.to_string()).or_default() += data.staged.rows;
-        stored |= read.column_by_name(schema::OFFSET).is_some();
+        for (name, filled) in &mut filled {
+            *filled += match (name.as_str(), read.column_by_name(name)) {
+                (schema::EVENT_DATE, _) => data.staged.rows,
+                (_, Some(column)) => (column.len() - column.null_count()) as u64,
+                (_, None) => 0,
+            };
+        }
     }
     let all = rows(log, &snapshot).await;
     let times = || all.iter().map(|row| row.event_time);
@@ -76,7 +83,7 @@ async fn expected(log: &Log, summed: &str, since: u64) -> Value {
         "rows_by_date": by_date,
         "sum": {"column": summed, "value": total},
         "event_time_us": {"min": times().min(), "max": times().max()},
-        "null_columns": if stored { Vec::new() } else { vec![schema::OFFSET] },
+        "filled": filled,
         "versions": versions,
     })
 }

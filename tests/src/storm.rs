@@ -53,8 +53,9 @@ enum Plan {
     Weather(Weather, Box<Mutex<ChaCha8Rng>>),
     /// One write, counted from 0 among those to a path that holds `only`; it is the last request where it `kills`.
     Strike { strike: Strike, at: usize, only: &'static str, kills: bool, writes: AtomicUsize },
-    /// The first write to a path that holds `only` waits at a gate: before it is done, or done already and to be done `again`.
-    Gate { gate: Arc<Gate>, only: &'static str, again: bool, writes: AtomicUsize },
+    /// One write, counted from 0 among those to a path that holds `only`, waits at a gate: before it is done, or done already and
+    /// to be done `again`.
+    Gate { gate: Arc<Gate>, at: usize, only: &'static str, again: bool, writes: AtomicUsize },
 }
 
 /// Where a request waits until the test lets it go on.
@@ -117,9 +118,9 @@ impl Plan {
                 };
                 (fate, Duration::ZERO, Duration::ZERO)
             }
-            Self::Gate { only, again, writes, .. } => {
+            Self::Gate { at, only, again, writes, .. } => {
                 let counted = written.is_some_and(|path| path.as_ref().contains(only));
-                let fate = match (counted && writes.fetch_add(1, Ordering::SeqCst) == 0, again) {
+                let fate = match (counted && writes.fetch_add(1, Ordering::SeqCst) == *at, again) {
                     (false, _) => Fate::Done,
                     (true, false) => Fate::Held,
                     (true, true) => Fate::Again,
@@ -242,10 +243,10 @@ impl Storm {
         Self::striking(inner, Plan::Strike { strike, at, only: "", kills: true, writes: AtomicUsize::new(0) })
     }
 
-    /// Holds the first write to a path that holds `only` at the gate. Where it is to be done `again`, it is done before that
+    /// Holds the `at`-th write to a path that holds `only` at the gate. Where it is to be done `again`, it is done before that
     /// too: as by a client library that got no answer.
-    pub fn held(inner: Arc<dyn ObjectStore>, only: &'static str, again: bool, gate: &Arc<Gate>) -> Self {
-        Self::striking(inner, Plan::Gate { gate: Arc::clone(gate), only, again, writes: AtomicUsize::new(0) })
+    pub fn held(inner: Arc<dyn ObjectStore>, at: usize, only: &'static str, again: bool, gate: &Arc<Gate>) -> Self {
+        Self::striking(inner, Plan::Gate { gate: Arc::clone(gate), at, only, again, writes: AtomicUsize::new(0) })
     }
 
     fn striking(inner: Arc<dyn ObjectStore>, plan: Plan) -> Self {

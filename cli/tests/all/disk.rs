@@ -1,5 +1,7 @@
 //! A full disk, and a lake that may not be written.
 
+#![cfg(target_os = "linux")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -12,7 +14,7 @@ fn in_namespace(script: &str, directory: &Path) -> Output {
     let mut unshare = Command::new("unshare");
     unshare.args(["--map-root-user", "--mount", "sh", "-euc", script]).current_dir(directory);
     unshare.env("LAKEBED", LAKEBED).stdin(Stdio::null());
-    let output = unshare.output().unwrap_or_else(|error| panic!("`unshare` of util-linux, for this test: {error}"));
+    let output = unshare.output().expect("`unshare` of util-linux, to mount a small file system for this test");
     let mounted = output.status.code() != Some(77) && !stderr(&output).starts_with("unshare: ");
     assert!(mounted, "a file system cannot be mounted here, run this test where it can: {}", stderr(&output));
     output

@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 mod demo;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod inputs;

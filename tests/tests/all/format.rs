@@ -10,9 +10,10 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use lakebed_ingest::Settings;
-use lakebed_log::{Ack, Appended, Error};
+use lakebed_log::{Ack, Appended, Error, Log, layout};
 use lakebed_query::{AsOf, Config, Lakehouse, Project};
-use lakebed_tests::batches::{at, decoded};
+use lakebed_tests::batches::{at, decoded, numbered};
+use lakebed_tests::lake::{Lake, PROJECT};
 use tempfile::TempDir;
 
 /// What was sent as batch `one`.
@@ -41,6 +42,23 @@ async fn lines(lakehouse: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> Vec<Str
         (0..names.len()).map(|row| format!("{} {}", names.value(row), counts.value(row))).collect::<Vec<_>>()
     });
     rows.collect()
+}
+
+/// What a later lakebed does to a log that this one must not read past: a version that says what a reader has to know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_requires_more_is_refused() {
+    let lake = Lake::local();
+    let log = lake.open().await;
+    log.append(&numbered("a", 1), Ack::Committed, at(1)).await.unwrap();
+    let path = layout::commit(1);
+    let entry = lake.store().get(&path).await.unwrap().unwrap();
+    let entry = String::from_utf8(entry.to_vec()).unwrap();
+    let requires = entry.replacen(r#""next_offset""#, r#""requires":["truncation"],"next_offset""#, 1);
+    assert_ne!(entry, requires);
+    lake.store().put(&path, requires).await.unwrap();
+    let error = Log::open(lake.store(), PROJECT).await.err().unwrap();
+    let said = error.to_string();
+    assert!(matches!(error, Error::Corrupt { .. }) && said.contains("knows of 'truncation'"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

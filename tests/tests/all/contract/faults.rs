@@ -37,7 +37,7 @@ async fn a_put_that_is_made_again_deletes_nothing(lake: Lake) {
     let log = lake.open().await;
     let held = |again: bool| {
         let gate = Arc::new(Gate::default());
-        (lake.behind(|inner| Storm::held(inner, "_inbox", again, &gate)), gate)
+        (lake.behind(|inner| Storm::held(inner, 0, "_inbox", again, &gate)), gate)
     };
     let append = async |(store, gate): (Store, Arc<Gate>), ack| {
         let log = Log::open(store, PROJECT).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_put_that_is_made_again_deletes_nothing(lake: Lake) {
 }
 
 /// Sends the batch again, with another handle, and reads it back once; another sender's batch is there as well.
-pub(super) async fn assert_once_after_a_retry(lake: &Lake, what: &str) {
+pub(crate) async fn assert_once_after_a_retry(lake: &Lake, what: &str) {
     let log = lake.open().await;
     let sent = odd_batch();
     let again = log.append(&sent, Ack::Committed, at(5)).await;
@@ -83,7 +83,7 @@ pub(super) async fn assert_once_after_a_retry(lake: &Lake, what: &str) {
 }
 
 /// A batch that makes every kind of object: two days, a column, a refused event.
-pub(super) fn odd_batch() -> Arc<Batch> {
+pub(crate) fn odd_batch() -> Arc<Batch> {
     let next_day = r#"{"event_id":"b","event_type":"t","event_time":"2026-11-02T00:00:00Z","x":true}"#;
     batch("odd", &[event("a", r#","x":1"#), next_day.to_owned(), "broken".to_owned()])
 }

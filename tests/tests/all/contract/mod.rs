@@ -22,8 +22,9 @@ macro_rules! over_every_store {
 mod appending;
 mod bucket;
 mod columns;
-mod faults;
+pub(crate) mod faults;
 mod foreign;
 mod lanes;
 mod receipts;
+mod upkeep;
 mod versions;
