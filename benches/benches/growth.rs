@@ -107,9 +107,9 @@ async fn opening() {
 async fn appending() {
     let lake = Lake::local();
     let log = lake.open().await;
-    println!("| commits before | median of an append | memory |");
-    println!("|---:|---:|---:|");
-    let mut number = 0;
+    println!("| commits before | median of an append | times the first | memory | times the first |");
+    println!("|---:|---:|---:|---:|---:|");
+    let (mut number, mut first) = (0, None);
     for stretch in [10, 1_000, 10_000, APPENDS - TIMED] {
         while number < stretch {
             append(&log, &mut number).await;
@@ -119,10 +119,14 @@ async fn appending() {
             took.push(append(&log, &mut number).await);
         }
         took.sort();
+        let (median, memory) = (took[took.len() / 2].as_secs_f64(), memory() as f64);
+        let (first_median, first_memory) = *first.get_or_insert((median, memory));
         println!(
-            "| {stretch} | {:.2} ms | {:.1} MB |",
-            took[took.len() / 2].as_secs_f64() * 1e3,
-            memory() as f64 / 1e6
+            "| {stretch} | {:.2} ms | {:.2} | {:.1} MB | {:.2} |",
+            median * 1e3,
+            median / first_median,
+            memory / 1e6,
+            memory / first_memory
         );
     }
     println!();

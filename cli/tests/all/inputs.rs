@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use flate2::write::GzEncoder;
+use lakebed_tests::python::python;
 
 use crate::shop::{LAKEBED, Shop, says, stderr};
 
@@ -61,6 +62,24 @@ fn events_that_cannot_be_read_are_counted_and_the_rest_is_kept() {
     says(&shop.done(&["ingest", "mixed.ndjson", "-o", "json"]), &["\"accepted\":0", "\"duplicates\":2"]);
     shop.edit("worse.ndjson", "still not json\n");
     says(&shop.fails(&["ingest", "--strict", "worse.ndjson", "-q"], 1), &["1 of 1 events went to quarantine"]);
+}
+
+/// The events that other engines are compared on have the paths and types of the generator's: the starter's models run on both.
+#[test]
+fn the_starter_runs_on_the_events_of_the_peers() {
+    let shop = Shop::new();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/peers/events.py");
+    let made = Command::new(python().unwrap()).args([script, "2000", "peers.ndjson"]).current_dir(shop.path()).output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    shop.done(&["ingest", "--strict", "peers.ndjson"]);
+    shop.done(&["run"]);
+    let counts = "SELECT (SELECT count(*) FROM silver.events) AS a, (SELECT count(*) FROM gold.revenue) > 0 AS b, \
+                  (SELECT count(*) FROM gold.cohort_retention) > 0 AS c, (SELECT count(*) FROM silver.interactions) > 0 AS d";
+    let counts = shop.done(&["query", counts, "-o", "csv"]);
+    let distinct = shop.done(&["query", "SELECT count(DISTINCT event_id) FROM bronze.events", "-o", "csv"]);
+    assert_eq!(counts.lines().last().unwrap(), format!("{},true,true,true", distinct.lines().last().unwrap()));
+    shop.done(&["verify"]);
 }
 
 /// The most memory that an ingest of so many events from stdin has resident, in bytes, as the kernel counts it.
