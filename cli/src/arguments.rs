@@ -193,7 +193,7 @@ pub(crate) enum LogCommand {
     Show(LogShowArguments),
     /// Commit what waits in the inbox, and finish what dead writers left there
     Recover,
-    /// Put small data files together, and write a checkpoint; no version, reader or refresh notices
+    /// Put small data files together, write a checkpoint, and fold the runs of models; no version, reader or refresh notices
     Compact,
     /// Delete files that no version and no epoch needs any more
     Vacuum(LogVacuumArguments),

@@ -9,8 +9,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use lakebed_log::{Store, Vacuumed, layout};
 
-use crate::epoch::{Manifest, ModelState};
-use crate::error::Result;
+use crate::epoch::{self, Manifest, ModelState};
+use crate::error::{Error, Result};
 use crate::models::TableName;
 use crate::run_files::{self, StoredRuns};
 use crate::sinks::{Folded, ReadRun, Run};
@@ -22,22 +22,58 @@ const MANY: usize = 32;
 /// what a row costs to be folded grows with the logarithm of the table at most.
 const TOGETHER: u64 = 32 << 20;
 
-/// How many runs at the end are to be folded; none if there are not many.
-fn tail(runs: &[Run]) -> usize {
+/// How many runs at the end are to be folded; none if there are fewer than `least`.
+fn tail(runs: &[Run], least: usize) -> usize {
     let mut bytes = 0;
     let small = runs.iter().rev().take_while(|run| {
         bytes += run.bytes;
         bytes <= TOGETHER
     });
-    Some(small.count()).filter(|count| *count >= MANY).unwrap_or(0)
+    Some(small.count()).filter(|count| *count >= least).unwrap_or(0)
 }
 
-/// Folds the end of a table, if it has many small runs; gives the run that was written.
+/// How often folding starts again because a refresh was first.
+const TRIES: usize = 5;
+
+/// Folds the end of every table that has two small runs there, in an epoch of the same version; gives how many runs became how
+/// many.
+///
+/// # Errors
+/// [`Error::Overtaken`] where refreshes were first each time; any failure of the store.
+pub async fn fold_runs(store: &Store) -> Result<(usize, usize)> {
+    for _ in 0..TRIES {
+        let Some(mut manifest) = epoch::newest(store).await? else { return Ok((0, 0)) };
+        let mut written = Vec::new();
+        for (name, state) in &mut manifest.models {
+            let Some((schema, table)) = name.split_once('.') else { continue };
+            let name = TableName { schema: schema.to_owned(), name: table.to_owned() };
+            written.extend(fold(store, &name, state, 2).await?);
+        }
+        if written.is_empty() {
+            return Ok((0, 0));
+        }
+        manifest.epoch += 1;
+        if epoch::put(store, &manifest).await? {
+            return Ok((written.iter().map(|run| run.folded.len()).sum(), written.len()));
+        }
+        for run in written {
+            store.delete(&run.path.into()).await?;
+        }
+    }
+    Err(Error::Overtaken { tries: TRIES })
+}
+
+/// Folds the end of a table, if it has many small runs.
 ///
 /// # Errors
 /// Any failure of the store.
-pub(crate) async fn fold(store: &Store, name: &TableName, state: &mut ModelState) -> Result<Option<Run>> {
-    let count = tail(&state.runs);
+pub(crate) async fn fold_if_many(store: &Store, name: &TableName, state: &mut ModelState) -> Result<Option<Run>> {
+    fold(store, name, state, MANY).await
+}
+
+/// Folds the end of a table, if it has so many small runs; gives the run that was written.
+async fn fold(store: &Store, name: &TableName, state: &mut ModelState, least: usize) -> Result<Option<Run>> {
+    let count = tail(&state.runs, least);
     if count == 0 {
         return Ok(None);
     }
@@ -99,6 +135,7 @@ mod tests {
     #[test]
     fn many_small_runs_at_the_end_are_folded() {
         let small = |count| vec![run(1 << 10); count];
+        let tail = |runs: &[Run]| super::tail(runs, MANY);
         assert_eq!(tail(&small(MANY - 1)), 0);
         assert_eq!(tail(&small(MANY)), MANY);
         let after_a_large_one = [vec![run(TOGETHER)], small(MANY)].concat();

@@ -20,7 +20,7 @@ mod verify;
 
 pub use config::Config;
 pub use error::{Error, Result};
-pub use folding::vacuum_runs;
+pub use folding::{fold_runs, vacuum_runs};
 pub use hash::TableHash;
 pub use lakehouse::{AsOf, Lakehouse, Project, Refreshed, time_text};
 pub use refresh::{ModelRefreshed, Progress};

@@ -99,7 +99,7 @@ pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Res
     for model in inputs.models {
         let state = computed.manifest.models.get_mut(&model.name.to_string());
         if let Some(state) = state.filter(|state| state.changed == epoch)
-            && let Some(run) = folding::fold(inputs.runs, &model.name, state).await?
+            && let Some(run) = folding::fold_if_many(inputs.runs, &model.name, state).await?
         {
             // What this refresh wrote and folded at once is in no epoch.
             let is_folded = |written: &Run| run.folded.iter().any(|part| part.path == written.path);

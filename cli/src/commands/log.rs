@@ -45,11 +45,16 @@ async fn compact(invocation: &Invocation) -> Result<()> {
     let log = invocation.log(&invocation.config()?).await?;
     let Compacted { before, after } = log.compact(&Compaction::default(), invocation.now()).await?;
     let checkpoint = log.checkpoint(invocation.now()).await?;
+    let (runs, folded) = lakebed_query::fold_runs(log.store()).await?;
     let text = match before.0 {
         0 => "nothing to compact".to_owned(),
         _ => format!("{} files, {} bytes → {} files, {} bytes", before.0, before.1, after.0, after.1),
     };
-    invocation.output.say(&format!("{text}; checkpoint at version {checkpoint}"));
+    let runs = match runs {
+        0 => "no model runs to fold".to_owned(),
+        _ => format!("{runs} model runs → {folded}"),
+    };
+    invocation.output.say(&format!("{text}; {runs}; checkpoint at version {checkpoint}"));
     Ok(())
 }
 

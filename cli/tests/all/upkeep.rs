@@ -23,6 +23,10 @@ fn the_log_is_kept_up_by_commands() {
     says(&shop.fails(&["log", "vacuum", "--retain", "0h"], 2), &["an hour at least"]);
     says(&shop.fails(&["log", "vacuum", "--retain", "soon"], 2), &["'soon' is not a time such as 7d or 12h"]);
     shop.done(&["run"]);
+    shop.done(&["ingest", shop.events(700).to_str().unwrap()]);
+    shop.done(&["run"]);
+    let compact = shop.command(&["log", "compact"]).output().unwrap();
+    says(&stderr(&compact), &["model runs → "]);
     shop.done(&["verify"]);
 }
 

@@ -9,7 +9,7 @@ use arrow::datatypes::Int64Type;
 use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use lakebed_log::{Ack, Compaction, Entry, layout};
-use lakebed_query::{AsOf, Config, Lakehouse, Project, epoch, vacuum_runs};
+use lakebed_query::{AsOf, Config, Lakehouse, Project, epoch, fold_runs, vacuum_runs};
 use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_settings};
 use lakebed_tests::s3::Bucket;
 use tempfile::TempDir;
@@ -165,6 +165,18 @@ async fn folding_runs_changes_nothing() {
     let manifest = epoch::newest(stepped.log().store()).await.unwrap().unwrap();
     assert!(manifest.models["silver.seen"].runs.len() < 20, "{} runs", manifest.models["silver.seen"].runs.len());
     assert!(manifest.models["silver.seen"].runs[0].folded.len() >= 32);
+    for verified in stepped.verify(&[]).await.unwrap() {
+        assert!(verified.holds(), "{verified:?}");
+    }
+    let (runs, folded) = fold_runs(stepped.log().store()).await.unwrap();
+    assert!(runs > folded && folded > 0, "{runs} runs became {folded}");
+    assert_eq!(fold_runs(stepped.log().store()).await.unwrap(), (0, 0), "once");
+    assert_eq!(tables(stepped).await, tables(at_once).await);
+    for lake in [stepped, at_once] {
+        lake.log().append(&numbered("last", 4), Ack::Committed, at(50)).await.unwrap();
+        lake.refresh(&[], &()).await.unwrap();
+    }
+    assert_eq!(tables(stepped).await, tables(at_once).await, "the next refresh goes on from what was folded");
     for verified in stepped.verify(&[]).await.unwrap() {
         assert!(verified.holds(), "{verified:?}");
     }
