@@ -395,8 +395,3 @@ pub(crate) async fn discard(store: &Store, computed: &Computed) -> Result<()> {
     }
     Ok(())
 }
-
-/// Where the replay of a verification keeps its runs: nowhere that anybody else looks.
-pub(crate) fn scratch() -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("lakebed-replay-{}", uuid::Uuid::now_v7().simple()))
-}

@@ -111,7 +111,7 @@ impl Lakehouse {
     }
 }
 
-/// A directory for a replay's runs, gone when it is dropped.
+/// A directory for a replay's runs, where nobody else looks; gone when it is dropped.
 struct Scratch {
     directory: std::path::PathBuf,
     store: Store,
@@ -119,7 +119,7 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Result<Self> {
-        let directory = refresh::scratch();
+        let directory = std::env::temp_dir().join(format!("lakebed-replay-{}", uuid::Uuid::now_v7().simple()));
         Ok(Self { store: Store::local(&directory)?, directory })
     }
 }
