@@ -103,6 +103,9 @@ impl History {
 
     fn apply(&mut self, version: u64, entry: Entry) {
         self.note(version, &entry);
+        if !entry.removed.is_empty() {
+            self.removed.retain(|_, file| entry.time - file.at <= TOMBSTONES);
+        }
         for file in entry.removed {
             self.active.remove(&file.path);
             self.removed.insert(file.path.clone(), file);
