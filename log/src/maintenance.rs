@@ -77,6 +77,29 @@ pub struct Kind {
 /// The kind of the data files that a vacuum will take some day.
 const REPLACED: &str = "replaced data file";
 
+/// Deletes the files `NAME#N` below a directory that are older than `cutoff`: a put to local disk writes one and renames it,
+/// unless it is killed. No listing of the store shows them. What cannot be looked at or deleted is left to the next vacuum.
+fn delete_unfinished(directory: &std::path::Path, cutoff: DateTime<Utc>) -> Vacuumed {
+    let mut deleted = Vacuumed::default();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
+        if metadata.is_dir() {
+            let below = delete_unfinished(&path, cutoff);
+            deleted.objects += below.objects;
+            deleted.bytes += below.bytes;
+            continue;
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_unfinished = name.rsplit_once('#').is_some_and(|(_, number)| number.parse::<u64>().is_ok());
+        let is_old = metadata.modified().is_ok_and(|modified| DateTime::<Utc>::from(modified) <= cutoff);
+        if is_unfinished && is_old && std::fs::remove_file(&path).is_ok() {
+            deleted.objects += 1;
+            deleted.bytes += metadata.len();
+        }
+    }
+    deleted
+}
+
 impl Log {
     /// Counts every object of the lake. Lists all of them: a thousand a request.
     ///
@@ -176,9 +199,16 @@ impl Log {
             });
             objects
         };
-        let vacuumed = Vacuumed { objects: unused.len() as u64, bytes: unused.iter().map(|object| object.size).sum() };
+        let mut vacuumed =
+            Vacuumed { objects: unused.len() as u64, bytes: unused.iter().map(|object| object.size).sum() };
         let deletions = futures::stream::iter(unused).map(async |object| self.store.delete(&object.location).await);
         deletions.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+        if let Some(directory) = self.store.directory() {
+            let directory = directory.join(layout::TABLE);
+            let unfinished = tokio::task::spawn_blocking(move || delete_unfinished(&directory, cutoff)).await?;
+            vacuumed.objects += unfinished.objects;
+            vacuumed.bytes += unfinished.bytes;
+        }
         Ok(vacuumed)
     }
 

@@ -58,6 +58,19 @@ async fn a_retry_after_compaction_vacuum_and_a_month_is_a_duplicate(lake: Lake) 
     }
 }
 
+/// What a put leaves on local disk that was killed before its rename.
+#[tokio::test]
+async fn a_vacuum_takes_what_killed_puts_left() {
+    let lake = Lake::local();
+    let log = filled(&lake, 1).await;
+    let days = lake.directory().unwrap().join("events/event_date=2026-11-01");
+    std::fs::write(days.join("cut.parquet#1"), "half a file").unwrap();
+    let now = log.vacuum(TimeDelta::days(7), Utc::now()).await.unwrap();
+    assert_eq!((now.objects, vacuum(&log).await), (0, 1), "not before its time");
+    assert_eq!(std::fs::read_dir(days).unwrap().count(), 1);
+    assert_eq!(rows(&log, &log.snapshot().await.unwrap()).await.len(), 3);
+}
+
 async fn a_version_is_what_it_was(lake: Lake) {
     let log = filled(&lake, 5).await;
     let mut before = Vec::new();
