@@ -9,12 +9,13 @@ use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::SessionState;
+use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, ident, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakebed_log::{ColumnType, DataFile, Offsets, Snapshot, Store, layout, schema};
 
 use crate::error::Result;
+use crate::exact;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
 use crate::sinks::Run;
 
@@ -52,6 +53,9 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     context.register_object_store(Place::Runs.url()?.as_ref(), runs.objects());
     let mut state = context.state();
     datafusion_functions_json::register_all(&mut state)?;
+    for aggregate in exact::aggregates() {
+        state.register_udaf(Arc::new(aggregate))?;
+    }
     Ok(SessionContext::new_with_state(state))
 }
 

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod config;
 pub mod epoch;
 pub mod error;
+mod exact;
 mod first_wins;
 mod folding;
 pub mod hash;

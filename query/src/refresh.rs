@@ -22,7 +22,7 @@ use crate::state_cache::StateCache;
 use crate::strategy::{self, Refused, Strategy};
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
-const ENGINE: &str = "1";
+const ENGINE: &str = "2";
 
 /// Is told how far a refresh has come.
 pub trait Progress: Send + Sync {
