@@ -10,9 +10,11 @@ use chrono::{DateTime, TimeDelta};
 use criterion::{BatchSize, Criterion, Throughput};
 use futures::StreamExt;
 use futures::stream::{BoxStream, iter};
+use lakebed_query::rows::{Rows, Run};
 use lakebed_query::sinks::duckdb::DuckDbSink;
-use lakebed_query::sinks::{Image, ReadRun, Run, TableImage};
+use lakebed_query::sinks::{Image, ReadRun, TableImage};
 use lakebed_query::{Result, TableHash};
+use parquet::arrow::arrow_reader::RowSelection;
 use tokio::runtime::Runtime;
 
 /// Rows of the table before.
@@ -20,12 +22,12 @@ const HISTORY: u64 = 200_000;
 /// Rows that a publication brings.
 const NEW: u64 = 2_000;
 
-/// Runs that are made as they are read; a run's path is its number.
+/// Runs that are made as they are read.
 struct MadeRuns;
 
 impl ReadRun for MadeRuns {
-    fn read(&self, run: &Run) -> BoxStream<'static, Result<RecordBatch>> {
-        let first: u64 = run.path.parse().unwrap();
+    fn read(&self, run: &Run, _: Option<RowSelection>) -> BoxStream<'static, Result<RecordBatch>> {
+        let first = run.first;
         let batches =
             (first..first + run.rows).step_by(8_192).map(move |from| (from, (from + 8_192).min(first + run.rows)));
         iter(batches.map(|(from, to)| rows(from, to)).collect::<Vec<_>>()).map(Ok).boxed()
@@ -48,7 +50,7 @@ fn rows(from: u64, to: u64) -> RecordBatch {
 
 /// The table with its history and so many small runs.
 fn image(news: u64) -> Image {
-    let run = |first: u64, rows: u64| Run { path: first.to_string(), rows, bytes: 0, folded: Vec::new() };
+    let run = |first: u64, rows: u64| Run { path: first.to_string(), first, rows, bytes: 0 };
     let mut runs = vec![run(0, HISTORY)];
     runs.extend((0..news).map(|number| run(HISTORY + number * NEW, NEW)));
     let table = TableImage {
@@ -57,8 +59,8 @@ fn image(news: u64) -> Image {
         description: None,
         columns: rows(0, 0).schema(),
         fingerprint: "1".to_owned(),
-        rows: HISTORY + news * NEW,
-        runs,
+        key: Vec::new(),
+        rows: Rows { addresses: 0..HISTORY + news * NEW, deleted: Arc::default(), runs, images: Vec::new() },
         content_hash: TableHash::EMPTY,
     };
     Image { version: news, as_of: DateTime::UNIX_EPOCH + TimeDelta::seconds(news as i64), tables: vec![table] }

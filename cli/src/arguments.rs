@@ -71,6 +71,12 @@ pub(crate) enum Command {
     Ingest(IngestArguments),
     /// Bring the models, and what they are published to, up to the log's newest version
     Run(RunArguments),
+    /// Say what a run would do now: which models, why, and how much data
+    Plan,
+    /// Compute models again from the log's first version, in place or beside what is there
+    Replay(ReplayArguments),
+    /// Say how models are kept up to date, and what stands in the way of something cheaper
+    Explain(ExplainArguments),
     /// Answer one SELECT
     Query(QueryArguments),
     /// Compare what is stored and published with a replay of the log from its beginning
@@ -168,6 +174,35 @@ pub(crate) struct RunArguments {
     /// Go on as events come in
     #[arg(long)]
     pub(crate) watch: bool,
+    /// Stop at this version of the log instead of the newest
+    #[arg(long, value_name = "VERSION", conflicts_with = "watch")]
+    pub(crate) to: Option<u64>,
+    /// Compute the models from the log's first version again, as `lakebed replay` does
+    #[arg(long, conflicts_with_all = ["watch", "to"])]
+    pub(crate) full_refresh: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArguments {
+    /// Models such as gold.revenue, and with them what they read; all of them if none is named
+    #[arg(value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+    /// To this version of the log
+    #[arg(long, value_name = "VERSION", conflicts_with = "as_of")]
+    pub(crate) to: Option<u64>,
+    /// To the version of this time, such as 2026-11-01T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) as_of: Option<AsOf>,
+    /// Beside the tables, published under this name; without it the tables that differ are put right
+    #[arg(long, value_name = "NAME")]
+    pub(crate) into: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArguments {
+    /// Models such as gold.revenue; all of them if none is named
+    #[arg(value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
 }
 
 #[derive(Args, Debug)]

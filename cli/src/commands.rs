@@ -1,11 +1,14 @@
 //! One module a command; each of them calls the rooms below and says what came of it.
 
 pub(crate) mod demo;
+pub(crate) mod explain;
 pub(crate) mod generate;
 pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod log;
+pub(crate) mod plan;
 pub(crate) mod query;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod verify;

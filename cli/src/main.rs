@@ -20,7 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
-use crate::commands::{demo, generate, ingest, init, log, query, run, serve, verify};
+use crate::commands::{demo, explain, generate, ingest, init, log, plan, query, replay, run, serve, verify};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::output::Output;
@@ -70,6 +70,9 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Generate(arguments) => tokio::task::spawn_blocking(move || generate::generate(&arguments)).await?,
         Command::Ingest(arguments) => ingest::ingest(invocation, &arguments).await,
         Command::Run(arguments) => run::run(invocation, &arguments).await,
+        Command::Plan => plan::plan(invocation).await,
+        Command::Replay(arguments) => replay::replay(invocation, &arguments).await,
+        Command::Explain(arguments) => explain::explain(invocation, &arguments).await,
         Command::Query(arguments) => query::query(invocation, arguments).await,
         Command::Verify(arguments) => verify::verify(invocation, &arguments).await,
         Command::Log(command) => log::log(invocation, &command).await,

@@ -77,14 +77,25 @@ pub fn probe() -> Path {
     Path::from(format!("{TABLE}/_probe"))
 }
 
-/// Where the epoch manifests are.
-pub fn epochs() -> Path {
-    Path::from("epochs")
+/// Where the epoch manifests are: the lake's own, or those of a replay.
+pub fn epochs(replay: Option<&str>) -> Path {
+    match replay {
+        Some(name) => Path::from(format!("{REPLAYS}/{name}/epochs")),
+        None => Path::from("epochs"),
+    }
 }
 
 /// One epoch's manifest.
-pub fn epoch(number: u64) -> Path {
-    Path::from(format!("epochs/{number:020}.json"))
+pub fn epoch(replay: Option<&str>, number: u64) -> Path {
+    epochs(replay).join(format!("{number:020}.json"))
+}
+
+/// Where the epochs of replays are, each under its name.
+pub const REPLAYS: &str = "replays";
+
+/// Where all replays are.
+pub fn replays() -> Path {
+    Path::from(REPLAYS)
 }
 
 /// Where the runs of all models are.
@@ -95,6 +106,11 @@ pub fn models() -> Path {
 /// A new run of a model's stored form.
 pub fn run(model: &str, fingerprint: &str, run: Uuid) -> Path {
     Path::from(format!("models/{model}/{fingerprint}/{}.parquet", run.simple()))
+}
+
+/// A new set of rows that are gone from a model's stored form.
+pub fn deletion(model: &str, fingerprint: &str, deletion: Uuid) -> Path {
+    Path::from(format!("models/{model}/{fingerprint}/{}.deleted", deletion.simple()))
 }
 
 /// Where what is published for attaching lies, for a lake on local disk.
@@ -114,6 +130,7 @@ pub fn kind_of(path: &Path) -> &'static str {
         _ if begins("_quarantine/") => "quarantine file",
         _ if begins(PARTITION) => "data file",
         _ if path.starts_with("epochs/") => "epoch",
+        _ if path.starts_with(REPLAYS) => "epoch of a replay",
         _ if path.starts_with("models/") => "model run",
         _ if path.starts_with(PUBLISHED) => "published file",
         _ if path == lake().as_ref() => "identity",

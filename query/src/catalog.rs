@@ -9,7 +9,7 @@ use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, ident, lit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakebed_log::{ColumnType, DataFile, Offsets, Snapshot, Store, layout, schema};
@@ -17,7 +17,8 @@ use lakebed_log::{ColumnType, DataFile, Offsets, Snapshot, Store, layout, schema
 use crate::error::Result;
 use crate::exact;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
-use crate::sinks::Run;
+use crate::rows::Rows;
+use crate::total_order::{TotalOrder, optimizer_rules, string_agg};
 
 /// The catalog's name, in every session.
 pub const CATALOG: &str = "lakebed";
@@ -51,11 +52,15 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     context.register_catalog(CATALOG, Arc::new(catalog));
     context.register_object_store(Place::Log.url()?.as_ref(), lake.objects());
     context.register_object_store(Place::Runs.url()?.as_ref(), runs.objects());
-    let mut state = context.state();
+    let state = SessionStateBuilder::new_from_existing(context.state()).with_optimizer_rules(optimizer_rules());
+    let mut state = state.build();
     datafusion_functions_json::register_all(&mut state)?;
     for aggregate in exact::aggregates() {
         state.register_udaf(Arc::new(aggregate))?;
     }
+    state.register_udaf(Arc::new(string_agg()))?;
+    // After the rules that are there: what is appended to an order needs no type coercion, and has to see that of others.
+    state.add_analyzer_rule(Arc::new(TotalOrder));
     Ok(SessionContext::new_with_state(state))
 }
 
@@ -81,10 +86,15 @@ pub fn register(context: &SessionContext, schema: &str, name: &str, table: Arc<d
     Ok(())
 }
 
-/// A model's rows: those of its runs.
-pub fn runs(columns: SchemaRef, runs: &[Run]) -> Arc<dyn TableProvider> {
-    let file = |run: &Run| TableFile { path: run.path.clone(), bytes: run.bytes, constants: Vec::new() };
-    Arc::new(ParquetTable::new(Place::Runs, columns, Vec::new(), runs.iter().map(file)))
+/// A model's rows.
+pub fn rows(columns: SchemaRef, rows: &Rows) -> Arc<dyn TableProvider> {
+    let files = rows.in_runs().map(|(run, rows)| TableFile {
+        path: run.path.clone(),
+        bytes: run.bytes,
+        constants: Vec::new(),
+        rows,
+    });
+    Arc::new(ParquetTable::new(Place::Runs, columns, Vec::new(), files))
 }
 
 /// `bronze.events`: the log's events with an offset in the range, and the pinned columns whether they came or not.
@@ -131,7 +141,8 @@ fn log_files(table: &SchemaRef, files: &[&Arc<DataFile>], offsets: &Range<u64>) 
         if let Offsets::Base(base) = file.offsets {
             constants.push(ScalarValue::Int64(i64::try_from(base).ok()));
         }
-        TableFile { path: layout::in_table(&file.staged.path).to_string(), bytes: file.staged.bytes, constants }
+        let path = layout::in_table(&file.staged.path).to_string();
+        TableFile { path, bytes: file.staged.bytes, constants, rows: None }
     });
     let source = ParquetTable::new(Place::Log, columns, constants, listed);
     let mut plan = LogicalPlanBuilder::scan("log_files", provider_as_source(Arc::new(source)), None)?;

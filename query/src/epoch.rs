@@ -7,15 +7,26 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
 use lakebed_log::{Put, Store, layout};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
-use crate::sinks::Run;
+use crate::rows::{self, Deletion, Rows, Run};
+use crate::run_files::Written;
+use crate::runner::Reading;
+
+/// The layout of manifests that this build writes. The first one had no addresses.
+pub const LAYOUT: u32 = 2;
 
 /// All models at one version: what is not listed here is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The layout of this object.
+    #[serde(default)]
+    pub layout: u32,
     /// The refresh, counted from 1.
     pub epoch: u64,
     /// The log version.
@@ -33,19 +44,51 @@ pub struct Manifest {
 pub struct ModelState {
     /// What the rows depend on besides the log.
     pub fingerprint: String,
+    /// The table that this is: the fingerprint under which its rows were first written. Another fingerprint that gave the very
+    /// same rows goes on with the table, and nothing that reads it is computed again.
+    #[serde(default)]
+    pub identity: String,
+    /// The hash of the statement alone.
+    #[serde(default)]
+    pub query: String,
     /// The strategy's word.
     pub strategy: String,
     /// The epoch in which the rows last changed.
     pub changed: u64,
     /// Column names and types, in order.
     pub columns: Vec<StoredColumn>,
-    /// The runs whose rows are the table's, oldest first.
+    /// Columns that no two rows have the same values in; empty where none are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unique: Vec<String>,
+    /// The address of the first row that is the table's; what was written before is gone.
+    #[serde(default)]
+    pub start: u64,
+    /// The runs with its rows, ascending by address from `start` on, without a gap.
     pub runs: Vec<Run>,
-    /// Rows in all runs.
+    /// Which of these rows are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletions: Vec<Deletion>,
+    /// Rows of the table.
     pub rows: u64,
     /// Order-free hash over the rows.
     #[serde(with = "as_text")]
     pub content_hash: TableHash,
+    /// What it took to bring the rows to what they are.
+    #[serde(default)]
+    pub work: Work,
+}
+
+/// What the refresh that last changed a model's rows did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Rows and bytes that were read of files.
+    pub read: Reading,
+    /// Rows that operators took in, and rows of touched keys that they asked about.
+    pub touched: u64,
+    /// Rows that came.
+    pub added: u64,
+    /// Rows that went.
+    pub gone: u64,
 }
 
 /// A column of a stored model.
@@ -59,6 +102,38 @@ pub struct StoredColumn {
 }
 
 impl ModelState {
+    /// The address of the next row that is written.
+    pub fn end(&self) -> u64 {
+        self.runs.last().map_or(self.start, |run| run.addresses().end)
+    }
+
+    /// Takes up rows that were written behind its own.
+    pub(crate) fn take(&mut self, added: Written) {
+        self.rows += added.rows;
+        self.content_hash = self.content_hash.add(added.hash);
+        self.runs.extend(added.runs);
+    }
+
+    /// The paths of all that it lists.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &str> {
+        let runs = self.runs.iter().map(|run| run.path.as_str());
+        runs.chain(self.deletions.iter().flat_map(Deletion::objects))
+    }
+
+    /// Where its rows are.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn stored(&self, store: &Store) -> Result<Rows> {
+        let (mut all, mut images) = (RoaringTreemap::new(), Vec::new());
+        for deletion in &self.deletions {
+            let deleted = rows::read_deletion(store, deletion).await?;
+            all |= &deleted;
+            images.extend(deletion.images.clone().map(|run| (Arc::new(deleted), run)));
+        }
+        Ok(Rows { addresses: self.start..self.end(), deleted: Arc::new(all), runs: self.runs.clone(), images })
+    }
+
     /// The columns as a schema; every column may be null.
     ///
     /// # Errors
@@ -81,55 +156,116 @@ pub fn columns_of(schema: &Schema) -> Vec<StoredColumn> {
     schema.fields().iter().map(column).collect()
 }
 
-/// The newest epoch, or `None` before the first refresh.
-///
-/// # Errors
-/// Any failure of the store; [`Error::Log`] for a manifest that is no JSON of ours.
-pub async fn newest(store: &Store) -> Result<Option<Manifest>> {
-    let listed = store.list(&layout::epochs()).await?;
-    match listed.last() {
-        Some(object) => Ok(store.get_json(&object.location).await?),
-        None => Ok(None),
+/// A line of epochs: the lake's own, or that of a replay beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain(Option<String>);
+
+impl Chain {
+    /// The line of a replay.
+    pub fn of_replay(name: impl Into<String>) -> Self {
+        Self(Some(name.into()))
     }
-}
 
-/// The number of the newest epoch, or `None` before the first refresh.
-///
-/// # Errors
-/// Any failure of the store.
-pub async fn newest_number(store: &Store) -> Result<Option<u64>> {
-    let listed = store.list(&layout::epochs()).await?;
-    let name = listed.last().and_then(|object| object.location.filename()?.strip_suffix(".json"));
-    Ok(name.and_then(|number| number.parse().ok()))
-}
+    /// The replay's name, if it is one's.
+    pub fn replay(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
 
-/// The newest epoch that holds exactly the events below an offset.
-///
-/// # Errors
-/// As [`newest`].
-pub async fn at(store: &Store, next_offset: u64) -> Result<Option<Manifest>> {
-    for object in store.list(&layout::epochs()).await?.iter().rev() {
-        let manifest: Option<Manifest> = store.get_json(&object.location).await?;
-        match manifest {
-            Some(manifest) if manifest.next_offset == next_offset => return Ok(Some(manifest)),
-            Some(manifest) if manifest.next_offset < next_offset => return Ok(None),
-            _ => {}
+    async fn listed(&self, store: &Store) -> Result<Vec<ObjectMeta>> {
+        Ok(store.list(&layout::epochs(self.replay())).await?)
+    }
+
+    /// The newest epoch, or `None` before the first refresh.
+    ///
+    /// # Errors
+    /// Any failure of the store; [`Error::Log`] for a manifest that is no JSON of ours.
+    pub async fn newest(&self, store: &Store) -> Result<Option<Manifest>> {
+        match self.listed(store).await?.last() {
+            Some(object) => read(store, &object.location).await,
+            None => Ok(None),
         }
     }
-    Ok(None)
+
+    /// The number of the newest epoch, or `None` before the first refresh.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn newest_number(&self, store: &Store) -> Result<Option<u64>> {
+        let listed = self.listed(store).await?;
+        let name = listed.last().and_then(|object| object.location.filename()?.strip_suffix(".json"));
+        Ok(name.and_then(|number| number.parse().ok()))
+    }
+
+    /// The newest epoch that holds exactly the events below an offset.
+    ///
+    /// # Errors
+    /// As [`Self::newest`].
+    pub async fn at(&self, store: &Store, next_offset: u64) -> Result<Option<Manifest>> {
+        for object in self.listed(store).await?.iter().rev() {
+            match read(store, &object.location).await? {
+                Some(manifest) if manifest.next_offset == next_offset => return Ok(Some(manifest)),
+                Some(manifest) if manifest.next_offset < next_offset => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts an epoch; `false` where another refresh was first.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn put(&self, store: &Store, manifest: &Manifest) -> Result<bool> {
+        let path = layout::epoch(self.replay(), manifest.epoch);
+        match store.put_json_if_absent(&path, manifest).await? {
+            Put::Created => Ok(true),
+            // Ours, if only the answer of an earlier try was lost.
+            Put::Exists => Ok(read(store, &path).await?.is_some_and(|there| there == *manifest)),
+        }
+    }
+
+    /// Deletes all epochs of a replay; the lake's own stay.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn delete(&self, store: &Store) -> Result<()> {
+        if self.0.is_some() {
+            // The newest last, so that what a kill leaves is a replay that is done.
+            for object in self.listed(store).await? {
+                store.delete(&object.location).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Puts an epoch; `false` where another refresh was first.
+/// The newest epoch of the lake, or `None` before the first refresh.
 ///
 /// # Errors
-/// Any failure of the store.
-pub async fn put(store: &Store, manifest: &Manifest) -> Result<bool> {
-    let path = layout::epoch(manifest.epoch);
-    match store.put_json_if_absent(&path, manifest).await? {
-        Put::Created => Ok(true),
-        // Ours, if only the answer of an earlier try was lost.
-        Put::Exists => Ok(store.get_json::<Manifest>(&path).await?.is_some_and(|there| there == *manifest)),
+/// As [`Chain::newest`].
+pub async fn newest(store: &Store) -> Result<Option<Manifest>> {
+    Chain::default().newest(store).await
+}
+
+/// Reads a manifest of any layout.
+///
+/// # Errors
+/// As [`Chain::newest`].
+pub async fn read(store: &Store, path: &Path) -> Result<Option<Manifest>> {
+    let mut manifest: Option<Manifest> = store.get_json(path).await?;
+    if let Some(manifest) = manifest.as_mut().filter(|manifest| manifest.layout < LAYOUT) {
+        manifest.layout = LAYOUT;
+        // In the first layout nothing was ever deleted from a run: the rows stand in the order of their runs.
+        for state in manifest.models.values_mut() {
+            let mut next = 0;
+            state.identity = state.fingerprint.clone();
+            for run in &mut state.runs {
+                run.first = next;
+                next += run.rows;
+            }
+        }
     }
+    Ok(manifest)
 }
 
 mod as_text {
@@ -162,12 +298,18 @@ mod tests {
         let schema = Schema::new(fields.collect::<Vec<_>>());
         let state = ModelState {
             fingerprint: String::new(),
+            identity: String::new(),
+            query: String::new(),
             strategy: "full".into(),
             changed: 1,
             columns: columns_of(&schema),
+            unique: Vec::new(),
+            start: 0,
             runs: Vec::new(),
+            deletions: Vec::new(),
             rows: 0,
             content_hash: TableHash::EMPTY,
+            work: Work::default(),
         };
         assert_eq!(*state.schema().unwrap(), schema);
     }

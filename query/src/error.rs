@@ -104,6 +104,23 @@ pub enum Error {
     /// Parquet could not be written or read.
     #[error("parquet: {0}")]
     Parquet(#[from] parquet::errors::ParquetError),
+    /// The state cache is not that of the tables as they are. It is not the truth, and made anew.
+    #[error("the state cache is not that of the tables as they are")]
+    CacheBroken,
+    /// A replay under a name that it cannot have.
+    #[error("a replay cannot be called '{name}'")]
+    ReplayName {
+        /// As it was written.
+        name: String,
+    },
+    /// Tables that a replay would take back to an earlier version.
+    #[error("the tables stand at version {stands_at}, beyond version {version}")]
+    ReplayBack {
+        /// The version that was asked for.
+        version: u64,
+        /// Where they are.
+        stands_at: u64,
+    },
     /// Arrow refused a conversion.
     #[error("arrow: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
@@ -249,6 +266,12 @@ impl Error {
             Self::Overtaken { .. } | Self::Interrupted => {
                 Some("run it again: every table is whole, as of the epoch before".to_owned())
             }
+            Self::ReplayName { .. } => {
+                Some("take letters, digits, - and _, and not lakebed, versions or in-place".to_owned())
+            }
+            Self::ReplayBack { .. } => Some(
+                "an earlier version goes beside the tables: --into NAME, with a name that is not in use".to_owned(),
+            ),
             Self::Stale { .. } => Some("bring them up to date with `lakebed run`, and verify then".to_owned()),
             Self::UnknownTable { nearest: Some(name), .. } | Self::UnknownColumn { nearest: Some(name), .. } => {
                 Some(format!("did you mean '{name}'?"))

@@ -22,7 +22,7 @@ use futures::TryStreamExt;
 use lakebed_log::schema;
 
 use crate::error::{Error, Result};
-use crate::state_cache::row_keys;
+use crate::state_cache::{CacheEntry, SEEN, row_keys};
 use crate::strategy::{numbers_in_log_order, window_function};
 
 /// Offsets of rows that are later copies.
@@ -74,6 +74,11 @@ impl FirstRows {
         let new = keys.into_iter().zip(seen).filter(|(_, seen)| !**seen).map(|(key, _)| key);
         (Arc::new(self.later), new.collect())
     }
+}
+
+/// That a key was seen.
+pub(crate) fn seen(key: u128) -> CacheEntry {
+    CacheEntry { shelf: SEEN, key: key.to_be_bytes().into(), value: Some(Vec::new()) }
 }
 
 /// The plan of the first pass: the key's expressions, then the offset, over what the plan's window reads.

@@ -1,5 +1,5 @@
-//! Upkeep of runs. Folding: the small runs at the end of a table become one, its rows in their order; no reader sees a
-//! difference, and a sink that has some of the runs still knows which rows it lacks. Vacuum: runs that no epoch lists go.
+//! Upkeep of runs. Folding: the small runs at the end of a table become one, every row with its address; no reader sees a
+//! difference, nor does a sink. Renewal: a table of mostly deleted rows is written anew. Vacuum: objects that no epoch lists go.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,12 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use lakebed_log::{Store, Vacuumed, layout};
 
-use crate::epoch::{self, Manifest, ModelState};
+use crate::epoch::{self, Chain, Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::models::TableName;
+use crate::rows::{self, Deletion, Run};
 use crate::run_files::{self, StoredRuns};
-use crate::sinks::{Folded, ReadRun, Run};
+use crate::sinks::ReadRun;
 
 /// So many runs at the end of a table are folded …
 const MANY: usize = 32;
@@ -43,58 +44,119 @@ const TRIES: usize = 5;
 pub async fn fold_runs(store: &Store) -> Result<(usize, usize)> {
     for _ in 0..TRIES {
         let Some(mut manifest) = epoch::newest(store).await? else { return Ok((0, 0)) };
-        let mut written = Vec::new();
+        let (mut before, mut written) = (0, Vec::new());
         for (name, state) in &mut manifest.models {
             let Some((schema, table)) = name.split_once('.') else { continue };
             let name = TableName { schema: schema.to_owned(), name: table.to_owned() };
-            written.extend(fold(store, &name, state, 2).await?);
+            let folded = fold(store, &name, state, 2).await?;
+            before += folded.runs;
+            written.extend(folded.written);
         }
         if written.is_empty() {
             return Ok((0, 0));
         }
         manifest.epoch += 1;
-        if epoch::put(store, &manifest).await? {
-            return Ok((written.iter().map(|run| run.folded.len()).sum(), written.len()));
+        if Chain::default().put(store, &manifest).await? {
+            return Ok((before, written.len()));
         }
-        for run in written {
-            store.delete(&run.path.into()).await?;
+        for path in written {
+            store.delete(&path.into()).await?;
         }
     }
     Err(Error::Overtaken { tries: TRIES })
 }
 
-/// Folds the end of a table, if it has many small runs.
+/// What folding did to a table.
+#[derive(Debug, Default)]
+pub(crate) struct FoldedEnd {
+    /// So many objects are listed no more.
+    pub(crate) runs: usize,
+    /// The objects that are listed instead.
+    pub(crate) written: Vec<String>,
+}
+
+/// Folds the end of a table, if it has many small runs, and its deletions, if they are many.
 ///
 /// # Errors
 /// Any failure of the store.
-pub(crate) async fn fold_if_many(store: &Store, name: &TableName, state: &mut ModelState) -> Result<Option<Run>> {
+pub(crate) async fn fold_if_many(store: &Store, name: &TableName, state: &mut ModelState) -> Result<FoldedEnd> {
     fold(store, name, state, MANY).await
 }
 
-/// Folds the end of a table, if it has so many small runs; gives the run that was written.
-async fn fold(store: &Store, name: &TableName, state: &mut ModelState, least: usize) -> Result<Option<Run>> {
+/// Folds the end of a table, if it has so many small runs: every row keeps its address, the deleted ones too. Deletions become
+/// one that has those of them that are of rows which are still written.
+async fn fold(store: &Store, name: &TableName, state: &mut ModelState, least: usize) -> Result<FoldedEnd> {
+    let mut folded = FoldedEnd::default();
+    if state.deletions.len() >= least {
+        let mut addresses = state.stored(store).await?.deleted.as_ref().clone();
+        addresses.remove_range(..state.start);
+        folded.runs += state.deletions.iter().flat_map(Deletion::objects).count();
+        // The images of so many epochs are as good as the runs.
+        state.deletions = vec![rows::put_deletion(store, name, &state.fingerprint, &addresses, None).await?];
+        folded.written.extend(state.deletions.iter().map(|deletion| deletion.path.clone()));
+    }
     let count = tail(&state.runs, least);
     if count == 0 {
-        return Ok(None);
+        return Ok(folded);
     }
     let (schema, stored) = (state.schema()?, StoredRuns(store.clone()));
     let small = state.runs.split_off(state.runs.len() - count);
-    let reads = small.iter().map(|run| stored.read(run)).collect::<Vec<_>>();
-    let rows = futures::stream::iter(reads).flatten().map_err(|error| DataFusionError::External(Box::new(error)));
-    let rows = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows));
-    let mut written = run_files::write(store, name, &state.fingerprint, &schema, rows).await?;
-    match written.runs.pop().filter(|_| written.runs.is_empty()) {
+    let (first, count) = (small[0].first, small.iter().map(|run| run.rows).sum::<u64>());
+    let reads = small.iter().map(|run| stored.read(run, None)).collect::<Vec<_>>();
+    let read = futures::stream::iter(reads).flatten().map_err(|error| DataFusionError::External(Box::new(error)));
+    let read = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), read));
+    let mut written = run_files::write(store, name, &state.fingerprint, &schema, first, read).await?;
+    match written.runs.pop().filter(|run| written.runs.is_empty() && run.rows == count) {
         Some(run) => {
-            let folded = small.into_iter().map(|run| Folded { path: run.path, rows: run.rows }).collect();
-            state.runs.push(Run { folded, ..run });
-            Ok(state.runs.last().cloned())
+            folded.runs += small.len();
+            folded.written.push(run.path.clone());
+            state.runs.push(run);
         }
         // Rows that need more room together than apart: they stay as they are, and what was written is nobody's.
-        None => {
-            state.runs.extend(small);
-            Ok(None)
-        }
+        None => state.runs.extend(small),
     }
+    Ok(folded)
+}
+
+/// A table with more deleted rows than others, and than this, is written anew.
+const DELETED: u64 = 10_000;
+
+/// Writes every table anew that has more deleted rows than others, in an epoch of the same version: what a deletion costs
+/// in the end is the writing of one row. Gives the epoch and the names of these tables, if there was anything to do and no
+/// other epoch was first.
+///
+/// # Errors
+/// Any failure of the store.
+pub(crate) async fn renew(store: &Store, chain: &Chain, before: &Manifest) -> Result<Option<(Manifest, Vec<String>)>> {
+    let mut manifest = Manifest { epoch: before.epoch + 1, ..before.clone() };
+    let (mut renewed, mut paths) = (Vec::new(), Vec::new());
+    for (name, state) in &mut manifest.models {
+        let deleted = (state.end() - state.start).saturating_sub(state.rows);
+        let Some((schema, table)) = name.split_once('.').filter(|_| deleted > state.rows.max(DELETED)) else {
+            continue;
+        };
+        let table = TableName { schema: schema.to_owned(), name: table.to_owned() };
+        let (schema, stored) = (state.schema()?, StoredRuns(store.clone()));
+        let live = state.stored(store).await?;
+        let reads = live.in_runs().map(|(run, rows)| stored.read(run, rows)).collect::<Vec<_>>();
+        let read = futures::stream::iter(reads).flatten().map_err(|error| DataFusionError::External(Box::new(error)));
+        let read = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), read));
+        let written = run_files::write(store, &table, &state.fingerprint, &schema, state.end(), read).await?;
+        (state.start, state.changed) = (state.end(), manifest.epoch);
+        (state.runs, state.deletions) = (written.runs, Vec::new());
+        paths.extend(state.runs.iter().map(|run| run.path.clone()));
+        renewed.push(name.clone());
+    }
+    if renewed.is_empty() {
+        return Ok(None);
+    }
+    if chain.put(store, &manifest).await? {
+        return Ok(Some((manifest, renewed)));
+    }
+    for path in paths {
+        store.delete(&path.into()).await?;
+    }
+    Ok(None)
 }
 
 /// No refresh takes longer: what is younger may be a run of one that is under way.
@@ -110,10 +172,13 @@ pub async fn vacuum_runs(store: &Store, retain: TimeDelta, at: DateTime<Utc>) ->
     let runs = store.list(&layout::models()).await?;
     let mut listed = BTreeSet::new();
     // Read after the runs were listed: what an epoch has taken up since is found here.
-    for object in store.list(&layout::epochs()).await? {
-        let manifest: Option<Manifest> = store.get_json(&object.location).await?;
-        let models = manifest.into_iter().flat_map(|manifest| manifest.models.into_values());
-        listed.extend(models.flat_map(|model| model.runs).map(|run| run.path));
+    let epochs = [store.list(&layout::epochs(None)).await?, store.list(&layout::replays()).await?].concat();
+    for object in epochs {
+        for model in
+            epoch::read(store, &object.location).await?.into_iter().flat_map(|epoch| epoch.models.into_values())
+        {
+            listed.extend(model.objects().map(str::to_owned));
+        }
     }
     let mut vacuumed = Vacuumed::default();
     for run in runs.iter().filter(|run| !listed.contains(run.location.as_ref()) && run.last_modified <= cutoff) {
@@ -129,7 +194,7 @@ mod tests {
     use super::*;
 
     fn run(bytes: u64) -> Run {
-        Run { path: String::new(), rows: 1, bytes, folded: Vec::new() }
+        Run { path: String::new(), first: 0, rows: 1, bytes }
     }
 
     #[test]

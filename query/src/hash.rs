@@ -36,6 +36,14 @@ impl TableHash {
         Self(sum)
     }
 
+    /// The hash of the rows that are left when those of `other` go.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        // Two's complement: −x is !x + 1.
+        let negated = Self(other.0.map(|limb| !limb)).add(Self([1, 0, 0, 0]));
+        self.add(negated)
+    }
+
     /// The sum of the hashes of the batch's rows: all its columns, in their order, without their names.
     ///
     /// # Errors
@@ -53,6 +61,15 @@ impl TableHash {
         }
         Self(limbs)
     }
+}
+
+/// The hash of each of the batch's rows.
+///
+/// # Errors
+/// As [`TableHash::of_batch`].
+pub(crate) fn row_hashes(batch: &RecordBatch) -> Result<Vec<[u8; 32]>, ArrowError> {
+    let mut rows = RowEncoder::new(batch.columns())?;
+    Ok((0..batch.num_rows()).map(|row| rows.hash(row)).collect())
 }
 
 impl fmt::Display for TableHash {

@@ -9,15 +9,16 @@ use lakebed_log::{ColumnType, Log, Snapshot, Store, layout};
 
 use crate::catalog::{self, BRONZE, EVENTS};
 use crate::config::Config;
-use crate::epoch::{self, Manifest};
+use crate::epoch::{Chain, Manifest, ModelState};
 use crate::error::{Error, Result};
+use crate::folding;
 use crate::models::{self, Model};
 use crate::refresh::{self, Computed, Inputs, ModelRefreshed, Progress};
 use crate::run_files::StoredRuns;
 use crate::session::{ReadSession, TableInfo};
 use crate::sinks::duckdb::{DuckDbSink, Published};
 use crate::sinks::{Image, TableImage};
-use crate::state_cache::StateCache;
+use crate::state_cache::{ADDRESSES, StateCache};
 
 /// The file name of what is published, without its extension.
 const PUBLISHED_NAME: &str = "lakebed";
@@ -92,6 +93,17 @@ pub struct Refreshed {
     pub duckdb: Option<Published>,
 }
 
+/// Which tables of an epoch are published.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Publish<'a> {
+    /// None: it is a step on the way.
+    Nothing,
+    /// Those that their headers say.
+    Models,
+    /// These.
+    Named(&'a [String]),
+}
+
 /// A project with its lake open. Cheap to clone.
 #[derive(Clone)]
 pub struct Lakehouse {
@@ -102,6 +114,7 @@ struct Inner {
     project: Project,
     log: Log,
     sink: DuckDbSink,
+    chain: Chain,
     pinned: Vec<(String, ColumnType)>,
     /// Held by one refresh at a time; opened by the first.
     cache: Mutex<Option<Arc<StateCache>>>,
@@ -137,7 +150,8 @@ impl Lakehouse {
         let sink = DuckDbSink::new(directory, PUBLISHED_NAME, duckdb.keep);
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
         let (cache, refreshing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { project, log, sink, pinned, cache, refreshing }) })
+        let chain = Chain::default();
+        Ok(Self { inner: Arc::new(Inner { project, log, sink, pinned, chain, cache, refreshing }) })
     }
 
     /// The project.
@@ -155,7 +169,21 @@ impl Lakehouse {
     /// # Errors
     /// Any failure of the store.
     pub async fn epoch(&self) -> Result<Option<u64>> {
-        epoch::newest_number(self.log().store()).await
+        self.chain().newest_number(self.log().store()).await
+    }
+
+    /// The line of epochs that it reads and writes.
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.inner.chain
+    }
+
+    /// The same project and lake with the tables of a replay: epochs, a state cache and a published file of their own.
+    pub(crate) fn beside(&self, replay: &str) -> Self {
+        let Inner { project, log, sink, pinned, .. } = self.inner.as_ref();
+        let (project, log, pinned) = (project.clone(), log.clone(), pinned.clone());
+        let (cache, refreshing) = (Mutex::default(), tokio::sync::Mutex::default());
+        let (sink, chain) = (sink.named(replay), Chain::of_replay(replay));
+        Self { inner: Arc::new(Inner { project, log, sink, pinned, chain, cache, refreshing }) }
     }
 
     /// The version that the published DuckDB file holds, if there is one that can be read.
@@ -187,23 +215,58 @@ impl Lakehouse {
     /// is then what it was.
     pub async fn refresh(&self, only: &[String], progress: &dyn Progress) -> Result<Refreshed> {
         self.check_names(only)?;
+        let models: Vec<&Model> = self.project().models.iter().collect();
+        self.refresh_to(None, &models, Publish::Models, progress).await
+    }
+
+    /// Brings every model to a version of the log that is not behind where they stand.
+    ///
+    /// # Errors
+    /// [`Error::ReplayBack`] for a version before that of the tables, and as [`Self::refresh`].
+    pub async fn run_to(&self, version: u64, only: &[String], progress: &dyn Progress) -> Result<Refreshed> {
+        self.check_names(only)?;
+        let stored = self.chain().newest(self.log().store()).await?;
+        if let Some(stored) = stored.filter(|stored| stored.version > version) {
+            return Err(Error::ReplayBack { version, stands_at: stored.version });
+        }
+        let models: Vec<&Model> = self.project().models.iter().collect();
+        self.refresh_to(Some(version), &models, Publish::Models, progress).await
+    }
+
+    /// Brings some models, which read no others than these, to a version of the log, by default the newest.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub(crate) async fn refresh_to(
+        &self,
+        version: Option<u64>,
+        models: &[&Model],
+        publish: Publish<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Refreshed> {
         let _one_at_a_time = self.inner.refreshing.lock().await;
         let store = self.log().store();
         let cache = self.cache().await?;
         for _ in 0..TRIES {
-            let snapshot = self.log().snapshot().await?;
-            let before = epoch::newest(store).await?;
-            let inputs = self.inputs(&snapshot, before.as_ref(), cache.as_deref(), store);
+            let snapshot = match version {
+                Some(version) => self.log().snapshot_at(version).await?,
+                None => self.log().snapshot().await?,
+            };
+            let before = self.chain().newest(store).await?;
+            let inputs =
+                Inputs { models: models.to_vec(), ..self.inputs(&snapshot, before.as_ref(), cache.as_deref(), store) };
             let computed = refresh::compute(&inputs, progress).await?;
             if let Some(before) = before.filter(|before| same_state(before, &computed.manifest)) {
-                let duckdb = self.publish(&before).await?;
+                let duckdb = self.publish(&before, publish).await?;
                 let (version, epoch) = (before.version, before.epoch);
                 return Ok(Refreshed { version, epoch, unchanged: true, models: computed.models, duckdb });
             }
-            if epoch::put(store, &computed.manifest).await? {
+            if self.chain().put(store, &computed.manifest).await? {
                 self.remember(cache.as_deref(), &computed)?;
-                let duckdb = self.publish(&computed.manifest).await?;
-                let Manifest { version, epoch, .. } = computed.manifest;
+                let duckdb = self.publish(&computed.manifest, publish).await?;
+                let epoch = self.renew(cache.as_deref(), &computed.manifest).await?;
+                self.prepare(cache.as_deref(), &snapshot, models).await;
+                let version = computed.manifest.version;
                 return Ok(Refreshed { version, epoch, unchanged: false, models: computed.models, duckdb });
             }
             // Another refresh was first: what it did counts, and ours starts from there.
@@ -212,7 +275,7 @@ impl Lakehouse {
         Err(Error::Overtaken { tries: TRIES })
     }
 
-    fn check_names(&self, names: &[String]) -> Result<()> {
+    pub(crate) fn check_names(&self, names: &[String]) -> Result<()> {
         let known = || self.project().models.iter().map(|model| model.name.to_string());
         match names.iter().find(|name| !known().any(|known| known == **name)) {
             Some(name) => {
@@ -229,7 +292,8 @@ impl Lakehouse {
         cache: Option<&'a StateCache>,
         runs: &'a Store,
     ) -> Inputs<'a> {
-        let (models, pinned, lake) = (&self.project().models[..], &self.inner.pinned[..], self.log().store());
+        let models = self.project().models.iter().collect();
+        let (pinned, lake) = (&self.inner.pinned[..], self.log().store());
         Inputs { models, pinned, snapshot, before, cache, lake, runs }
     }
 
@@ -239,6 +303,10 @@ impl Lakehouse {
         let table = self.log().table_id().await.simple().to_string();
         let mut cache = self.inner.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if cache.is_none() {
+            let table = match self.chain().replay() {
+                Some(replay) => format!("{table}-{replay}"),
+                None => table,
+            };
             let directory = self.project().directory.join(".lakebed").join("state-cache").join(table);
             // It is not the truth: without it the log is asked.
             *cache = StateCache::open(&directory).map(|cache| cache.map(Arc::new)).unwrap_or_else(|error| {
@@ -251,28 +319,71 @@ impl Lakehouse {
 
     fn remember(&self, cache: Option<&StateCache>, computed: &Computed) -> Result<()> {
         let Some(cache) = cache else { return Ok(()) };
-        for new in &computed.keys {
-            let keys = cache.keys(&new.model, &new.fingerprint)?;
+        for new in &computed.remembered {
+            let model = refresh::model_cache(cache, &new.model, &new.fingerprint)?;
             if new.anew {
-                keys.clear()?;
+                model.clear()?;
             }
-            keys.add(new.keys.clone(), computed.manifest.epoch)?;
+            model.put(new.entries.clone(), Some(computed.manifest.epoch))?;
         }
         Ok(())
     }
 
-    async fn publish(&self, manifest: &Manifest) -> Result<Option<Published>> {
+    /// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is
+    /// over; the next one meets it again.
+    async fn prepare(&self, cache: Option<&StateCache>, snapshot: &Snapshot, models: &[&Model]) {
+        let store = self.log().store();
+        let prepared = async {
+            let manifest = self.chain().newest(store).await?;
+            refresh::prepare(&Inputs {
+                models: models.to_vec(),
+                ..self.inputs(snapshot, manifest.as_ref(), cache, store)
+            })
+            .await
+        };
+        if let Err(error) = prepared.await {
+            tracing::warn!("the next refresh has to learn the models' history first: {error}");
+        }
+    }
+
+    /// Writes tables anew that are mostly deleted rows; gives the epoch that is the newest then.
+    async fn renew(&self, cache: Option<&StateCache>, before: &Manifest) -> Result<u64> {
+        let store = self.log().store();
+        let Some((manifest, renewed)) = folding::renew(store, self.chain(), before).await? else {
+            return Ok(before.epoch);
+        };
+        for name in renewed {
+            let (Some(cache), Some(old), Some(new)) = (cache, before.models.get(&name), manifest.models.get(&name))
+            else {
+                continue;
+            };
+            let cache = refresh::model_cache(cache, &name, &new.fingerprint)?;
+            // What is not up to date is built from nothing when it is needed.
+            if cache.epoch()? == Some(old.changed) {
+                cache.empty(ADDRESSES)?;
+                refresh::put_addresses(store, new, &cache, Some(new.changed)).await?;
+            }
+        }
+        Ok(manifest.epoch)
+    }
+
+    async fn publish(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Option<Published>> {
         let mut tables = Vec::new();
-        for model in self.project().models.iter().filter(|model| model.sinks.iter().any(|sink| sink == "duckdb")) {
+        let wanted = |model: &&Model| match publish {
+            Publish::Nothing => false,
+            Publish::Models => model.sinks.iter().any(|sink| sink == "duckdb"),
+            Publish::Named(names) => names.contains(&model.name.to_string()),
+        };
+        for model in self.project().models.iter().filter(wanted) {
             let Some(state) = manifest.models.get(&model.name.to_string()) else { continue };
             tables.push(TableImage {
                 schema: model.name.schema.clone(),
                 name: model.name.name.clone(),
                 description: model.description.clone(),
                 columns: state.schema()?,
-                fingerprint: state.fingerprint.clone(),
-                runs: state.runs.clone(),
-                rows: state.rows,
+                fingerprint: state.identity.clone(),
+                key: state.unique.clone(),
+                rows: state.stored(self.log().store()).await?,
                 content_hash: state.content_hash,
             });
         }
@@ -298,11 +409,11 @@ impl Lakehouse {
         let (snapshot, manifest) = match version {
             Some(version) => {
                 let snapshot = log.snapshot_at(version).await?;
-                let manifest = epoch::at(store, snapshot.next_offset).await?;
+                let manifest = self.chain().at(store, snapshot.next_offset).await?;
                 (snapshot, manifest)
             }
             // Gold and bronze of one answer are of one version: that of the newest epoch.
-            None => match epoch::newest(store).await? {
+            None => match self.chain().newest(store).await? {
                 Some(manifest) => (log.snapshot_at(manifest.version).await?, Some(manifest)),
                 None => (log.snapshot().await?, None),
             },
@@ -316,7 +427,8 @@ impl Lakehouse {
         for (name, state) in manifest.iter().flat_map(|manifest| &manifest.models) {
             let Some((schema, table)) = name.split_once('.') else { continue };
             let model = self.project().models.iter().find(|model| model.name.to_string() == *name);
-            catalog::register(&context, schema, table, catalog::runs(state.schema()?, &state.runs))?;
+            let rows = state.stored(store).await?;
+            catalog::register(&context, schema, table, catalog::rows(state.schema()?, &rows))?;
             tables.push(TableInfo {
                 schema: schema.to_owned(),
                 name: table.to_owned(),
@@ -332,11 +444,13 @@ impl Lakehouse {
 
 /// Whether a new manifest says nothing that the one before does not say.
 fn same_state(before: &Manifest, now: &Manifest) -> bool {
-    let rows = |manifest: &Manifest| -> Vec<_> {
-        let models = manifest.models.iter();
-        models.map(|(name, state)| (name.clone(), state.fingerprint.clone(), state.runs.clone())).collect()
+    let same = |(left, right): ((&String, &ModelState), (&String, &ModelState))| {
+        let rows =
+            |state: &ModelState| (state.fingerprint.clone(), state.objects().map(str::to_owned).collect::<Vec<_>>());
+        left.0 == right.0 && rows(left.1) == rows(right.1)
     };
-    before.version == now.version && rows(before) == rows(now)
+    let models = (before.models.iter(), now.models.iter());
+    before.version == now.version && before.models.len() == now.models.len() && models.0.zip(models.1).all(same)
 }
 
 /// A time as people read and write it here.

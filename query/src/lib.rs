@@ -2,9 +2,11 @@
 
 pub mod catalog;
 pub mod config;
+mod dataflow;
 pub mod epoch;
 pub mod error;
 mod exact;
+pub mod explain;
 mod first_wins;
 mod folding;
 pub mod hash;
@@ -12,18 +14,26 @@ pub mod lakehouse;
 pub mod models;
 mod parquet_table;
 mod refresh;
+pub mod replay;
+pub mod rows;
 mod run_files;
+mod runner;
 pub mod session;
 pub mod sinks;
+mod slots;
 pub mod state_cache;
 pub mod strategy;
+mod total_order;
+mod unique;
 mod verify;
 
 pub use config::Config;
 pub use error::{Error, Result};
+pub use explain::{Action, Explained, Planned};
 pub use folding::{fold_runs, vacuum_runs};
 pub use hash::TableHash;
 pub use lakehouse::{AsOf, Lakehouse, Project, Refreshed, time_text};
 pub use refresh::{ModelRefreshed, Progress};
+pub use replay::{Replay, Replayed};
 pub use session::{ReadSession, TableInfo};
 pub use verify::Verified;

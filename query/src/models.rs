@@ -8,6 +8,7 @@ use datafusion::sql::resolve::resolve_table_references;
 
 use crate::catalog::{BRONZE, EVENTS};
 use crate::error::{Error, Result};
+use crate::total_order::refuse_sample;
 
 /// The folders of `sql/` whose files are models.
 pub const LAYERS: [&str; 2] = ["silver", "gold"];
@@ -124,7 +125,12 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
     if let Some(unknown) = sinks.iter().find(|sink| *sink != "duckdb") {
         return Err(wrong(line_of(&sql, "sinks:"), format!("there is no sink '{unknown}'; the sink is duckdb")));
     }
-    Ok(Model { name, path: path.to_owned(), description, key, sinks, normalized, references: tables, sql })
+    let model = Model { name, path: path.to_owned(), description, key, sinks, normalized, references: tables, sql };
+    refuse_sample(query).map_err(|refused| {
+        let line = model.line_of(&refused.word).unwrap_or(1);
+        Error::Model { path: path.to_owned(), line, message: refused.message, hint: Some(refused.hint) }
+    })?;
+    Ok(model)
 }
 
 /// What a model's header may set.
@@ -265,6 +271,8 @@ mod tests {
         let setting = says(&[("silver/a.sql", "-- What it is.\n-- sink: duckdb\nSELECT 1 AS x FROM bronze.events")]);
         assert!(setting.to_string().contains("a.sql:2: there is no setting 'sink'"), "{setting}");
         assert_eq!(setting.hint().as_deref(), Some("did you mean 'sinks'?"));
+        let sample = says(&[("silver/a.sql", "SELECT 1 AS x\nFROM bronze.events TABLESAMPLE (10)")]);
+        assert!(sample.to_string().contains("a.sql:2: TABLESAMPLE takes any rows"), "{sample}");
         assert!(says(&[("silver/a.sql", "SELECT 1; SELECT 2")]).to_string().contains("exactly one SELECT"));
         assert!(says(&[("silver/a.sql", "SELECT 1 FROM events")]).to_string().contains("needs its schema"));
     }

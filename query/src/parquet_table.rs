@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -14,6 +15,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use parquet::arrow::arrow_reader::RowSelection;
 
 /// Which of a session's two stores holds a table's files. They are one and the same, but where a replay keeps its runs
 /// away from the lake.
@@ -43,12 +45,14 @@ pub(crate) struct ParquetTable {
     files: Vec<PartitionedFile>,
 }
 
-/// One of the files: its path in the lake, its size, and the values of the columns that are not in it.
+/// One of the files: its path in the lake, its size, the values of the columns that are not in it, and which of its rows
+/// are the table's, if not all.
 #[derive(Clone, Debug)]
 pub(crate) struct TableFile {
     pub(crate) path: String,
     pub(crate) bytes: u64,
     pub(crate) constants: Vec<ScalarValue>,
+    pub(crate) rows: Option<RowSelection>,
 }
 
 impl ParquetTable {
@@ -59,7 +63,13 @@ impl ParquetTable {
         constants: Vec<FieldRef>,
         files: impl IntoIterator<Item = TableFile>,
     ) -> Self {
-        let file = |file: TableFile| PartitionedFile::new(file.path, file.bytes).with_partition_values(file.constants);
+        let file = |file: TableFile| {
+            let listed = PartitionedFile::new(file.path, file.bytes).with_partition_values(file.constants);
+            match file.rows {
+                Some(rows) => listed.with_extension(ParquetRowSelection::new(rows)),
+                None => listed,
+            }
+        };
         let schema = TableSchema::builder(columns).with_table_partition_cols(constants).build();
         Self { place, schema, files: files.into_iter().map(file).collect() }
     }

@@ -1,33 +1,43 @@
 //! A refresh: every model from the epoch before to a version of the log, into runs, listed in one new manifest.
 
-use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
+mod addresses;
+mod comparing;
+mod flowing;
+mod planning;
+pub(crate) mod shape;
 
-use datafusion::common::DataFusionError;
-use datafusion::execution::SessionState;
+use std::collections::{BTreeMap, HashSet};
+
+use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
-use datafusion::prelude::SessionContext;
+use datafusion::physical_plan::SendableRecordBatchStream;
 use lakebed_log::{ColumnType, Snapshot, Store};
 
-use crate::catalog::{self, BRONZE};
-use crate::epoch::{Manifest, ModelState, columns_of};
-use crate::error::{Error, Result};
+pub(crate) use self::addresses::put_addresses;
+use self::planning::{Gone, Growth, Planner, events_came, in_model, unplannable};
+use crate::dataflow::Dataflow;
+use crate::epoch::{LAYOUT, Manifest, ModelState, Work, columns_of};
+use crate::error::Result;
 use crate::first_wins::{self, FirstRows};
 use crate::folding;
 use crate::models::{Model, TableName};
 use crate::run_files::{self, Written, stored_schema};
-use crate::sinks::Run;
-use crate::state_cache::StateCache;
-use crate::strategy::{self, Refused, Strategy};
+use crate::runner::Runner;
+use crate::slots::Filling;
+use crate::state_cache::{CacheEntry, ModelCache, SEEN, StateCache};
+use crate::strategy::{self, NotDerived, Strategy};
+use crate::unique::unique_columns;
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
-const ENGINE: &str = "2";
+const ENGINE: &str = "3";
 
 /// Is told how far a refresh has come.
 pub trait Progress: Send + Sync {
     /// The `done + 1`-th of `of` models begins.
     fn model(&self, _name: &str, _done: usize, _of: usize) {}
+
+    /// A replay has taken up so many events of those that it takes up in all.
+    fn replayed(&self, _events: u64, _of: u64) {}
 }
 
 impl Progress for () {}
@@ -41,13 +51,16 @@ pub struct ModelRefreshed {
     pub strategy: &'static str,
     /// Rows that were written.
     pub rows_written: u64,
+    /// Rows that are there no more.
+    pub rows_gone: u64,
     /// Rows of the table.
     pub rows: u64,
 }
 
 /// Everything that a refresh reads.
 pub(crate) struct Inputs<'a> {
-    pub(crate) models: &'a [Model],
+    /// Parents before children; none reads another one.
+    pub(crate) models: Vec<&'a Model>,
     pub(crate) pinned: &'a [(String, ColumnType)],
     pub(crate) snapshot: &'a Snapshot,
     /// The epoch to start from; without one everything is computed from version 0.
@@ -64,16 +77,18 @@ pub(crate) struct Inputs<'a> {
 pub(crate) struct Computed {
     pub(crate) manifest: Manifest,
     pub(crate) models: Vec<ModelRefreshed>,
-    pub(crate) keys: Vec<NewKeys>,
-    /// Runs that this refresh wrote.
-    pub(crate) written: Vec<Run>,
+    pub(crate) remembered: Vec<Remembered>,
+    /// Objects that this refresh wrote, by their paths.
+    pub(crate) written: Vec<String>,
+    /// The rows of each model that went.
+    gone: Gone,
 }
 
-/// Keys to be remembered once the manifest is there.
-pub(crate) struct NewKeys {
+/// What the state cache is to know once the manifest is there.
+pub(crate) struct Remembered {
     pub(crate) model: String,
     pub(crate) fingerprint: String,
-    pub(crate) keys: Vec<u128>,
+    pub(crate) entries: Vec<CacheEntry>,
     /// The model was computed from nothing: what the cache holds of it goes.
     pub(crate) anew: bool,
 }
@@ -81,131 +96,240 @@ pub(crate) struct NewKeys {
 /// Computes every model as of the snapshot.
 ///
 /// # Errors
-/// [`Error::Model`] for a query that does not plan or is no function of the log; whatever goes wrong while it runs.
+/// [`crate::Error::Model`] for a query that does not plan or is no function of the log; whatever goes wrong while it runs.
 pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Result<Computed> {
     let snapshot = inputs.snapshot;
     let epoch = inputs.before.map_or(0, |before| before.epoch) + 1;
     let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
-    let manifest = Manifest { epoch, version, time, next_offset, models: BTreeMap::new() };
-    let mut computed = Computed { manifest, models: Vec::new(), keys: Vec::new(), written: Vec::new() };
+    let manifest = Manifest { layout: LAYOUT, epoch, version, time, next_offset, models: BTreeMap::new() };
+    let (models, remembered, written, gone) = (Vec::new(), Vec::new(), Vec::new(), Gone::new());
+    let mut computed = Computed { manifest, models, remembered, written, gone };
+    let planner = Planner::new(inputs)?;
     let mut strategies = BTreeMap::new();
-    for (done, model) in inputs.models.iter().enumerate() {
+    for (done, model) in inputs.models.iter().copied().enumerate() {
         progress.model(&model.name.to_string(), done, inputs.models.len());
-        let refresh = ModelRefresh::plan(inputs, model, &computed.manifest, &strategies).await?;
+        let refresh = ModelRefresh::plan(&planner, inputs, model, &computed.manifest, &strategies).await?;
         strategies.insert(model.name.clone(), refresh.strategy.clone());
         refresh.run(inputs, &mut computed).await?;
     }
-    // Only now: what reads a table has taken up its new runs by their place in the list.
-    for model in inputs.models {
+    for model in inputs.models.iter().copied() {
         let state = computed.manifest.models.get_mut(&model.name.to_string());
-        if let Some(state) = state.filter(|state| state.changed == epoch)
-            && let Some(run) = folding::fold_if_many(inputs.runs, &model.name, state).await?
-        {
-            // What this refresh wrote and folded at once is in no epoch.
-            let is_folded = |written: &Run| run.folded.iter().any(|part| part.path == written.path);
-            for gone in computed.written.extract_if(.., |written| is_folded(written)) {
-                inputs.runs.delete(&gone.path.into()).await?;
-            }
-            computed.written.push(run);
+        if let Some(state) = state.filter(|state| state.changed == epoch) {
+            let folded = folding::fold_if_many(inputs.runs, &model.name, state).await?;
+            computed.written.extend(folded.written);
         }
     }
+    // What this refresh wrote and folded at once is in no epoch.
+    let listed: HashSet<&str> = computed.manifest.models.values().flat_map(ModelState::objects).collect();
+    let (kept, gone) = computed.written.drain(..).partition(|path| listed.contains(path.as_str()));
+    computed.written = kept;
+    let gone: Vec<String> = gone;
+    for path in gone {
+        inputs.runs.delete(&path.into()).await?;
+    }
     Ok(computed)
+}
+
+/// Has every model's operators learn what they have to know of the epoch `inputs.before`, so that the next refresh costs no
+/// more than what changes. It may be left out: then that refresh does it.
+///
+/// # Errors
+/// Whatever goes wrong in a query, the store or the cache.
+pub(crate) async fn prepare(inputs: &Inputs<'_>) -> Result<()> {
+    let (Some(manifest), Some(cache)) = (inputs.before, inputs.cache) else { return Ok(()) };
+    let planner = Planner::new(inputs)?;
+    let mut strategies = BTreeMap::new();
+    for model in inputs.models.iter().copied() {
+        let refresh = ModelRefresh::plan(&planner, inputs, model, manifest, &strategies).await?;
+        strategies.insert(model.name.clone(), refresh.strategy.clone());
+        let (Some(flow), Some(state)) = (&refresh.flow, refresh.before) else { continue };
+        let cache = refresh.cache(cache)?;
+        if cache.epoch()? != Some(state.changed) {
+            refresh.learn(inputs, flow, state, &cache).await?;
+        }
+    }
+    Ok(())
 }
 
 /// One model's refresh, planned.
 struct ModelRefresh<'a> {
     model: &'a Model,
     strategy: Strategy,
+    /// The operators that keep it up to date, if any do.
+    flow: Option<Dataflow>,
     fingerprint: String,
-    /// The query over everything.
+    /// The hash of the statement alone.
+    query: String,
+    /// The query, analyzed, over slots.
     plan: LogicalPlan,
+    /// Columns that no two rows share.
+    unique: Vec<String>,
     /// Its rows hang on the time of the version.
     shows_time: bool,
-    schema: arrow::datatypes::SchemaRef,
-    state: SessionState,
+    schema: SchemaRef,
+    runner: Runner,
     /// The model's stored form in the epoch before, if it still stands for the same query.
     before: Option<&'a ModelState>,
 }
 
-/// Which rows of its inputs a query runs over.
-#[derive(Clone, Copy)]
-enum Over {
-    Everything,
-    /// What came after the epoch before.
-    New,
-    /// What the epoch before had.
-    Old,
-}
-
 impl<'a> ModelRefresh<'a> {
     async fn plan(
+        planner: &Planner,
         inputs: &Inputs<'a>,
         model: &'a Model,
         now: &Manifest,
         strategies: &BTreeMap<TableName, Strategy>,
     ) -> Result<Self> {
-        let (state, plan) = plan_over(inputs, model, now, Over::Everything).await?;
-        let strategy = strategy::derive(&plan, strategies).map_err(|refused| in_model(model, refused))?;
-        let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| ());
-        let analyzed = analyzed.map_err(|error| unplannable(model, error))?;
-        let schema = stored_schema(analyzed.schema().as_arrow());
+        let plan = planner.plan(inputs, model, now).await?;
+        let only_adds = |table: &str| {
+            let parents = strategies.iter().find(|(name, _)| name.to_string() == table);
+            parents.is_none_or(|(_, strategy)| strategy.only_adds())
+        };
+        let derived = strategy::derive(planner.state(), &plan, &only_adds).map_err(|error| match error {
+            NotDerived::Refused(refused) => in_model(model, refused),
+            NotDerived::Failed(error) => unplannable(model, error),
+        })?;
+        let schema = stored_schema(plan.schema().as_arrow());
+        let strategy = derived.strategy;
         let mut fingerprint = blake3::Hasher::new();
-        fingerprint.update(ENGINE.as_bytes()).update(model.normalized.as_bytes());
+        fingerprint.update(ENGINE.as_bytes()).update(strategy.name().as_bytes()).update(model.normalized.as_bytes());
         for column in columns_of(&schema) {
             fingerprint.update(format!("\0{} {}", column.name, column.kind).as_bytes());
         }
         for parent in model.references.iter().filter_map(|parent| now.models.get(&parent.to_string())) {
-            fingerprint.update(parent.fingerprint.as_bytes());
+            fingerprint.update(parent.identity.as_bytes());
         }
         let fingerprint = fingerprint.finalize().to_hex()[..32].to_owned();
         let before = inputs.before.and_then(|before| before.models.get(&model.name.to_string()));
-        let before = before.filter(|before| before.fingerprint == fingerprint && before.strategy == strategy.name());
-        let shows_time = strategy::shows_time(&plan);
-        Ok(Self { model, strategy, fingerprint, plan, shows_time, schema, state, before })
+        let before = before.filter(|before| before.fingerprint == fingerprint);
+        Ok(Self {
+            model,
+            strategy,
+            flow: derived.flow,
+            fingerprint,
+            query: blake3::hash(model.normalized.as_bytes()).to_hex()[..32].to_owned(),
+            unique: unique_columns(&plan),
+            shows_time: strategy::shows_time(&plan),
+            plan,
+            schema,
+            runner: Runner::new(planner.state().clone()),
+            before,
+        })
     }
 
     async fn run(self, inputs: &Inputs<'a>, computed: &mut Computed) -> Result<()> {
         let name = self.model.name.to_string();
         let growth = match Growth::of(inputs, self.model, &computed.manifest) {
             // Its rows are what they were, and the time is another.
-            Growth::None if self.shows_time && events_came(inputs, &computed.manifest) => Growth::Rewritten,
+            Growth::None if self.shows_time && events_came(inputs, &computed.manifest) => Growth::Changed,
             growth => growth,
         };
-        let (state, rows_written) = match self.before {
-            Some(before) if growth == Growth::None => (before.clone(), 0),
-            Some(before) if growth == Growth::Added && self.strategy.only_adds() => {
-                let (_, plan) = plan_over(inputs, self.model, &computed.manifest, Over::New).await?;
-                let added = self.write(inputs, plan, false, computed).await?;
-                let rows = added.rows;
-                (self.grown(before, added, computed.manifest.epoch), rows)
-            }
-            before => {
-                let written = self.write(inputs, self.plan.clone(), true, computed).await?;
-                let rows = written.rows;
-                (self.replaced(inputs, before, written, computed).await?, rows)
-            }
+        let cache = inputs.cache.map(|cache| self.cache(cache)).transpose()?;
+        let mut state = match (self.before, &self.flow, cache) {
+            (Some(before), ..) if growth == Growth::None => before.clone(),
+            (Some(before), None, _) if self.strategy.only_adds() => self.appended(inputs, before, computed).await?,
+            (Some(before), Some(flow), Some(cache)) => self.flowed(inputs, flow, before, &cache, computed).await?,
+            (Some(before), ..) => self.compared(inputs, before, computed).await?,
+            (None, ..) => self.anew(inputs, computed).await?,
         };
+        let touched = state.changed == computed.manifest.epoch;
+        if touched {
+            state.work.read = self.runner.reading();
+        }
         let (strategy, rows) = (self.strategy.name(), state.rows);
-        computed.models.push(ModelRefreshed { name: name.clone(), strategy, rows_written, rows });
+        let (rows_written, rows_gone) = if touched { (state.work.added, state.work.gone) } else { (0, 0) };
+        computed.models.push(ModelRefreshed { name: name.clone(), strategy, rows_written, rows_gone, rows });
         computed.manifest.models.insert(name, state);
         Ok(())
     }
 
-    /// Runs the query and writes its rows as runs.
+    fn cache(&self, cache: &StateCache) -> Result<ModelCache> {
+        model_cache(cache, &self.model.name.to_string(), &self.fingerprint)
+    }
+
+    /// The state with the rows that the query gives over new rows.
+    async fn appended(&self, inputs: &Inputs<'_>, before: &ModelState, computed: &mut Computed) -> Result<ModelState> {
+        let tables = planning::changes(inputs, self.model, &computed.manifest, &computed.gone).await?;
+        let added = self.write(inputs, &tables.added, Some(before), computed).await?;
+        let mut state = before.clone();
+        state.changed = computed.manifest.epoch;
+        state.work = Work { added: added.rows, ..Work::default() };
+        state.take(added);
+        Ok(state)
+    }
+
+    /// The state after a computation from nothing.
+    async fn anew(&self, inputs: &Inputs<'_>, computed: &mut Computed) -> Result<ModelState> {
+        let tables = planning::everything(inputs, self.model, &computed.manifest).await?;
+        let written = self.write(inputs, &tables, None, computed).await?;
+        let other = inputs.before.and_then(|before| before.models.get(&self.model.name.to_string()));
+        if let Some(same) = other.filter(|other| self.gave_the_same(other, &written)) {
+            // The runs that were just written are in no epoch.
+            let (fingerprint, query, strategy) =
+                (self.fingerprint.clone(), self.query.clone(), self.strategy.name().into());
+            let (changed, unique) = (computed.manifest.epoch, self.unique.clone());
+            return Ok(ModelState {
+                fingerprint,
+                query,
+                strategy,
+                changed,
+                unique,
+                work: Work::default(),
+                ..same.clone()
+            });
+        }
+        Ok(ModelState {
+            identity: self.fingerprint.clone(),
+            query: self.query.clone(),
+            fingerprint: self.fingerprint.clone(),
+            strategy: self.strategy.name().to_owned(),
+            changed: computed.manifest.epoch,
+            columns: columns_of(&self.schema),
+            unique: self.unique.clone(),
+            start: 0,
+            work: Work { added: written.rows, ..Work::default() },
+            runs: written.runs,
+            deletions: Vec::new(),
+            rows: written.rows,
+            content_hash: written.hash,
+        })
+    }
+
+    /// Whether another query gave just these rows.
+    fn gave_the_same(&self, other: &ModelState, written: &Written) -> bool {
+        let columns = other.columns == columns_of(&self.schema);
+        columns && written.rows > 0 && (other.rows, other.content_hash) == (written.rows, written.hash)
+    }
+
+    /// Runs the query over the tables and writes its rows as runs: all rows, or those that come to what was there.
     async fn write(
         &self,
         inputs: &Inputs<'_>,
-        plan: LogicalPlan,
-        anew: bool,
+        tables: &Filling,
+        to: Option<&ModelState>,
         computed: &mut Computed,
     ) -> Result<Written> {
         let plan = match self.strategy {
-            Strategy::Append { first_wins: true } => self.first_rows_only(inputs, plan, anew, computed).await?,
-            _ => plan,
+            Strategy::Append { first_wins: true } if self.flow.is_none() => {
+                self.first_rows_only(inputs, tables, to, computed).await?
+            }
+            _ => self.plan.clone(),
         };
-        let rows = self.stream(&plan).await?;
-        let written = run_files::write(inputs.runs, &self.model.name, &self.fingerprint, &self.schema, rows).await?;
-        computed.written.extend(written.runs.iter().cloned());
+        let rows = self.stream(&plan, tables).await?;
+        self.write_rows(inputs, rows, computed).await
+    }
+
+    /// Writes rows behind all that were ever written under this fingerprint.
+    async fn write_rows(
+        &self,
+        inputs: &Inputs<'_>,
+        rows: SendableRecordBatchStream,
+        computed: &mut Computed,
+    ) -> Result<Written> {
+        let first = self.before.map_or(0, ModelState::end);
+        let (name, schema) = (&self.model.name, &self.schema);
+        let written = run_files::write(inputs.runs, name, &self.fingerprint, schema, first, rows).await?;
+        computed.written.extend(written.runs.iter().map(|run| run.path.clone()));
         Ok(written)
     }
 
@@ -213,176 +337,60 @@ impl<'a> ModelRefresh<'a> {
     async fn first_rows_only(
         &self,
         inputs: &Inputs<'_>,
-        plan: LogicalPlan,
-        anew: bool,
+        tables: &Filling,
+        to: Option<&ModelState>,
         computed: &mut Computed,
     ) -> Result<LogicalPlan> {
         let mut first = FirstRows::default();
-        first.read(self.stream(&first_wins::keys_and_offsets(&plan)?).await?).await?;
+        first.read(self.stream(&first_wins::keys_and_offsets(&self.plan)?, tables).await?).await?;
         let keys = first.keys();
-        let seen = match self.before {
-            Some(before) if !anew => self.seen(inputs, before, &keys, &computed.manifest).await?,
-            _ => vec![false; keys.len()],
+        let seen = match to {
+            Some(before) => self.seen(inputs, before, &keys).await?,
+            None => vec![false; keys.len()],
         };
         let (later, keys) = first.finish(keys, &seen);
-        let (model, fingerprint) = (self.model.name.to_string(), self.fingerprint.clone());
-        computed.keys.push(NewKeys { model, fingerprint, keys, anew });
-        first_wins::without_window(plan, &later)
+        let entries = keys.into_iter().map(first_wins::seen).collect();
+        self.remember(entries, to.is_none(), computed);
+        first_wins::without_window(self.plan.clone(), &later)
+    }
+
+    fn remember(&self, entries: Vec<CacheEntry>, anew: bool, computed: &mut Computed) {
+        let model = self.model.name.to_string();
+        computed.remembered.push(Remembered { model, fingerprint: self.fingerprint.clone(), entries, anew });
     }
 
     /// Which keys were seen by the epoch before: from the cache, or where it is not there or not up to date, from the log.
-    async fn seen(&self, inputs: &Inputs<'_>, before: &ModelState, keys: &[u128], now: &Manifest) -> Result<Vec<bool>> {
-        let name = self.model.name.to_string();
-        let cached = inputs.cache.map(|cache| cache.keys(&name, &self.fingerprint)).transpose()?;
+    async fn seen(&self, inputs: &Inputs<'_>, before: &ModelState, keys: &[u128]) -> Result<Vec<bool>> {
+        let cached = inputs.cache.map(|cache| self.cache(cache)).transpose()?;
         if let Some(cached) = &cached
             && cached.epoch()? == Some(before.changed)
         {
-            return cached.seen(keys);
+            return cached.has(SEEN, &keys.iter().map(|key| key.to_be_bytes()).collect::<Vec<_>>());
         }
-        let (_, old) = plan_over(inputs, self.model, now, Over::Old).await?;
+        let tables = planning::before(inputs, self.model).await?;
         let mut first = FirstRows::default();
-        first.read(self.stream(&first_wins::keys_and_offsets(&old)?).await?).await?;
+        first.read(self.stream(&first_wins::keys_and_offsets(&self.plan)?, &tables).await?).await?;
         let old = first.keys();
         let known: HashSet<u128> = old.iter().copied().collect();
         if let Some(cached) = cached {
             cached.clear()?;
-            cached.add(old, before.changed)?;
+            cached.put(old.into_iter().map(first_wins::seen).collect(), Some(before.changed))?;
         }
         Ok(keys.iter().map(|key| known.contains(key)).collect())
     }
 
-    fn grown(&self, before: &ModelState, added: Written, epoch: u64) -> ModelState {
-        let mut state = before.clone();
-        state.changed = epoch;
-        state.rows += added.rows;
-        state.content_hash = state.content_hash.add(added.hash);
-        state.runs.extend(added.runs);
-        state
-    }
-
-    /// The state after a computation from nothing. If it gave the rows that were there, they stay what they are, and
-    /// nothing that reads them is computed again.
-    async fn replaced(
-        &self,
-        inputs: &Inputs<'_>,
-        before: Option<&ModelState>,
-        written: Written,
-        computed: &mut Computed,
-    ) -> Result<ModelState> {
-        let epoch = computed.manifest.epoch;
-        if let Some(before) = before.filter(|before| before.rows == written.rows && before.content_hash == written.hash)
-        {
-            for run in &written.runs {
-                inputs.runs.delete(&run.path.as_str().into()).await?;
-            }
-            computed.written.retain(|run| !written.runs.contains(run));
-            return Ok(ModelState { changed: epoch, ..before.clone() });
-        }
-        Ok(ModelState {
-            fingerprint: self.fingerprint.clone(),
-            strategy: self.strategy.name().to_owned(),
-            changed: epoch,
-            columns: columns_of(&self.schema),
-            runs: written.runs,
-            rows: written.rows,
-            content_hash: written.hash,
-        })
-    }
-
-    async fn stream(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let physical = self.state.create_physical_plan(plan).await.map_err(|error| unplannable(self.model, error))?;
-        Ok(execute_stream(physical, self.state.task_ctx())?)
+    async fn stream(&self, plan: &LogicalPlan, tables: &Filling) -> Result<SendableRecordBatchStream> {
+        self.runner.stream(&tables.bind_or_empty(plan)?).await
     }
 }
 
-/// How a model's inputs have changed since the epoch before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Growth {
-    None,
-    /// Rows came, none changed or went.
-    Added,
-    Rewritten,
-}
-
-impl Growth {
-    fn of(inputs: &Inputs<'_>, model: &Model, now: &Manifest) -> Self {
-        let Some(before) = inputs.before else { return Self::Rewritten };
-        let of_reference = |reference: &TableName| {
-            if reference.schema == BRONZE {
-                return if events_came(inputs, now) { Self::Added } else { Self::None };
-            }
-            match (runs_of(before, reference), runs_of(now, reference)) {
-                (old, new) if old == new => Self::None,
-                (old, new) if new.starts_with(old) => Self::Added,
-                _ => Self::Rewritten,
-            }
-        };
-        let growths: Vec<_> = model.references.iter().map(of_reference).collect();
-        [Self::Rewritten, Self::Added].into_iter().find(|growth| growths.contains(growth)).unwrap_or(Self::None)
-    }
-}
-
-fn events_came(inputs: &Inputs<'_>, now: &Manifest) -> bool {
-    inputs.before.is_none_or(|before| before.next_offset != now.next_offset)
-}
-
-fn runs_of<'m>(manifest: &'m Manifest, name: &TableName) -> &'m [Run] {
-    manifest.models.get(&name.to_string()).map_or(&[], |state| &state.runs)
-}
-
-/// Plans a model's query in a session of its own, whose clock stands at the time of the last version that brought rows.
-async fn plan_over(
-    inputs: &Inputs<'_>,
-    model: &Model,
-    now: &Manifest,
-    over: Over,
-) -> Result<(SessionState, LogicalPlan)> {
-    let context = catalog::session(inputs.lake, inputs.runs)?;
-    for reference in &model.references {
-        register(&context, inputs, reference, now, over)?;
-    }
-    let state = catalog::at(&context, inputs.snapshot.filled);
-    let plan = state.create_logical_plan(&model.sql).await.map_err(|error| unplannable(model, error))?;
-    Ok((state, plan))
-}
-
-fn register(context: &SessionContext, inputs: &Inputs<'_>, name: &TableName, now: &Manifest, over: Over) -> Result<()> {
-    let bound = inputs.before.map_or(0, |before| before.next_offset);
-    let table = if name.schema == BRONZE {
-        let offsets: Range<u64> = match over {
-            Over::Everything => 0..now.next_offset,
-            Over::New => bound..now.next_offset,
-            Over::Old => 0..bound,
-        };
-        catalog::events(inputs.snapshot, inputs.pinned, offsets)?
-    } else {
-        let Some(parent) = now.models.get(&name.to_string()) else { return Ok(()) };
-        let old = inputs.before.map_or(&[][..], |before| runs_of(before, name));
-        let runs = match over {
-            Over::Everything => &parent.runs[..],
-            Over::New => parent.runs.get(old.len()..).unwrap_or_default(),
-            Over::Old => old,
-        };
-        catalog::runs(parent.schema()?, runs)
-    };
-    catalog::register(context, &name.schema, &name.name, table)
-}
-
-/// A model's planning error, at the line that has the name in question.
-fn unplannable(model: &Model, error: DataFusionError) -> Error {
-    let error = Error::planning(error, &[]);
-    let message = error.to_string();
-    // What a message is about it puts in quotes, here a name with its table or without.
-    let quoted = message.split('\'').skip(1).step_by(2);
-    let words = quoted.map(|name| name.rsplit('.').next().unwrap_or_default());
-    let line = words.filter_map(|word| model.line_of(word)).next().unwrap_or(1);
-    Error::Model { path: model.path.clone(), line, message, hint: error.hint() }
-}
-
-fn in_model(model: &Model, refused: Refused) -> Error {
-    let hint = Some("say which rows, by ORDER BY or by values that are in the events".to_owned());
-    let line = model.line_of(&refused.word).unwrap_or(1);
-    Error::Model { path: model.path.clone(), line, message: refused.message, hint }
+/// What the cache holds of a model. Another release may take the same query apart in another way.
+///
+/// # Errors
+/// Any failure of the cache.
+pub(crate) fn model_cache(cache: &StateCache, model: &str, fingerprint: &str) -> Result<ModelCache> {
+    let release = format!("{fingerprint}/{}/{}", env!("CARGO_PKG_VERSION"), datafusion::DATAFUSION_VERSION);
+    cache.model(model, &release)
 }
 
 /// Deletes the runs of a refresh that nobody will ever list.
@@ -390,8 +398,8 @@ fn in_model(model: &Model, refused: Refused) -> Error {
 /// # Errors
 /// Any failure of the store.
 pub(crate) async fn discard(store: &Store, computed: &Computed) -> Result<()> {
-    for run in &computed.written {
-        store.delete(&run.path.as_str().into()).await?;
+    for path in &computed.written {
+        store.delete(&path.as_str().into()).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Runs: immutable Parquet files of a model's rows, written once and read by name.
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::SendableRecordBatchStream;
@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lakebed_log::{Store, layout};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::models::TableName;
-use crate::sinks::{ReadRun, Run};
+use crate::rows::Run;
+use crate::sinks::ReadRun;
 
 /// A run is ended when it has this many encoded bytes.
 const RUN_BYTES: usize = 64 << 20;
@@ -48,7 +49,7 @@ fn plain(kind: &DataType) -> DataType {
     }
 }
 
-/// Writes a stream's rows as runs of a model.
+/// Writes a stream's rows as runs of a model, from the address `first` on.
 ///
 /// # Errors
 /// What the stream says, and any failure of the store.
@@ -57,8 +58,10 @@ pub(crate) async fn write(
     name: &TableName,
     fingerprint: &str,
     schema: &SchemaRef,
+    first: u64,
     mut rows: SendableRecordBatchStream,
 ) -> Result<Written> {
+    let next = |written: &Written| written.runs.last().map_or(first, |run| run.addresses().end);
     let mut written = Written { runs: Vec::new(), rows: 0, hash: TableHash::EMPTY };
     let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
     while let Some(batch) = rows.try_next().await.map_err(Error::Execution)? {
@@ -72,12 +75,14 @@ pub(crate) async fn write(
         written.rows += rows;
         written.hash = written.hash.add(hash);
         match encoded.bytes_written() + encoded.in_progress_size() {
-            bytes if bytes >= RUN_BYTES => written.runs.push(finish(store, name, fingerprint, encoded).await?),
+            bytes if bytes >= RUN_BYTES => {
+                written.runs.push(finish(store, name, fingerprint, next(&written), encoded).await?);
+            }
             _ => writer = Some(encoded),
         }
     }
     if let Some(writer) = writer {
-        written.runs.push(finish(store, name, fingerprint, writer).await?);
+        written.runs.push(finish(store, name, fingerprint, next(&written), writer).await?);
     }
     Ok(written)
 }
@@ -85,7 +90,7 @@ pub(crate) async fn write(
 type Encoded = (ArrowWriter<Vec<u8>>, u64, TableHash);
 
 fn encode(writer: Option<ArrowWriter<Vec<u8>>>, schema: &SchemaRef, batch: &RecordBatch) -> Result<Encoded> {
-    let batch = cast(batch, schema)?;
+    let batch = cast(batch.columns(), schema)?;
     let mut writer = match writer {
         Some(writer) => writer,
         None => {
@@ -101,25 +106,30 @@ fn encode(writer: Option<ArrowWriter<Vec<u8>>>, schema: &SchemaRef, batch: &Reco
     Ok((writer, batch.num_rows() as u64, TableHash::of_batch(&batch)?))
 }
 
-/// A batch in the types of a schema, column by column.
-pub(crate) fn cast(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+/// Columns in the types of a schema.
+pub(crate) fn cast(columns: &[ArrayRef], schema: &SchemaRef) -> Result<RecordBatch> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        match column.data_type() == field.data_type() {
+    let columns =
+        columns.iter().zip(schema.fields()).map(|(column, field)| match column.data_type() == field.data_type() {
             true => Ok(Arc::clone(column)),
             false => cast_with_options(column, field.data_type(), &strict),
-        }
-    });
+        });
     Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<Vec<_>, _>>()?)?)
 }
 
-async fn finish(store: &Store, name: &TableName, fingerprint: &str, mut writer: ArrowWriter<Vec<u8>>) -> Result<Run> {
+async fn finish(
+    store: &Store,
+    name: &TableName,
+    fingerprint: &str,
+    first: u64,
+    mut writer: ArrowWriter<Vec<u8>>,
+) -> Result<Run> {
     writer.flush()?;
     let rows = writer.flushed_row_groups().iter().map(|group| group.num_rows()).sum::<i64>();
     let parquet = writer.into_inner()?;
     let path = layout::run(&name.to_string(), fingerprint, Uuid::now_v7());
     let (rows, bytes) = (u64::try_from(rows).unwrap_or_default(), parquet.len() as u64);
-    let run = Run { path: path.to_string(), rows, bytes, folded: Vec::new() };
+    let run = Run { path: path.to_string(), first, rows, bytes };
     store.put(&path, parquet).await?;
     Ok(run)
 }
@@ -129,13 +139,17 @@ async fn finish(store: &Store, name: &TableName, fingerprint: &str, mut writer: 
 pub(crate) struct StoredRuns(pub(crate) Store);
 
 impl ReadRun for StoredRuns {
-    fn read(&self, run: &Run) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, run: &Run, rows: Option<RowSelection>) -> BoxStream<'static, Result<RecordBatch>> {
         let (store, path) = (self.0.clone(), object_store::path::Path::from(run.path.as_str()));
         futures::stream::once(async move {
             // A run is small enough to be held whole while it is decoded batch by batch.
             let gone = || Error::Manifest { path: path.to_string(), reason: "it is gone".to_owned() };
             let parquet = store.get(&path).await?.ok_or_else(gone)?;
-            let batches = ParquetRecordBatchReaderBuilder::try_new(parquet)?.build()?;
+            let mut reader = ParquetRecordBatchReaderBuilder::try_new(parquet)?;
+            if let Some(rows) = rows {
+                reader = reader.with_row_selection(rows);
+            }
+            let batches = reader.build()?;
             Ok::<_, Error>(futures::stream::iter(batches.map(|batch| batch.map_err(Error::Arrow))))
         })
         .try_flatten()

@@ -1,4 +1,4 @@
-//! The local state cache: which keys a model has seen, as of an epoch. Rebuildable, never the truth.
+//! The local state cache: what a model has to know of its history, by key, as of an epoch. Rebuildable, never the truth.
 //!
 //! One fjall keyspace per lake, one ingestion per commit: a commit is there whole or not at all, and no open reads a
 //! journal again. Entries, in the order of their bytes, which is the order in which an ingestion must bring them:
@@ -9,7 +9,7 @@
 //! | `0u32, 1`, model | the model's number (`u32`), its fingerprint |
 //! | `1u32`, number | nothing: what that number holds is to be deleted |
 //! | number | the epoch that the model stands at (`u64`) |
-//! | number, 128-bit hash of a key | nothing: the key was seen |
+//! | number, shelf (`u8`), a key | what is kept for the key on this shelf |
 //!
 //! All integers are big endian. To empty a model is to forget its number, so that it costs nothing and is one commit;
 //! what the number held is deleted afterwards, and by the next opener if that did not come to its end.
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::hash::encoding::RowEncoder;
 
 /// The database's directory in the cache's. Another layout of the entries or of the keys' hash gets another number.
-const DATABASE: &str = "format-1";
+const DATABASE: &str = "format-3";
 const DATABASE_OF_ANY_FORMAT: &str = "format-";
 
 /// Blocks of tables kept in memory.
@@ -91,26 +91,50 @@ impl StateCache {
         Ok(Some(Self(Arc::new(held))))
     }
 
-    /// The keys of `model` under `fingerprint`. Under another fingerprint than the stored one they are empty; the stored
-    /// ones stay until the first [`SeenKeys::add`].
+    /// What is held for `model` under `fingerprint`. Under another fingerprint than the stored one that is nothing; what is
+    /// stored stays until the first entry.
     ///
     /// # Errors
     /// [`Error::Cache`].
-    pub fn keys(&self, model: &str, fingerprint: &str) -> Result<SeenKeys> {
-        let keys = SeenKeys { held: Arc::clone(&self.0), model: model.to_owned(), fingerprint: fingerprint.to_owned() };
+    pub fn model(&self, model: &str, fingerprint: &str) -> Result<ModelCache> {
+        let keys =
+            ModelCache { held: Arc::clone(&self.0), model: model.to_owned(), fingerprint: fingerprint.to_owned() };
         keys.number()?;
         Ok(keys)
     }
 }
 
-/// The keys that one model has seen, bound to its fingerprint.
-pub struct SeenKeys {
+/// One kind of a model's entries: each operator of its query has shelves of its own.
+pub type Shelf = u8;
+
+/// The keys that a model which keeps first rows has seen.
+pub const SEEN: Shelf = 0;
+
+/// Where the rows are: the hash of each and its address.
+pub const ADDRESSES: Shelf = 1;
+
+/// The first shelf of the operators of a query.
+pub const OPERATORS: Shelf = 2;
+
+/// Something to be kept for a key, or to be taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// Where.
+    pub shelf: Shelf,
+    /// Any bytes.
+    pub key: Vec<u8>,
+    /// Any bytes; `None`: nothing is kept any more.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What one model has to know, bound to its fingerprint.
+pub struct ModelCache {
     held: Arc<Held>,
     model: String,
     fingerprint: String,
 }
 
-impl SeenKeys {
+impl ModelCache {
     /// The epoch it stands at; `None`: it is empty and to be rebuilt from the model's runs.
     ///
     /// # Errors
@@ -120,23 +144,55 @@ impl SeenKeys {
         self.held.integer(&number.to_be_bytes())?.map(|epoch| Ok(u64::from_be_bytes(epoch))).transpose()
     }
 
-    /// For each key whether it was added. Ascending keys find their neighbours in memory; any order is right.
+    /// For each key whether something is kept for it. Ascending keys find their neighbours in memory; any order is right.
     ///
     /// # Errors
     /// [`Error::Cache`].
-    pub fn seen(&self, keys: &[u128]) -> Result<Vec<bool>> {
+    pub fn has<K: AsRef<[u8]>>(&self, shelf: Shelf, keys: &[K]) -> Result<Vec<bool>> {
         let Some(number) = self.number()? else { return Ok(vec![false; keys.len()]) };
-        let seen = |key: &u128| self.held.keys.contains_key(entry(number, *key));
-        keys.iter().map(seen).collect::<fjall::Result<_>>().map_err(|error| self.held.failed(&error))
+        let has = |key: &K| self.held.keys.contains_key(entry(number, shelf, key.as_ref()));
+        keys.iter().map(has).collect::<fjall::Result<_>>().map_err(|error| self.held.failed(&error))
     }
 
-    /// Adds keys, in any order, and moves to `epoch`: one commit, on disk when this returns.
+    /// For each key what is kept for it, in any order of keys.
     ///
     /// # Errors
-    /// [`Error::Cache`]; nothing was added.
-    pub fn add(&self, mut keys: Vec<u128>, epoch: u64) -> Result<()> {
-        keys.sort_unstable();
-        keys.dedup();
+    /// [`Error::Cache`].
+    pub fn get<K: AsRef<[u8]>>(&self, shelf: Shelf, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>> {
+        let Some(number) = self.number()? else { return Ok(vec![None; keys.len()]) };
+        // In the order of the keys, so that neighbours are found in memory.
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_unstable_by(|a, b| keys[*a].as_ref().cmp(keys[*b].as_ref()));
+        let mut values = vec![None; keys.len()];
+        for at in order {
+            values[at] = self.held.get(&entry(number, shelf, keys[at].as_ref()))?.map(|value| value.to_vec());
+        }
+        Ok(values)
+    }
+
+    /// The first `most` entries whose keys begin with `prefix`, ascending: the rest of each key, and what is kept for it.
+    ///
+    /// # Errors
+    /// [`Error::Cache`].
+    pub fn under(&self, shelf: Shelf, prefix: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let Some(number) = self.number()? else { return Ok(Vec::new()) };
+        let prefix = entry(number, shelf, prefix);
+        let found = self.held.keys.prefix(&prefix).take(most).map(|item| {
+            let (key, value) = item.into_inner()?;
+            Ok((key[prefix.len()..].to_vec(), value.to_vec()))
+        });
+        found.collect::<fjall::Result<_>>().map_err(|error| self.held.failed(&error))
+    }
+
+    /// Keeps entries, in any order, and moves to `epoch` if there is one: one commit, on disk when this returns. Of two
+    /// entries for one key the last one counts. Until there is an epoch, what is held is not whole.
+    ///
+    /// # Errors
+    /// [`Error::Cache`]; nothing was kept.
+    pub fn put(&self, mut kept: Vec<CacheEntry>, epoch: Option<u64>) -> Result<()> {
+        kept.reverse();
+        kept.sort_by(|a, b| (a.shelf, &a.key).cmp(&(b.shelf, &b.key)));
+        kept.dedup_by(|a, b| (a.shelf, &a.key) == (b.shelf, &b.key));
         let forgets = {
             let _writing = self.held.writing.lock().unwrap_or_else(PoisonError::into_inner);
             let stored = self.stored()?;
@@ -152,11 +208,22 @@ impl SeenKeys {
                 entries.push((self.model_key(), Some(value)));
             }
             entries.extend(old.map(|old| (forgotten_key(old), Some(Vec::new()))));
-            entries.push((number.to_be_bytes().to_vec(), Some(epoch.to_be_bytes().to_vec())));
-            self.held.commit(&entries, keys.iter().map(|key| entry(number, *key)))?;
+            entries.extend(epoch.map(|epoch| (number.to_be_bytes().to_vec(), Some(epoch.to_be_bytes().to_vec()))));
+            let kept = kept.iter().map(|kept| (entry(number, kept.shelf, &kept.key), kept.value.as_deref()));
+            self.held.commit(&entries, kept)?;
             old.is_some()
         };
         if forgets { self.held.delete_forgotten() } else { Ok(()) }
+    }
+
+    /// Takes away all that is on a shelf.
+    ///
+    /// # Errors
+    /// [`Error::Cache`].
+    pub fn empty(&self, shelf: Shelf) -> Result<()> {
+        let _writing = self.held.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(number) = self.number()? else { return Ok(()) };
+        self.held.delete_range(entry(number, shelf, &[]), entry(number, shelf + 1, &[]))
     }
 
     /// Empties it: no key, no epoch. What the model held under another fingerprint goes too.
@@ -218,8 +285,8 @@ impl Held {
         u32::from_be_bytes(last).checked_add(1).ok_or_else(|| self.failed(&"all its numbers are given out"))
     }
 
-    /// Entries, then keys without a value, all of them ascending: fjall panics where they are not.
-    fn commit(&self, entries: &[Entry], seen: impl Iterator<Item = [u8; 20]>) -> Result<()> {
+    /// Entries, then what is kept for keys, all of them ascending: fjall panics where they are not.
+    fn commit<'a>(&self, entries: &[Entry], kept: impl Iterator<Item = (Vec<u8>, Option<&'a [u8]>)>) -> Result<()> {
         debug_assert!(entries.is_sorted_by(|(left, _), (right, _)| left < right), "{entries:?}");
         let write = || {
             let mut ingestion = self.keys.start_ingestion()?;
@@ -229,8 +296,11 @@ impl Held {
                     None => ingestion.write_tombstone(key.as_slice())?,
                 }
             }
-            for key in seen {
-                ingestion.write(key, [])?;
+            for (key, value) in kept {
+                match value {
+                    Some(value) => ingestion.write(key, value)?,
+                    None => ingestion.write_tombstone(key)?,
+                }
             }
             ingestion.finish()
         };
@@ -244,18 +314,21 @@ impl Held {
         for waits in waiting {
             let Some(number) = waits.last_chunk().map(|number| u32::from_be_bytes(*number)) else { continue };
             let end = number.checked_add(1).map_or(vec![0xFF; 24], |next| next.to_be_bytes().to_vec());
-            let mut from = number.to_be_bytes().to_vec();
-            loop {
-                let batch = self.range(from.clone(), end.clone(), DELETES)?;
-                let Some(last) = batch.last() else { break };
-                // The least key after the last one, so that the next range does not walk over the tombstones.
-                from = [last.as_slice(), &[0]].concat();
-                let deletes: Vec<Entry> = batch.into_iter().map(|key| (key, None)).collect();
-                self.commit(&deletes, std::iter::empty())?;
-            }
+            self.delete_range(number.to_be_bytes().to_vec(), end)?;
             self.commit(&[(waits, None)], std::iter::empty())?;
         }
         Ok(())
+    }
+
+    fn delete_range(&self, mut from: Vec<u8>, end: Vec<u8>) -> Result<()> {
+        loop {
+            let batch = self.range(from, end.clone(), DELETES)?;
+            let Some(last) = batch.last() else { return Ok(()) };
+            // The least key after the last one, so that the next range does not walk over the tombstones.
+            from = [last.as_slice(), &[0]].concat();
+            let deletes: Vec<Entry> = batch.into_iter().map(|key| (key, None)).collect();
+            self.commit(&deletes, std::iter::empty())?;
+        }
     }
 
     fn range(&self, from: Vec<u8>, to: Vec<u8>, limit: usize) -> Result<Vec<Vec<u8>>> {
@@ -283,10 +356,11 @@ pub fn row_keys(columns: &[ArrayRef]) -> Result<Vec<u128>, ArrowError> {
     Ok((0..rows).map(key).collect())
 }
 
-fn entry(number: u32, key: u128) -> [u8; 20] {
-    let mut bytes = [0; 20];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
-    bytes[4..].copy_from_slice(&key.to_be_bytes());
+fn entry(number: u32, shelf: Shelf, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(5 + key.len());
+    bytes.extend_from_slice(&number.to_be_bytes());
+    bytes.push(shelf);
+    bytes.extend_from_slice(key);
     bytes
 }
 

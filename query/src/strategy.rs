@@ -1,17 +1,20 @@
 //! How a model is kept up to date, derived from its plan. A plan that is not understood is recomputed, never guessed.
 
-use std::collections::BTreeMap;
-
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, ScalarValue, TableReference};
+use datafusion::common::{Column, DataFusionError, ScalarValue, TableReference};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, LogicalPlan, Operator, Projection, Volatility, Window, WindowFunctionDefinition,
+    BinaryExpr, Expr, LogicalPlan, Operator, Projection, SortExpr, Window, WindowFunctionDefinition,
 };
 use lakebed_log::schema;
 
 use crate::catalog::{BRONZE, EVENTS};
-use crate::models::TableName;
+use crate::dataflow::cut::{Uncut, cut};
+use crate::dataflow::{By, Dataflow};
+use crate::slots::slot_name;
+pub use crate::total_order::Refused;
+use crate::total_order::refuse;
 
 /// How a refresh brings a model from one version to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +24,16 @@ pub enum Strategy {
         /// The model keeps the first row of each key.
         first_wins: bool,
     },
-    /// The query over everything replaces what was there.
+    /// One row of each key is kept, and another comes in its place.
+    Latest,
+    /// The states of the groups that changed rows touch take them in, and give up those that went.
+    Merge,
+    /// What touched keys give is computed again from their rows.
+    Recompute,
+    /// The query over everything is compared with what was there.
     Full {
         /// Why nothing cheaper is right.
-        because: String,
+        because: Reason,
     },
 }
 
@@ -33,6 +42,9 @@ impl Strategy {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Append { .. } => "append",
+            Self::Latest => "latest",
+            Self::Merge => "merge",
+            Self::Recompute => "recompute",
             Self::Full { .. } => "full",
         }
     }
@@ -43,71 +55,145 @@ impl Strategy {
     }
 }
 
-/// Why a query is no function of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// One sentence.
-    pub message: String,
-    /// A word of the SQL that it is about, for the line.
-    pub word: String,
+/// A strategy, and the operators that carry it out where it has any.
+#[derive(Debug)]
+pub(crate) struct Derived {
+    pub(crate) strategy: Strategy,
+    pub(crate) flow: Option<Dataflow>,
 }
 
-/// Derives the strategy from the plan as it was parsed; `parents` are the strategies of the models that it reads.
+/// Derives the strategy from an analyzed plan; `only_adds` says of a table whether its rows never go.
 ///
 /// # Errors
-/// [`Refused`], where the query is no function of the log.
-pub fn derive(plan: &LogicalPlan, parents: &BTreeMap<TableName, Strategy>) -> Result<Strategy, Refused> {
-    refuse_volatile(plan)?;
-    refuse_unordered_limit(plan)?;
+/// [`NotDerived`].
+pub(crate) fn derive(
+    state: &SessionState,
+    plan: &LogicalPlan,
+    only_adds: &dyn Fn(&str) -> bool,
+) -> Result<Derived, NotDerived> {
+    refuse(plan).map_err(NotDerived::Refused)?;
     let mut first_wins = 0;
-    Ok(match appends(plan, parents, &mut first_wins) {
-        Ok(()) if first_wins > 1 => {
-            Strategy::Full { because: "it keeps the first row per key more than once".to_owned() }
-        }
-        Ok(()) => Strategy::Append { first_wins: first_wins == 1 },
-        Err(because) => Strategy::Full { because },
-    })
+    if appends(plan, only_adds, &mut first_wins) && first_wins <= 1 {
+        return Ok(Derived { strategy: Strategy::Append { first_wins: first_wins == 1 }, flow: None });
+    }
+    if shows_time(plan) {
+        return Ok(Derived { strategy: Strategy::Full { because: Reason::time() }, flow: None });
+    }
+    match cut(state, plan, only_adds) {
+        Ok(flow) => Ok(Derived { strategy: word_for(&flow), flow: Some(flow) }),
+        Err(Uncut::Because(because)) => Ok(Derived { strategy: Strategy::Full { because }, flow: None }),
+        Err(Uncut::Failed(error)) => Err(NotDerived::Failed(error)),
+    }
 }
 
-/// Whether the query over (old rows and new rows) is the query over the old rows and the query over the new rows.
-fn appends(plan: &LogicalPlan, parents: &BTreeMap<TableName, Strategy>, first_wins: &mut usize) -> Result<(), String> {
-    if plan.expressions().iter().any(stands_for_now) {
-        return Err("it shows the time".to_owned());
+/// Why there is no strategy at all.
+#[derive(Debug)]
+pub(crate) enum NotDerived {
+    /// The query is no function of the log.
+    Refused(Refused),
+    /// DataFusion refused a part of what it had accepted whole.
+    Failed(DataFusionError),
+}
+
+/// The word for what the operators do: that of the dearest of them.
+fn word_for(flow: &Dataflow) -> Strategy {
+    let by = |by: By| flow.operators.iter().any(|operator| operator.said.by == by);
+    match () {
+        () if by(By::Recomputing) => Strategy::Recompute,
+        () if flow.only_adds => Strategy::Append { first_wins: by(By::First) },
+        () if by(By::Merging) || by(By::Ranking { one: false }) => Strategy::Merge,
+        () if by(By::Ranking { one: true }) => Strategy::Latest,
+        // Rows of a table whose rows go, one by one.
+        () => Strategy::Merge,
     }
-    if plan.expressions().iter().any(has_subquery) {
-        return Err("it has a subquery in an expression".to_owned());
+}
+
+/// Why a query is computed from everything: what it is, and what could be written instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The same in every release.
+    pub code: &'static str,
+    /// The part of the query, in the words of SQL.
+    pub node: String,
+    /// A word of the SQL that it is about, for the line.
+    pub word: String,
+    /// What to write instead.
+    pub instead: &'static str,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "it needs all rows for {}", self.node)
+    }
+}
+
+impl Reason {
+    fn new(code: &'static str, node: &str, word: &str, instead: &'static str) -> Self {
+        Self { code, node: node.to_owned(), word: word.to_owned(), instead }
+    }
+
+    pub(crate) fn time() -> Self {
+        let instead = "compare with a time that is in the events, or let the query that asks add now()";
+        Self::new("shows-time", "now(): each version has another time", "now", instead)
+    }
+
+    pub(crate) fn subquery() -> Self {
+        Self::new("subquery", "a subquery in an expression", "(select", "write it as a JOIN on columns")
+    }
+
+    pub(crate) fn too_many() -> Self {
+        Self::new("too-many-operators", "more operators than one model may have", "", "split it into several models")
+    }
+
+    pub(crate) fn whole_aggregate(node: &str) -> Self {
+        let instead = "group by a column, or use aggregates whose states merge (count, sum, avg, min, max, …)";
+        let word = node.split('(').next().unwrap_or_default();
+        Self::new("aggregate-of-all-rows", node, word, instead)
+    }
+
+    pub(crate) fn whole_window() -> Self {
+        Self::new("window-of-all-rows", "a window function over all rows", "over", "add PARTITION BY to every window")
+    }
+
+    pub(crate) fn join_without_equality() -> Self {
+        Self::new("join-without-equality", "JOIN without an equality", "join", "join on a column that is equal")
+    }
+
+    pub(crate) fn not_in() -> Self {
+        Self::new("not-in", "NOT IN (SELECT …), which one null changes for all", "not in", "write NOT EXISTS")
+    }
+
+    pub(crate) fn of_node(plan: &LogicalPlan) -> Self {
+        let node = name_of(plan);
+        Self::new("unknown-node", node, node, "write it with joins, groups and windows")
+    }
+}
+
+/// Whether the query over (old rows and new rows) is the query over the old rows and the query over the new rows, once rows
+/// are left out whose key came before; counts the places where they are.
+fn appends(plan: &LogicalPlan, only_adds: &dyn Fn(&str) -> bool, first_wins: &mut usize) -> bool {
+    if plan.expressions().iter().any(|expr| stands_for_now(expr) || has_subquery(expr)) {
+        return false;
     }
     match plan {
-        LogicalPlan::TableScan(scan) => {
-            let name = TableName {
-                schema: scan.table_name.schema().unwrap_or_default().to_owned(),
-                name: scan.table_name.table().to_owned(),
-            };
-            match parents.get(&name) {
-                Some(parent) if !parent.only_adds() => Err(format!("{name} is rewritten by a refresh")),
-                _ => Ok(()),
-            }
-        }
+        LogicalPlan::TableScan(scan) => only_adds(&slot_name(&scan.table_name)),
         LogicalPlan::Filter(filter) => match first_of_each_key(&filter.predicate, &filter.input) {
             Some((window, offset)) => {
                 *first_wins += 1;
                 // Later copies are left out by their offset, so it has to be one row's alone.
-                match rows_of_the_log(&window.input, offset) {
-                    true => appends(&window.input, parents, first_wins),
-                    false => Err("it keeps the first row per key of other rows than those of bronze.events".to_owned()),
-                }
+                rows_of_the_log(&window.input, offset) && appends(&window.input, only_adds, first_wins)
             }
-            None => appends(&filter.input, parents, first_wins),
+            None => appends(&filter.input, only_adds, first_wins),
         },
         LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Unnest(_) | LogicalPlan::Union(_) => {
-            plan.inputs().into_iter().try_for_each(|input| appends(input, parents, first_wins))
+            plan.inputs().into_iter().all(|input| appends(input, only_adds, first_wins))
         }
-        other => Err(format!("it needs all rows for: {}", name_of(other))),
+        _ => false,
     }
 }
 
 /// The node in the words of SQL.
-fn name_of(plan: &LogicalPlan) -> &'static str {
+pub(crate) fn name_of(plan: &LogicalPlan) -> &'static str {
     match plan {
         LogicalPlan::Aggregate(_) => "GROUP BY",
         LogicalPlan::Window(_) => "a window function",
@@ -122,7 +208,7 @@ fn name_of(plan: &LogicalPlan) -> &'static str {
 }
 
 /// Whether the rows are some of those of the log, each at most once, and the column is their offset.
-fn rows_of_the_log(plan: &LogicalPlan, offset: &Column) -> bool {
+pub(crate) fn rows_of_the_log(plan: &LogicalPlan, offset: &Column) -> bool {
     let is_log = |name: &TableReference| name.schema() == Some(BRONZE) && name.table() == EVENTS;
     match plan {
         LogicalPlan::SubqueryAlias(alias) if is_log(&alias.alias) => offset.name == schema::OFFSET,
@@ -149,7 +235,7 @@ fn source(projection: &Projection, column: &Column) -> Option<Column> {
 /// order of the log: the filter keeps the first row of each key, and later rows never win.
 fn first_of_each_key<'a>(predicate: &Expr, input: &'a LogicalPlan) -> Option<(&'a Window, &'a Column)> {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = predicate else { return None };
-    let column = match (left.as_ref(), right.as_ref()) {
+    let column = match (uncast(left), uncast(right)) {
         (Expr::Column(column), one) | (one, Expr::Column(column)) if is_one(one) => column,
         _ => return None,
     };
@@ -174,6 +260,14 @@ fn first_of_each_key<'a>(predicate: &Expr, input: &'a LogicalPlan) -> Option<(&'
     }
 }
 
+/// What is compared, without the casts that brought both sides to one type of number.
+pub(crate) fn uncast(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(cast) if cast.field.data_type().is_numeric() => uncast(&cast.expr),
+        other => other,
+    }
+}
+
 fn is_one(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Int64(Some(1)) | ScalarValue::UInt64(Some(1)), _))
 }
@@ -184,11 +278,13 @@ pub(crate) fn numbers_in_log_order(window: &Window) -> Option<&Column> {
     let function = window_function(expr)?;
     let row_number = matches!(&function.fun, WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "row_number");
     let keyed = row_number && !function.params.partition_by.is_empty() && function.params.filter.is_none();
-    match function.params.order_by.as_slice() {
-        [order] if keyed && order.asc => match &order.expr {
-            Expr::Column(column) if column.name == schema::OFFSET => Some(column),
-            _ => None,
-        },
+    function.params.order_by.first().filter(|_| keyed).and_then(in_log_order)
+}
+
+/// The offset that an ordering begins with. What follows it decides nothing where the offset is one row's alone.
+pub(crate) fn in_log_order(order: &SortExpr) -> Option<&Column> {
+    match &order.expr {
+        Expr::Column(column) if order.asc && column.name == schema::OFFSET => Some(column),
         _ => None,
     }
 }
@@ -226,52 +322,14 @@ fn any(expr: &Expr, holds: impl Fn(&Expr) -> bool) -> bool {
     expr.exists(|expr| Ok(holds(expr))).unwrap_or(true)
 }
 
-fn stands_for_now(expr: &Expr) -> bool {
+pub(crate) fn stands_for_now(expr: &Expr) -> bool {
     any(expr, |expr| time_function(expr).is_some())
 }
 
-fn has_subquery(expr: &Expr) -> bool {
+pub(crate) fn has_subquery(expr: &Expr) -> bool {
     any(expr, |expr| {
         matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))
     })
-}
-
-fn refuse_volatile(plan: &LogicalPlan) -> Result<(), Refused> {
-    let volatile = |expr: &Expr| match expr {
-        Expr::ScalarFunction(function) if function.func.signature().volatility == Volatility::Volatile => {
-            Some(function.func.name().to_owned())
-        }
-        _ => None,
-    };
-    let mut found = None;
-    let walk = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                found = found.take().or_else(|| volatile(expr));
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    });
-    match (walk, found) {
-        (Ok(_), None) => Ok(()),
-        (Ok(_), Some(word)) => {
-            let message = format!("{word}() gives another answer each time, so the table is no function of the log");
-            Err(Refused { message, word })
-        }
-        (Err(error), _) => Err(Refused { message: error.strip_backtrace(), word: String::new() }),
-    }
-}
-
-fn refuse_unordered_limit(plan: &LogicalPlan) -> Result<(), Refused> {
-    let unordered = plan.exists(|node| {
-        Ok(matches!(node, LogicalPlan::Limit(limit) if !matches!(limit.input.as_ref(), LogicalPlan::Sort(_))))
-    });
-    let message = match unordered {
-        Ok(false) => return Ok(()),
-        Ok(true) => "LIMIT without ORDER BY takes any rows, so the table is no function of the log".to_owned(),
-        Err(error) => error.strip_backtrace(),
-    };
-    Err(Refused { message, word: "LIMIT".to_owned() })
 }
 
 #[cfg(test)]

@@ -88,8 +88,8 @@ impl Lakehouse {
     async fn stored(&self, state: &ModelState) -> Result<Content> {
         let runs = StoredRuns(self.log().store().clone());
         let mut content = (0, TableHash::EMPTY);
-        for run in &state.runs {
-            let mut batches = runs.read(run);
+        for (run, rows) in state.stored(&runs.0).await?.in_runs() {
+            let mut batches = runs.read(run, rows);
             while let Some(batch) = batches.try_next().await? {
                 content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
             }

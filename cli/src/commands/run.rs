@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use lakebed_log::Thresholds;
-use lakebed_query::{Lakehouse, Refreshed};
+use lakebed_query::{Lakehouse, Refreshed, Replay};
 
 use crate::arguments::RunArguments;
+use crate::commands::replay;
 use crate::error::Result;
 use crate::invocation::Invocation;
 use crate::progress::ModelBar;
@@ -19,6 +20,14 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Refreshes once, or with `--watch` whenever the log has moved.
 pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Result<()> {
     let lakehouse = invocation.lakehouse_or_new().await?;
+    if arguments.full_refresh {
+        let replay = Replay { models: arguments.models.clone(), ..Replay::default() };
+        return replay::report(invocation, &lakehouse, &replay).await;
+    }
+    if let Some(version) = arguments.to {
+        let bar = ModelBar::new(&invocation.output);
+        return report(invocation, &lakehouse.run_to(version, &arguments.models, &bar).await?);
+    }
     let refreshed = refresh(invocation, &lakehouse, &arguments.models).await?;
     report(invocation, &refreshed)?;
     if !arguments.watch {
@@ -71,8 +80,8 @@ fn report(invocation: &Invocation, refreshed: &Refreshed) -> Result<()> {
     } else {
         for model in &refreshed.models {
             invocation.output.say(&format!(
-                "{:28} {:9} {:>9} rows written {:>9} rows",
-                model.name, model.strategy, model.rows_written, model.rows
+                "{:28} {:9} {:>9} rows came {:>9} went {:>9} rows",
+                model.name, model.strategy, model.rows_written, model.rows_gone, model.rows
             ));
         }
         invocation.output.say(&format!("{} models at version {version}", refreshed.models.len()));
@@ -87,6 +96,7 @@ fn report(invocation: &Invocation, refreshed: &Refreshed) -> Result<()> {
         ("model", texts(models.iter().map(|model| model.name.as_str()).collect())),
         ("strategy", texts(models.iter().map(|model| model.strategy).collect())),
         ("rows_written", numbers(models.iter().map(|model| model.rows_written).collect())),
+        ("rows_gone", numbers(models.iter().map(|model| model.rows_gone).collect())),
         ("rows", numbers(models.iter().map(|model| model.rows).collect())),
         ("version", numbers(vec![version; models.len()])),
     ])?)

@@ -7,6 +7,8 @@
 
 use std::cmp::Ordering;
 
+use super::dyadic::{Dyadic, add_word, negate, scaled};
+
 /// 64-bit words of a wide sum: from 2^-1074, the least double, to 2^1024, and 78 bits for carries and the sign.
 const WORDS: usize = 34;
 
@@ -19,7 +21,18 @@ const ROOM_BELOW: i32 = 30;
 /// No value is shifted further than this into 128 bits: 53 bits of it, 10 bits for carries and the sign.
 const SHIFTS: u32 = 64;
 
-/// The exact sum of some doubles. `add` and `remove` are inverse, `merge` is associative and commutative.
+/// Bits of the low half of a product, which has 106 at most.
+const HALF: u32 = 53;
+
+/// One half of a product of two doubles. Each half of like products is of like size, as the whole is not: it would leave no
+/// room in 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    High,
+    Low,
+}
+
+/// The exact sum of some doubles. What was added can be taken away, `merge` is associative and commutative.
 #[derive(Clone, Debug)]
 pub(crate) enum ExactSum {
     /// `units * 2^exponent`.
@@ -50,25 +63,40 @@ impl Default for ExactSum {
 }
 
 impl ExactSum {
-    /// Adds a double; gives the bytes that were newly allocated for it.
+    /// Adds a double, or takes one away that was added or will be; gives the bytes that were newly allocated for it.
     #[inline]
-    pub(crate) fn add(&mut self, value: f64) -> usize {
-        self.add_signed(value, false)
+    pub(super) fn add(&mut self, value: f64, away: bool) -> usize {
+        match parts(value) {
+            Some((units, exponent)) => self.add_scaled(units, exponent, away),
+            None => self.add_uncounted(value, away),
+        }
     }
 
-    /// Takes a double away that was added, or will be.
-    pub(crate) fn remove(&mut self, value: f64) {
-        self.add_signed(value, true);
+    /// Adds one half of a product, exactly: the two halves of `x * y` add up to it. A product that is too large for a
+    /// double is infinite, and all of it in its high half; of one that is too small the bits below 2^-1074 are cut off.
+    #[inline]
+    pub(super) fn add_half(&mut self, half: Half, x: f64, y: f64, away: bool) -> usize {
+        match (product(x, y), half) {
+            (Some((units, exponent)), Half::High) => {
+                self.add_scaled((units >> HALF) as i64, exponent + HALF.cast_signed(), away)
+            }
+            (Some((units, exponent)), Half::Low) => self.add_scaled((units & ((1 << HALF) - 1)) as i64, exponent, away),
+            (None, Half::High) => self.add_uncounted(x * y, away),
+            (None, Half::Low) => 0,
+        }
     }
 
+    #[cold]
+    fn add_uncounted(&mut self, value: f64, away: bool) -> usize {
+        let before = self.heap_bytes();
+        self.widened().count(value, away);
+        self.heap_bytes() - before
+    }
+
+    /// Adds units of at most 54 bits.
     #[inline]
-    fn add_signed(&mut self, value: f64, negated: bool) -> usize {
-        let Some((units, exponent)) = parts(value) else {
-            let before = self.heap_bytes();
-            self.widened().count(value, negated);
-            return self.heap_bytes() - before;
-        };
-        let units = if negated { -units } else { units };
+    fn add_scaled(&mut self, units: i64, exponent: i32, away: bool) -> usize {
+        let units = if away { -units } else { units };
         if let Self::Narrow { units: sum, exponent: unit } = self {
             let shift = exponent.wrapping_sub(*unit).cast_unsigned();
             if shift <= SHIFTS
@@ -90,9 +118,7 @@ impl ExactSum {
                 let sum = self.widened();
                 let mut carry = false;
                 for (word, other) in sum.words.iter_mut().zip(other.words) {
-                    let (partial, over) = word.overflowing_add(other);
-                    let (whole, over_by_carry) = partial.overflowing_add(u64::from(carry));
-                    (*word, carry) = (whole, over || over_by_carry);
+                    add_word(word, other, &mut carry);
                 }
                 sum.nans += other.nans;
                 sum.infinities += other.infinities;
@@ -144,11 +170,38 @@ impl ExactSum {
     }
 
     /// The double nearest to the sum, the even one of two; beyond the greatest it is infinite. No sum of numbers is −0.
-    pub(crate) fn value(&self) -> f64 {
+    pub(super) fn value(&self) -> f64 {
         match self {
             Self::Narrow { units, exponent } => scaled(*units as f64, *exponent),
-            Self::Wide(wide) => wide.value(),
+            Self::Wide(wide) => wide.exact().map_or_else(|value| value, |sum| sum.value()),
         }
+    }
+
+    /// The sum without a rounding.
+    ///
+    /// # Errors
+    /// What it is, where that is no number.
+    pub(super) fn exact(&self) -> Result<Dyadic, f64> {
+        match self {
+            Self::Narrow { units, exponent } => Ok(Dyadic::of_units(*units, *exponent)),
+            Self::Wide(wide) => wide.exact(),
+        }
+    }
+
+    /// What takes this away, where it is merged.
+    pub(crate) fn negated(mut self) -> Self {
+        if let Self::Narrow { units, .. } = &mut self
+            && let Some(negative) = units.checked_neg()
+        {
+            *units = negative;
+            return self;
+        }
+        let wide = self.widened();
+        negate(&mut wide.words);
+        for count in [&mut wide.nans, &mut wide.infinities, &mut wide.negative_infinities] {
+            *count = -*count;
+        }
+        self
     }
 
     /// Bytes that [`Self::from_bytes`] reads back. Equal sums may have different bytes.
@@ -186,7 +239,7 @@ impl ExactSum {
     }
 
     /// Bytes outside of the value itself.
-    pub(crate) fn heap_bytes(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Self::Narrow { .. } => 0,
             Self::Wide(_) => size_of::<Wide>(),
@@ -195,13 +248,13 @@ impl ExactSum {
 }
 
 impl Wide {
-    fn count(&mut self, value: f64, negated: bool) {
+    fn count(&mut self, value: f64, away: bool) {
         let count = match value {
             value if value.is_nan() => &mut self.nans,
             value if value > 0.0 => &mut self.infinities,
             _ => &mut self.negative_infinities,
         };
-        *count += if negated { -1 } else { 1 };
+        *count += if away { -1 } else { 1 };
     }
 
     fn add_units(&mut self, units: i128, exponent: i32) {
@@ -215,9 +268,7 @@ impl Wide {
         let mut carry = false;
         for (place, word) in self.words.iter_mut().skip(first).enumerate() {
             let part = parts.get(place).copied().unwrap_or(sign);
-            let (partial, over) = word.overflowing_add(part);
-            let (whole, over_by_carry) = partial.overflowing_add(u64::from(carry));
-            (*word, carry) = (whole, over || over_by_carry);
+            add_word(word, part, &mut carry);
             // Above the units there is only their sign: a carry ends it, or the lack of one.
             if place >= parts.len() && carry == (sign != 0) {
                 break;
@@ -225,31 +276,20 @@ impl Wide {
         }
     }
 
-    fn value(&self) -> f64 {
+    fn exact(&self) -> Result<Dyadic, f64> {
         match (self.nans != 0, self.infinities != 0, self.negative_infinities != 0) {
-            (true, _, _) | (_, true, true) => return f64::NAN,
-            (_, true, _) => return f64::INFINITY,
-            (_, _, true) => return f64::NEG_INFINITY,
-            _ => {}
-        }
-        let negative = self.words[WORDS - 1] >> 63 == 1;
-        let mut words = self.words;
-        if negative {
-            let mut carry = true;
-            for word in &mut words {
-                (*word, carry) = (!*word).overflowing_add(u64::from(carry));
+            (true, _, _) | (_, true, true) => Err(f64::NAN),
+            (_, true, _) => Err(f64::INFINITY),
+            (_, _, true) => Err(f64::NEG_INFINITY),
+            _ => {
+                let negative = self.words[WORDS - 1] >> 63 == 1;
+                let mut words = self.words.to_vec();
+                if negative {
+                    negate(&mut words);
+                }
+                Ok(Dyadic::new(negative, words, LEAST))
             }
         }
-        let Some(top) = words.iter().rposition(|word| *word != 0) else { return 0.0 };
-        let below = top.saturating_sub(1);
-        // The two words at the top have all the bits of a double and one more; what is below them only breaks a tie.
-        let mut leading = u128::from(words[top]) << if top > below { 64 } else { 0 };
-        if top > below {
-            leading |= u128::from(words[below]) | u128::from(words[..below].iter().any(|word| *word != 0));
-        }
-        let exponent = LEAST + i32::try_from(below * 64).unwrap_or(i32::MAX);
-        let magnitude = scaled(leading as f64, exponent);
-        if negative { -magnitude } else { magnitude }
     }
 }
 
@@ -272,121 +312,21 @@ fn shifted(units: i128, bits: u32) -> Option<i128> {
     (bits < room).then(|| units << bits)
 }
 
-/// `value * 2^exponent`, rounded at most once: a value of 53 bits that is at least one unit of the least double is exact
-/// on its way down, and on its way up it is exact or infinite.
-fn scaled(value: f64, exponent: i32) -> f64 {
-    let power = |exponent: i32| f64::from_bits(((exponent + 1023) as u64) << 52);
-    let (mut value, mut exponent) = (value, exponent);
-    while exponent < -1022 {
-        (value, exponent) = (value * power(-1022), exponent + 1022);
+/// The exact product of two finite doubles as units of a power of two; `None` where it is no number or too large for one.
+#[inline]
+fn product(x: f64, y: f64) -> Option<(i128, i32)> {
+    let ((x, up), (y, by)) = (parts(x)?, parts(y)?);
+    let (units, exponent) = (i128::from(x) * i128::from(y), up + by);
+    let bits = i128::BITS - units.unsigned_abs().leading_zeros();
+    if bits.cast_signed() + exponent > 1024 {
+        return None;
     }
-    while exponent > 1023 {
-        (value, exponent) = (value * power(1023), exponent - 1023);
+    if exponent >= LEAST {
+        return Some((units, exponent));
     }
-    value * power(exponent)
+    let kept = (units.unsigned_abs() >> (LEAST - exponent).clamp(0, 127)).cast_signed();
+    Some((if units < 0 { -kept } else { kept }, LEAST))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn sum_of(values: &[f64]) -> ExactSum {
-        let mut sum = ExactSum::default();
-        for value in values {
-            sum.add(*value);
-        }
-        sum
-    }
-
-    /// The same sum by way of 2,176 bits alone.
-    fn wide_sum_of(values: &[f64]) -> f64 {
-        let mut sum = ExactSum::default();
-        sum.widened();
-        for value in values {
-            sum.add(*value);
-        }
-        sum.value()
-    }
-
-    #[test]
-    fn nothing_is_lost_between_large_and_small() {
-        assert_eq!(sum_of(&[1e300, 1.0, -1e300]).value(), 1.0);
-        assert_eq!(sum_of(&[1e308, 1e308, -1e308]).value(), 1e308);
-        assert_eq!(sum_of(&[1e308, 1e308]).value(), f64::INFINITY);
-        assert_eq!(sum_of(&[f64::MIN_POSITIVE, 5e-324, -f64::MIN_POSITIVE]).value(), 5e-324);
-        assert_eq!(sum_of(&[0.1; 10]).value(), 1.0, "ten times the double nearest to a tenth, rounded once");
-        assert_eq!(sum_of(&[-0.0, -0.0]).value().to_bits(), 0.0_f64.to_bits());
-    }
-
-    #[test]
-    fn a_tie_goes_to_the_even_one_unless_anything_is_below_it() {
-        let half = 2.0_f64.powi(-53);
-        assert_eq!(sum_of(&[1.0, half]).value(), 1.0);
-        assert_eq!(sum_of(&[1.0, half, 5e-324]).value(), 1.0 + f64::EPSILON);
-        assert_eq!(sum_of(&[-1.0, -half, -5e-324]).value(), -1.0 - f64::EPSILON);
-    }
-
-    #[test]
-    fn what_is_no_number_is_counted_and_can_go_again() {
-        let mut sum = sum_of(&[1.0, f64::INFINITY, f64::NAN]);
-        assert!(sum.value().is_nan());
-        sum.remove(f64::NAN);
-        assert_eq!(sum.value(), f64::INFINITY);
-        sum.add(f64::NEG_INFINITY);
-        assert!(sum.value().is_nan());
-        sum.remove(f64::INFINITY);
-        assert_eq!(sum.value(), f64::NEG_INFINITY);
-        sum.remove(f64::NEG_INFINITY);
-        assert_eq!(sum.value(), 1.0);
-    }
-
-    #[test]
-    fn other_bytes_are_no_sum() {
-        assert!(ExactSum::from_bytes(&[]).is_none());
-        assert!(ExactSum::from_bytes(&[0; 19]).is_none());
-        assert!(ExactSum::from_bytes(&[0; 8 * WORDS]).is_none());
-    }
-
-    fn doubles() -> impl Strategy<Value = Vec<f64>> {
-        let any = any::<u64>().prop_map(f64::from_bits).prop_filter("a number", |value| value.is_finite());
-        let prices = (-1_000_000_i64..1_000_000).prop_map(|cents| cents as f64 / 100.0);
-        prop_oneof![
-            proptest::collection::vec(prices.clone(), 0..40),
-            proptest::collection::vec(prop_oneof![any, prices], 0..40)
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn order_splits_and_width_change_nothing(values in doubles(), at in 0_usize..40) {
-            let whole = sum_of(&values);
-            prop_assert_eq!(whole.value().to_bits(), wide_sum_of(&values).to_bits());
-            let reversed: Vec<f64> = values.iter().rev().copied().collect();
-            prop_assert_eq!(whole.value().to_bits(), sum_of(&reversed).value().to_bits());
-            let (left, right) = values.split_at(at.min(values.len()));
-            let mut merged = ExactSum::from_bytes(&sum_of(right).to_bytes()).unwrap();
-            merged.merge(&sum_of(left));
-            prop_assert_eq!(whole.value().to_bits(), merged.value().to_bits());
-            let mut without = whole;
-            right.iter().for_each(|value| without.remove(*value));
-            prop_assert_eq!(without.value().to_bits(), sum_of(left).value().to_bits());
-        }
-
-        #[test]
-        fn one_double_is_itself(bits in any::<u64>()) {
-            let value = f64::from_bits(bits);
-            let sum = sum_of(&[value]).value();
-            prop_assert!(sum == value || value.is_nan() && sum.is_nan());
-            prop_assert!(wide_sum_of(&[value]) == value || value.is_nan());
-        }
-
-        #[test]
-        fn integers_add_up_as_integers(values in proptest::collection::vec(-(1_i64 << 53)..1 << 53, 0..100)) {
-            let exact: i128 = values.iter().copied().map(i128::from).sum();
-            let doubles: Vec<f64> = values.iter().map(|value| *value as f64).collect();
-            prop_assert_eq!(sum_of(&doubles).value(), exact as f64);
-        }
-    }
-}
+mod tests;

@@ -1,12 +1,19 @@
+//! What is common to the tests of exact aggregates, and those of sums and means.
+
+mod extremes;
+mod moments;
+
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use datafusion::catalog::MemTable;
+use datafusion::common::ScalarValue;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::number::ExactSum;
 use super::*;
 
 /// Rows of a group, a value and whether it counts.
@@ -27,6 +34,12 @@ fn rows(count: usize, groups: i64) -> Vec<Row> {
     (0..count).map(|at| (group(at), value(at), Some(at % 5 != 0).filter(|_| at % 11 != 0))).collect()
 }
 
+/// The state of an accumulator as columns of one row.
+fn columns_of(state: Vec<ScalarValue>) -> Vec<ArrayRef> {
+    state.iter().map(|value| value.to_array().unwrap()).collect()
+}
+
+/// The table `t` of the rows, in partitions of a batch each.
 fn context(rows: &[Row], batch: usize, config: SessionConfig, memory: Option<usize>) -> SessionContext {
     let fields = [("g", DataType::Int64), ("x", DataType::Float64), ("counts", DataType::Boolean)];
     let schema = Arc::new(Schema::new(fields.map(|(name, kind)| Field::new(name, kind, true)).to_vec()));
@@ -68,11 +81,11 @@ fn expected(rows: &[Row], filtered: bool, group: Option<i64>) -> [Option<u64>; 2
     let (mut sum, mut count) = (ExactSum::default(), 0);
     for (_, value, _) in rows.iter().filter(|row| row.0 == group && (!filtered || row.2 == Some(true))) {
         if let Some(value) = value {
-            sum.add(*value);
+            sum.add(*value, false);
             count += 1;
         }
     }
-    [Reading::Sum, Reading::Mean].map(|reading| reading.of(&sum, count).map(f64::to_bits))
+    [sum.value(), sum.value() / f64::from(count)].map(|value| (count > 0).then(|| value.to_bits()))
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
+use parquet::arrow::arrow_reader::RowSelection;
 
 use crate::error::Result;
 use crate::hash::TableHash;
+use crate::rows::{Rows, Run};
 
 pub mod duckdb;
 
@@ -21,7 +23,7 @@ pub struct Image {
     pub tables: Vec<TableImage>,
 }
 
-/// One table at one epoch: the runs whose rows are its rows.
+/// One table at one epoch.
 #[derive(Clone, Debug)]
 pub struct TableImage {
     /// `silver` or `gold`.
@@ -34,10 +36,10 @@ pub struct TableImage {
     pub columns: SchemaRef,
     /// What the rows depend on besides the log; another fingerprint is another table.
     pub fingerprint: String,
-    /// The runs, oldest first. A run never changes; a table that is rewritten has another set of runs.
-    pub runs: Vec<Run>,
-    /// Rows in all runs.
-    pub rows: u64,
+    /// Columns that no two rows have the same values in; empty where none are known.
+    pub key: Vec<String>,
+    /// Where the rows are.
+    pub rows: Rows,
     /// Order-free hash over the rows.
     pub content_hash: TableHash,
 }
@@ -66,32 +68,8 @@ pub struct Watermark {
     pub as_of: DateTime<Utc>,
 }
 
-/// An immutable Parquet file of a model's stored form.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Run {
-    /// Path below the lake's root; unique for ever, so that it names the content.
-    pub path: String,
-    /// Rows in the file.
-    pub rows: u64,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// The runs whose rows it holds, in their order, if it was made of others: so that who has some of them knows which of
-    /// its rows are new. Of those it was made of directly, and none further back.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub folded: Vec<Folded>,
-}
-
-/// A run that was folded into another.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Folded {
-    /// Its path.
-    pub path: String,
-    /// Rows of it.
-    pub rows: u64,
-}
-
 /// Reads the rows of a run.
 pub trait ReadRun: Send + Sync {
-    /// The rows, in file order.
-    fn read(&self, run: &Run) -> BoxStream<'static, Result<RecordBatch>>;
+    /// Its rows, or those that are selected, in the order of their addresses.
+    fn read(&self, run: &Run, rows: Option<RowSelection>) -> BoxStream<'static, Result<RecordBatch>>;
 }

@@ -11,6 +11,7 @@ mod foreign_readers;
 #[cfg(test)]
 mod format;
 #[cfg(test)]
+mod grouped;
 mod growth;
 #[cfg(test)]
 mod model;

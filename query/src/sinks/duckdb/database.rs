@@ -81,9 +81,9 @@ impl Database {
     }
 
     /// A bulk writer into one table.
-    pub(super) fn append(&self, schema: &str, table: &str) -> Result<Rows<'_>> {
-        let appender = self.connection.appender_to_catalog_and_db(table, CATALOG, schema);
-        Ok(Rows { appender: appender.map_err(|source| self.failure(source))?, database: self })
+    pub(super) fn append(&self, catalog: &str, schema: &str, table: &str) -> Result<Appending<'_>> {
+        let appender = self.connection.appender_to_catalog_and_db(table, catalog, schema);
+        Ok(Appending { appender: appender.map_err(|source| self.failure(source))?, database: self })
     }
 
     /// Writes everything into the file and closes it.
@@ -98,12 +98,12 @@ impl Database {
 }
 
 /// Appends batches whose columns are those of the table, in order.
-pub(super) struct Rows<'db> {
+pub(super) struct Appending<'db> {
     appender: Appender<'db>,
     database: &'db Database,
 }
 
-impl Rows<'_> {
+impl Appending<'_> {
     /// Appends a batch; an error may show only in [`Self::finish`].
     pub(super) fn push(&mut self, batch: RecordBatch) -> Result<()> {
         let batch = arrow_bridge::to_duckdb(batch).map_err(crossing)?;

@@ -40,6 +40,11 @@ impl Files {
         Self { directory, name: name.to_owned(), keep: keep.max(1) }
     }
 
+    /// The same directory under another name.
+    pub(super) fn named(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
+    }
+
     /// The name that people open.
     pub(super) fn public(&self) -> PathBuf {
         self.directory.join(format!("{}.duckdb", self.name))

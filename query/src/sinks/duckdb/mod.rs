@@ -44,8 +44,8 @@ pub struct Published {
     pub rows_written: u64,
     /// Tables that were written from nothing.
     pub tables_rebuilt: usize,
-    /// Tables that got the rows they lacked.
-    pub tables_appended: usize,
+    /// Tables that got the rows they lacked, and lost those that are gone.
+    pub tables_changed: usize,
     /// The public file was up to date already, and was not touched.
     pub unchanged: bool,
 }
@@ -70,6 +70,12 @@ impl DuckDbSink {
     /// copy of the file; with two or more it costs the change.
     pub fn new(directory: PathBuf, name: &str, keep: usize) -> Self {
         Self { files: Files::new(directory, name, keep) }
+    }
+
+    /// A sink in the same directory under another name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Self {
+        Self { files: self.files.named(name) }
     }
 
     /// The file that people attach.
@@ -166,7 +172,7 @@ impl DuckDbSink {
         Ok(Published {
             rows_written: written.rows,
             tables_rebuilt: written.rebuilt,
-            tables_appended: written.appended,
+            tables_changed: written.changed,
             unchanged: false,
             ..self.unchanged(image.version)
         })
@@ -174,7 +180,7 @@ impl DuckDbSink {
 
     fn unchanged(&self, version: u64) -> Published {
         let (path, unchanged) = (self.path(), true);
-        Published { version, path, rows_written: 0, tables_rebuilt: 0, tables_appended: 0, unchanged }
+        Published { version, path, rows_written: 0, tables_rebuilt: 0, tables_changed: 0, unchanged }
     }
 
     /// Writes the image into the file in work and closes it. After a failure of the store the file is as it was, and the
@@ -254,7 +260,7 @@ fn superseding(image: &Image, published: &[Watermark]) -> Option<u64> {
         published.iter().any(|watermark| {
             watermark.model == model
                 && watermark.fingerprint == table.fingerprint
-                && watermark.rows == table.rows
+                && watermark.rows == table.rows.count()
                 && watermark.content_hash == table.content_hash
         })
     };

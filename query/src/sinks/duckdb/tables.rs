@@ -1,49 +1,59 @@
 //! The tables inside a published file: what it holds, and the one transaction that brings it up to an image.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType, UInt64Type};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow::datatypes::{Field, Schema, TimestampMicrosecondType, UInt64Type};
 use arrow::error::ArrowError;
 use chrono::DateTime;
 use datafusion::error::DataFusionError;
+use parquet::arrow::arrow_reader::RowSelection;
+use roaring::RoaringTreemap;
 
-use super::database::{CATALOG, Database};
+use super::database::{Appending, CATALOG, Database};
 use super::feed::Runs;
 use super::sql::{literal, quoted};
 use super::types::{Stored, stored, to_wire};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
-use crate::sinks::{Image, Run, TableImage, Watermark};
+use crate::rows::{self, Rows, Run};
+use crate::sinks::{Image, TableImage, Watermark};
 
 /// The schema of the two tables about the others.
 const BOOKKEEPING: &str = "lakebed";
+
+/// The temporary table of rows that are to be deleted.
+const GONE: &str = "gone";
 
 /// What a transaction changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) rows: u64,
     pub(super) rebuilt: usize,
-    pub(super) appended: usize,
+    pub(super) changed: usize,
 }
 
 /// What a file holds of one model.
 struct Held {
     watermark: Watermark,
-    runs: HashSet<String>,
+    /// The rows that it holds are those at these addresses …
+    addresses: Range<u64>,
+    /// … but for these.
+    deleted: RoaringTreemap,
 }
 
 /// What brings a table up to its image.
-#[derive(Debug, PartialEq, Eq)]
-enum Change<'a> {
-    /// The table holds these runs already.
+#[derive(Debug, PartialEq)]
+enum Change {
+    /// The table holds its rows already.
     Nothing,
-    /// The same rows, stored anew as other runs: a compaction.
+    /// The same rows at other addresses.
     Relabel,
-    /// The table lacks only these runs, of each but its first so many rows.
-    Append(Vec<(&'a Run, u64)>),
-    /// The table is another one, or rows have gone from it.
+    /// The table has rows that are gone, and lacks the last ones.
+    Difference { gone: RoaringTreemap, added: Rows },
+    /// The table is another one, or most of its rows have gone.
     Rebuild,
 }
 
@@ -111,60 +121,47 @@ fn change_all(database: &Database, image: &Image, runs: &mut Runs) -> Result<Wri
     drop_others(database, image, &held)?;
     let mut written = Written::default();
     for table in &image.tables {
-        let model = table.model();
-        match change(table, held.get(&model)) {
-            Change::Nothing => describe(database, table)?,
-            Change::Relabel => {
+        match change(table, held.get(&table.model())) {
+            Change::Nothing | Change::Relabel => describe(database, table)?,
+            Change::Difference { gone, added } => {
                 describe(database, table)?;
-                forget_runs(database, &model)?;
-                record_runs(database, &model, table.runs.iter())?;
-            }
-            Change::Append(missing) => {
-                describe(database, table)?;
-                written.rows += load(database, table, &missing, runs)?;
-                written.appended += 1;
-                if missing.iter().any(|(_, held)| *held > 0) {
-                    forget_runs(database, &model)?;
-                    record_runs(database, &model, table.runs.iter())?;
-                } else {
-                    record_runs(database, &model, missing.into_iter().map(|(run, _)| run))?;
-                }
+                delete(database, table, &gone, runs)?;
+                written.rows += gone.len() + load(database, table, &added, runs)?;
+                written.changed += 1;
             }
             Change::Rebuild => {
                 create(database, table)?;
                 describe(database, table)?;
-                written.rows +=
-                    load(database, table, &table.runs.iter().map(|run| (run, 0)).collect::<Vec<_>>(), runs)?;
+                written.rows += load(database, table, &table.rows, runs)?;
                 written.rebuilt += 1;
-                forget_runs(database, &model)?;
-                record_runs(database, &model, table.runs.iter())?;
             }
         }
     }
+    record_addresses(database, image)?;
     record_watermarks(database, image)?;
     Ok(written)
 }
 
-fn change<'a>(table: &'a TableImage, held: Option<&Held>) -> Change<'a> {
+fn change(table: &TableImage, held: Option<&Held>) -> Change {
     let Some(held) = held.filter(|held| held.watermark.fingerprint == table.fingerprint) else {
         return Change::Rebuild;
     };
-    let (mut covered, mut missing) = (0, Vec::new());
-    for run in &table.runs {
-        if held.runs.contains(&run.path) {
-            covered += 1;
-        } else {
-            // Of what was folded, the table has the first runs, if any.
-            let there = run.folded.iter().take_while(|part| held.runs.contains(&part.path));
-            let rows = there.clone().map(|part| part.rows).sum();
-            covered += there.count();
-            missing.push((run, rows));
+    let rows = &table.rows;
+    if held.addresses.start == rows.addresses.start && held.addresses.end <= rows.addresses.end {
+        let mut gone = rows.deleted.as_ref() - &held.deleted;
+        gone.remove_range(..held.addresses.start);
+        gone.remove_range(held.addresses.end..);
+        // What was deleted stays so, or the table was made by another lake.
+        let same_lake = held.deleted.is_subset(&rows.deleted);
+        let added = rows.since(held.addresses.end);
+        match (gone.len(), added.count()) {
+            _ if !same_lake => {}
+            (0, 0) => return Change::Nothing,
+            (gone, _) if gone > rows.count() / 2 + 1000 => return Change::Rebuild,
+            _ => return Change::Difference { gone, added },
         }
     }
-    if covered == held.runs.len() {
-        return if missing.is_empty() { Change::Nothing } else { Change::Append(missing) };
-    }
-    let same_rows = held.watermark.rows == table.rows && held.watermark.content_hash == table.content_hash;
+    let same_rows = held.watermark.rows == rows.count() && held.watermark.content_hash == table.content_hash;
     // A table of rows whose hash is that of no rows is not one to trust a hash about.
     if same_rows && table.content_hash != TableHash::EMPTY { Change::Relabel } else { Change::Rebuild }
 }
@@ -176,19 +173,26 @@ fn create_bookkeeping(database: &Database) -> Result<()> {
          CREATE SCHEMA IF NOT EXISTS {CATALOG}.gold;
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.watermarks (model VARCHAR, fingerprint VARCHAR,
              version UBIGINT, rows UBIGINT, content_hash VARCHAR, as_of TIMESTAMP WITH TIME ZONE);
-         CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.runs (model VARCHAR, path VARCHAR);"
+         CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.addresses (model VARCHAR, first UBIGINT, next UBIGINT,
+             deleted BLOB);"
     ))
 }
 
 fn held(database: &Database) -> Result<HashMap<String, Held>> {
     let watermarks = watermarks(database)?.unwrap_or_default().into_iter();
-    let mut held: HashMap<String, Held> =
-        watermarks.map(|watermark| (watermark.model.clone(), Held { watermark, runs: HashSet::new() })).collect();
-    database.query(&format!("SELECT model, path FROM {CATALOG}.{BOOKKEEPING}.runs"), &mut |batch| {
-        let (models, paths) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
-        for (model, path) in models.iter().flatten().zip(paths.iter().flatten()) {
-            if let Some(held) = held.get_mut(model) {
-                held.runs.insert(path.to_owned());
+    let mut watermarks: HashMap<String, Watermark> =
+        watermarks.map(|watermark| (watermark.model.clone(), watermark)).collect();
+    let mut held = HashMap::new();
+    let select = format!("SELECT model, first, next, deleted FROM {CATALOG}.{BOOKKEEPING}.addresses");
+    database.query(&select, &mut |batch| {
+        let number = |column: usize, row: usize| batch.column(column).as_primitive::<UInt64Type>().value(row);
+        let (models, deleted) = (batch.column(0).as_string::<i32>(), batch.column(3).as_binary::<i32>());
+        for row in 0..batch.num_rows() {
+            let deleted = rows::from_bytes(deleted.value(row));
+            // A table whose addresses cannot be read is not held, and made anew.
+            if let Some((deleted, watermark)) = deleted.zip(watermarks.remove(models.value(row))) {
+                let addresses = number(1, row)..number(2, row);
+                held.insert(watermark.model.clone(), Held { watermark, addresses, deleted });
             }
         }
         Ok(())
@@ -203,7 +207,6 @@ fn drop_others(database: &Database, image: &Image, held: &HashMap<String, Held>)
         if let Some((schema, name)) = model.split_once('.') {
             database.execute(&format!("DROP TABLE IF EXISTS {}", qualified(schema, name)))?;
         }
-        forget_runs(database, model)?;
     }
     Ok(())
 }
@@ -237,32 +240,70 @@ fn describe(database: &Database, table: &TableImage) -> Result<()> {
     database.execute(&format!("COMMENT ON TABLE {} IS {comment}", qualified(&table.schema, &table.name)))
 }
 
-/// Appends the rows of the runs, of each but those that are there already; gives their number.
-fn load(database: &Database, table: &TableImage, runs: &[(&Run, u64)], source: &mut Runs) -> Result<u64> {
-    if runs.is_empty() {
+/// Appends rows; gives their number.
+fn load(database: &Database, table: &TableImage, rows: &Rows, source: &mut Runs) -> Result<u64> {
+    if rows.count() == 0 {
         return Ok(0);
     }
     let columns = kept_columns(table)?;
-    let mut rows = database.append(&table.schema, &table.name)?;
+    let mut appender = database.append(CATALOG, &table.schema, &table.name)?;
     let mut total = 0;
-    for (run, held) in runs.iter().filter(|(run, held)| *held < run.rows) {
-        let mut read = 0;
-        source.read(run, &mut |batch| {
-            let count = batch.num_rows();
-            let there = usize::try_from(held.saturating_sub(read)).unwrap_or(usize::MAX).min(count);
-            read += count as u64;
-            match there == count {
-                true => Ok(()),
-                false => rows.push(wire_batch(&batch.slice(there, count - there), &columns, table)?),
-            }
-        })?;
-        if read != run.rows {
-            return Err(Error::RunRows { run: run.path.clone(), expected: run.rows, read });
-        }
-        total += read - held;
+    for (run, selection) in rows.in_runs() {
+        let expected = selection.as_ref().map_or(run.rows, |selection| selection.row_count() as u64);
+        total += append(&mut appender, (run, selection, expected), &columns, table, source)?;
     }
-    rows.finish()?;
+    appender.finish()?;
     Ok(total)
+}
+
+/// Appends the rows of a run, or those that are selected; gives their number, which is to be as expected.
+fn append(
+    appender: &mut Appending<'_>,
+    (run, selection, expected): (&Run, Option<RowSelection>, u64),
+    columns: &[(String, Stored)],
+    table: &TableImage,
+    source: &mut Runs,
+) -> Result<u64> {
+    let mut read = 0;
+    source.read(run, selection, &mut |batch| {
+        read += batch.num_rows() as u64;
+        appender.push(wire_batch(&batch, columns, table)?)
+    })?;
+    if read != expected {
+        return Err(Error::RunRows { run: run.path.clone(), expected, read });
+    }
+    Ok(read)
+}
+
+/// Deletes rows by what they hold: by their key, or where none is known, by all columns, of equal rows as many as are gone.
+fn delete(database: &Database, table: &TableImage, gone: &RoaringTreemap, source: &mut Runs) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let columns = kept_columns(table)?;
+    let is_key = |name: &String| table.key.is_empty() || table.key.contains(name);
+    let keys: Vec<_> = columns.into_iter().filter(|(name, _)| is_key(name)).collect();
+    let declared = keys.iter().map(|(name, kept)| format!("{} {}", quoted(name), kept.sql)).collect::<Vec<_>>();
+    database.execute(&format!("CREATE OR REPLACE TEMP TABLE {GONE} ({})", declared.join(", ")))?;
+    let mut appender = database.append("temp", "main", GONE)?;
+    for (run, selection) in table.rows.at(gone) {
+        let expected = selection.row_count() as u64;
+        append(&mut appender, (run, Some(selection), expected), &keys, table, source)?;
+    }
+    appender.finish()?;
+    let names = keys.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(", ");
+    let same = keys.iter().map(|(name, _)| format!("held.{0} IS NOT DISTINCT FROM gone.{0}", quoted(name)));
+    let (same, qualified) = (same.collect::<Vec<_>>().join(" AND "), qualified(&table.schema, &table.name));
+    database.execute(&format!(
+        "DELETE FROM {qualified} WHERE rowid IN (
+             SELECT row FROM (
+                 SELECT held.rowid AS row, row_number() OVER (PARTITION BY gone.place) AS copy, gone.copies
+                 FROM {qualified} AS held
+                 JOIN (SELECT {names}, row_number() OVER () AS place, count(*) AS copies
+                       FROM temp.main.{GONE} GROUP BY {names}) AS gone ON {same})
+             WHERE copy <= copies);
+         DROP TABLE temp.main.{GONE}"
+    ))
 }
 
 fn kept_columns(table: &TableImage) -> Result<Vec<(String, Stored)>> {
@@ -290,17 +331,20 @@ fn wire_batch(batch: &RecordBatch, columns: &[(String, Stored)], table: &TableIm
     assemble(fields, arrays)
 }
 
-fn forget_runs(database: &Database, model: &str) -> Result<()> {
-    database.execute(&format!("DELETE FROM {CATALOG}.{BOOKKEEPING}.runs WHERE model = {}", literal(model)))
-}
-
-fn record_runs<'a>(database: &Database, model: &str, runs: impl Iterator<Item = &'a Run>) -> Result<()> {
-    let paths = StringArray::from_iter_values(runs.map(|run| &run.path));
-    let models = StringArray::from_iter_values(std::iter::repeat_n(model, paths.len()));
-    let fields = ["model", "path"].map(|name| Field::new(name, DataType::Utf8, false));
-    let mut rows = database.append(BOOKKEEPING, "runs")?;
-    rows.push(assemble(fields.into(), vec![Arc::new(models), Arc::new(paths)])?)?;
-    rows.finish()
+/// Which rows each table holds now.
+fn record_addresses(database: &Database, image: &Image) -> Result<()> {
+    let tables = &image.tables;
+    let bound = |of: &dyn Fn(&Range<u64>) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(tables.iter().map(|table| of(&table.rows.addresses))))
+    };
+    let deleted = tables.iter().map(|table| rows::to_bytes(&table.rows.deleted));
+    let columns: [(&str, ArrayRef); 4] = [
+        ("model", Arc::new(StringArray::from_iter_values(tables.iter().map(TableImage::model)))),
+        ("first", bound(&|addresses| addresses.start)),
+        ("next", bound(&|addresses| addresses.end)),
+        ("deleted", Arc::new(BinaryArray::from_iter_values(deleted))),
+    ];
+    replace_bookkeeping(database, "addresses", columns)
 }
 
 /// Every table stands at the image's version, also one that did not change.
@@ -314,14 +358,23 @@ fn record_watermarks(database: &Database, image: &Image) -> Result<()> {
         ("model", text(&TableImage::model)),
         ("fingerprint", text(&|table| table.fingerprint.clone())),
         ("version", Arc::new(UInt64Array::from_value(image.version, count))),
-        ("rows", Arc::new(UInt64Array::from_iter_values(image.tables.iter().map(|table| table.rows)))),
+        ("rows", Arc::new(UInt64Array::from_iter_values(image.tables.iter().map(|table| table.rows.count())))),
         ("content_hash", text(&|table| table.content_hash.to_string())),
         ("as_of", Arc::new(as_of)),
     ];
-    database.execute(&format!("DELETE FROM {CATALOG}.{BOOKKEEPING}.watermarks"))?;
-    let mut rows = database.append(BOOKKEEPING, "watermarks")?;
-    rows.push(RecordBatch::try_from_iter(columns).map_err(|error| Error::Execution(DataFusionError::from(error)))?)?;
-    rows.finish()
+    replace_bookkeeping(database, "watermarks", columns)
+}
+
+fn replace_bookkeeping<const COLUMNS: usize>(
+    database: &Database,
+    table: &str,
+    columns: [(&str, ArrayRef); COLUMNS],
+) -> Result<()> {
+    database.execute(&format!("DELETE FROM {CATALOG}.{BOOKKEEPING}.{table}"))?;
+    let mut appender = database.append(CATALOG, BOOKKEEPING, table)?;
+    let rows = RecordBatch::try_from_iter(columns).map_err(|error| Error::Execution(DataFusionError::from(error)))?;
+    appender.push(rows)?;
+    appender.finish()
 }
 
 fn assemble(fields: Vec<Field>, arrays: Vec<ArrayRef>) -> Result<RecordBatch> {

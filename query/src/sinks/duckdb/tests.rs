@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use chrono::{DateTime, TimeDelta};
 use futures::stream::{BoxStream, StreamExt, iter, pending};
+use parquet::arrow::arrow_reader::RowSelection;
 
 use super::database::Database;
 use super::{DuckDbSink, Published};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
-use crate::sinks::{Folded, Image, ReadRun, Run, TableImage};
+use crate::rows::{Rows, Run};
+use crate::sinks::{Image, ReadRun, TableImage};
 
 mod columns;
 mod faults;
@@ -37,11 +39,13 @@ struct MemoryRuns {
 }
 
 impl ReadRun for MemoryRuns {
-    fn read(&self, run: &Run) -> BoxStream<'static, Result<RecordBatch>> {
+    fn read(&self, run: &Run, rows: Option<RowSelection>) -> BoxStream<'static, Result<RecordBatch>> {
         let Some(batch) = self.runs.get(&run.path) else {
             let source = std::io::Error::other("the store is away");
             return iter([Err(Error::File { path: run.path.clone().into(), source })]).boxed();
         };
+        let selected = rows.map(|rows| select(batch, &rows));
+        let batch = selected.as_ref().unwrap_or(batch);
         let half = batch.num_rows() / 2;
         let rows = iter([Ok(batch.slice(0, half)), Ok(batch.slice(half, batch.num_rows() - half))]);
         if self.hangs_in.as_ref() == Some(&run.path) {
@@ -52,23 +56,38 @@ impl ReadRun for MemoryRuns {
     }
 }
 
+fn select(batch: &RecordBatch, rows: &RowSelection) -> RecordBatch {
+    let mut next = 0;
+    let pieces: Vec<_> = rows
+        .iter()
+        .map(|selector| {
+            let piece = batch.slice(next, if selector.skip { 0 } else { selector.row_count });
+            next += selector.row_count;
+            piece
+        })
+        .collect();
+    concat_batches(batch.schema_ref(), &pieces).unwrap()
+}
+
 /// A lake of one-column tables, and a directory to publish it in.
 struct Lake {
     directory: tempfile::TempDir,
     keep: usize,
     runs: MemoryRuns,
+    /// The address of the next row, by table.
+    next: HashMap<String, u64>,
 }
 
 impl Lake {
     fn new(keep: usize) -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), keep, runs: MemoryRuns::default() }
+        Self { directory: tempfile::tempdir().unwrap(), keep, runs: MemoryRuns::default(), next: HashMap::new() }
     }
 
     fn sink(&self) -> DuckDbSink {
         DuckDbSink::new(self.directory.path().to_owned(), "lakebed", self.keep)
     }
 
-    /// A run of `gold.NAME` with these rows.
+    /// The next run of `gold.NAME`, with these rows; its path is `NAME/…`.
     fn run(&mut self, path: &str, rows: impl IntoIterator<Item = i64>) -> Run {
         self.run_of(path, RecordBatch::try_from_iter([("n", int64(rows))]).unwrap())
     }
@@ -76,7 +95,10 @@ impl Lake {
     fn run_of(&mut self, path: &str, batch: RecordBatch) -> Run {
         let rows = batch.num_rows() as u64;
         self.runs.runs.insert(path.to_owned(), batch);
-        Run { path: path.to_owned(), rows, bytes: 0, folded: Vec::new() }
+        let table = path.split('/').next().unwrap_or_default();
+        let next = self.next.entry(table.to_owned()).or_default();
+        let first = std::mem::replace(next, *next + rows);
+        Run { path: path.to_owned(), first, rows, bytes: 0 }
     }
 
     async fn publish(&self, version: u64, tables: Vec<TableImage>) -> Result<Published> {
@@ -125,6 +147,13 @@ fn image(version: u64, tables: Vec<TableImage>) -> Image {
     Image { version, as_of, tables }
 }
 
+/// All rows of some runs.
+fn of_runs(runs: &[Run]) -> Rows {
+    let (first, last) = (runs.first(), runs.last());
+    let addresses = first.map_or(0, |run| run.first)..last.map_or(0, |run| run.addresses().end);
+    Rows { addresses, deleted: Arc::default(), runs: runs.to_vec(), images: Vec::new() }
+}
+
 fn table(name: &str, fingerprint: &str, runs: &[Run]) -> TableImage {
     let columns = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
     let hash: String = runs.iter().flat_map(|run| run.path.bytes()).map(|byte| format!("{byte:02x}")).collect();
@@ -134,8 +163,8 @@ fn table(name: &str, fingerprint: &str, runs: &[Run]) -> TableImage {
         description: Some(format!("The table '{name}'.")),
         columns: Arc::new(columns),
         fingerprint: fingerprint.to_owned(),
-        runs: runs.to_vec(),
-        rows: runs.iter().map(|run| run.rows).sum(),
+        key: Vec::new(),
+        rows: of_runs(runs),
         content_hash: format!("{hash:0>64}")[..64].parse().unwrap(),
     }
 }
@@ -211,7 +240,7 @@ fn another_process() {
         let mut runs = MemoryRuns { hangs_in: Some("t/9".to_owned()), ..MemoryRuns::default() };
         let batch = RecordBatch::try_from_iter([("n", int64(0..5_000))]).unwrap();
         runs.runs.insert("t/9".to_owned(), batch);
-        let run = Run { path: "t/9".to_owned(), rows: 5_000, bytes: 0, folded: Vec::new() };
+        let run = Run { path: "t/9".to_owned(), first: 0, rows: 5_000, bytes: 0 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(sink.publish(&image(9, vec![table("t", "f", &[run])]), &runs)).unwrap();
         return;

@@ -110,7 +110,7 @@ async fn a_lost_versions_directory_or_public_file_comes_back() {
 #[tokio::test]
 async fn a_store_that_fails_changes_nothing_and_costs_no_version() {
     let (mut lake, mut runs) = Lake::grown(3, 3).await;
-    let lost = Run { path: "t/lost".to_owned(), rows: 1, bytes: 0, folded: Vec::new() };
+    let lost = Run { path: "t/lost".to_owned(), first: 3, rows: 1, bytes: 0 };
     let missing = [runs.clone(), vec![lost]].concat();
     for _ in 0..3 {
         let failed = lake.publish(4, vec![table("t", "f", &missing)]).await;

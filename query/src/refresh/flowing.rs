@@ -1,0 +1,124 @@
+//! A refresh by a model's operators: what changed below goes in, and what changed of the model's rows comes out.
+
+use arrow::array::RecordBatch;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use roaring::RoaringTreemap;
+
+use super::addresses::{Addressed, put_addresses};
+use super::planning::{changes, history};
+use super::{Computed, Inputs, ModelRefresh};
+use crate::dataflow::Dataflow;
+use crate::dataflow::run::TableChanges;
+use crate::epoch::{ModelState, Work};
+use crate::error::{Error, Result};
+use crate::hash::TableHash;
+use crate::rows;
+use crate::run_files;
+use crate::state_cache::ModelCache;
+
+impl ModelRefresh<'_> {
+    /// The state after the operators took in what changed. A cache that turns out not to be what it says it is is made anew.
+    pub(super) async fn flowed(
+        &self,
+        inputs: &Inputs<'_>,
+        flow: &Dataflow,
+        before: &ModelState,
+        cache: &ModelCache,
+        computed: &mut Computed,
+    ) -> Result<ModelState> {
+        if cache.epoch()? == Some(before.changed) {
+            match self.flowed_over(inputs, flow, before, cache, computed).await {
+                Err(Error::CacheBroken) => tracing::warn!(model = %self.model.name, "its state cache is made anew"),
+                flowed => return flowed,
+            }
+        }
+        self.learn(inputs, flow, before, cache).await?;
+        self.flowed_over(inputs, flow, before, cache, computed).await
+    }
+
+    async fn flowed_over(
+        &self,
+        inputs: &Inputs<'_>,
+        flow: &Dataflow,
+        before: &ModelState,
+        cache: &ModelCache,
+        computed: &mut Computed,
+    ) -> Result<ModelState> {
+        let tables = changes(inputs, self.model, &computed.manifest, &computed.gone).await?;
+        let applied = flow.apply(&self.runner, &tables, cache, Some(&self.schema)).await?;
+        let mut entries = applied.entries;
+        let mut addressed = Addressed::default();
+        if !flow.only_adds {
+            addressed.take_away(&applied.changes.gone, cache, &mut entries)?;
+            addressed.give(&applied.changes.added, before.end(), &mut entries)?;
+        }
+        let mut state = before.clone();
+        state.changed = computed.manifest.epoch;
+        for batch in &applied.changes.gone {
+            state.content_hash = state.content_hash.without(TableHash::of_batch(batch)?);
+        }
+        if !addressed.gone.is_empty() {
+            state.rows -= addressed.gone.len();
+            let images = addressed.in_order(&applied.changes.gone, &self.schema)?;
+            self.delete(inputs, &mut state, &addressed.gone, vec![images], computed).await?;
+        }
+        let added = futures::stream::iter(applied.changes.added.into_iter().map(Ok));
+        let added = Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), added));
+        let added = self.write_rows(inputs, added, computed).await?;
+        state.work =
+            Work { added: added.rows, gone: addressed.gone.len(), touched: applied.rows as u64, ..Work::default() };
+        state.take(added);
+        computed.gone.insert(self.model.name.to_string(), applied.changes.gone);
+        self.remember(entries, false, computed);
+        Ok(state)
+    }
+
+    /// Deletes rows, whose images are given ascending by address.
+    pub(super) async fn delete(
+        &self,
+        inputs: &Inputs<'_>,
+        state: &mut ModelState,
+        gone: &RoaringTreemap,
+        images: Vec<RecordBatch>,
+        computed: &mut Computed,
+    ) -> Result<()> {
+        let images = Box::pin(RecordBatchStreamAdapter::new(
+            self.schema.clone(),
+            futures::stream::iter(images.into_iter().map(Ok)),
+        ));
+        let (name, schema) = (&self.model.name, &self.schema);
+        let mut images = run_files::write(inputs.runs, name, &self.fingerprint, schema, 0, images).await?.runs;
+        computed.written.extend(images.iter().map(|run| run.path.clone()));
+        // So many that one run does not hold them are as well read from where they were.
+        let images = images.pop().filter(|_| images.is_empty());
+        let deletion = rows::put_deletion(inputs.runs, name, &self.fingerprint, gone, images).await?;
+        computed.written.push(deletion.path.clone());
+        state.deletions.push(deletion);
+        Ok(())
+    }
+
+    /// Has the operators learn the history that led to a state, piece by piece; the cache then stands where that does.
+    pub(super) async fn learn(
+        &self,
+        inputs: &Inputs<'_>,
+        flow: &Dataflow,
+        state: &ModelState,
+        cache: &ModelCache,
+    ) -> Result<()> {
+        let Some(epoch) = inputs.before else { return Ok(()) };
+        cache.clear()?;
+        let mut pieces = history(inputs, self.model, epoch).await?;
+        if pieces.is_empty() {
+            // A count of no rows is a row as well.
+            pieces.push(TableChanges::default());
+        }
+        for piece in pieces {
+            let learnt = flow.apply(&self.runner, &piece, cache, None).await?;
+            cache.put(learnt.entries, None)?;
+        }
+        match flow.only_adds {
+            true => cache.put(Vec::new(), Some(state.changed)),
+            false => put_addresses(inputs.runs, state, cache, Some(state.changed)).await,
+        }
+    }
+}

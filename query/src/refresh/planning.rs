@@ -1,0 +1,193 @@
+//! What a model's query reads at a refresh: which rows of its inputs, and whether those have changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
+use datafusion::datasource::MemTable;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+
+use super::Inputs;
+use crate::catalog::{self, BRONZE};
+use crate::dataflow::run::TableChanges;
+use crate::epoch::{Manifest, ModelState};
+use crate::error::{Error, Result};
+use crate::models::{Model, TableName};
+use crate::slots::{Filling, Slot};
+use crate::strategy::Refused;
+
+/// So many rows of a table are taken up at once where operators learn their history.
+const ROWS_AT_ONCE: u64 = 1_000_000;
+
+/// The rows of each model that went in a refresh.
+pub(super) type Gone = BTreeMap<String, Vec<RecordBatch>>;
+
+/// How a model's inputs have changed since the epoch before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Growth {
+    None,
+    /// Rows came or went.
+    Changed,
+    /// There is no epoch before, or another table had the name then.
+    Another,
+}
+
+impl Growth {
+    pub(super) fn of(inputs: &Inputs<'_>, model: &Model, now: &Manifest) -> Self {
+        let Some(before) = inputs.before else { return Self::Another };
+        let of_reference = |reference: &TableName| {
+            if reference.schema == BRONZE {
+                return if events_came(inputs, now) { Self::Changed } else { Self::None };
+            }
+            let name = reference.to_string();
+            match (before.models.get(&name), now.models.get(&name)) {
+                (Some(old), Some(new)) if old.identity == new.identity && old.start == new.start => {
+                    let same = (old.rows, old.content_hash, old.end()) == (new.rows, new.content_hash, new.end())
+                        && old.deletions == new.deletions;
+                    if same { Self::None } else { Self::Changed }
+                }
+                _ => Self::Another,
+            }
+        };
+        let growths: Vec<_> = model.references.iter().map(of_reference).collect();
+        [Self::Another, Self::Changed].into_iter().find(|growth| growths.contains(growth)).unwrap_or(Self::None)
+    }
+}
+
+pub(super) fn events_came(inputs: &Inputs<'_>, now: &Manifest) -> bool {
+    inputs.before.is_none_or(|before| before.next_offset != now.next_offset)
+}
+
+/// A session for the models of one refresh, over slots, whose clock stands at the last version that brought rows.
+pub(super) struct Planner {
+    context: SessionContext,
+    state: SessionState,
+}
+
+impl Planner {
+    pub(super) fn new(inputs: &Inputs<'_>) -> Result<Self> {
+        let context = catalog::session(inputs.lake, inputs.runs)?;
+        let state = catalog::at(&context, inputs.snapshot.filled);
+        Ok(Self { context, state })
+    }
+
+    pub(super) fn state(&self) -> &SessionState {
+        &self.state
+    }
+
+    /// The analyzed query of a model, over slots for the tables that it reads.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a query that does not plan.
+    pub(super) async fn plan(&self, inputs: &Inputs<'_>, model: &Model, now: &Manifest) -> Result<LogicalPlan> {
+        for name in &model.references {
+            let columns = match name.schema.as_str() {
+                BRONZE => catalog::events(inputs.snapshot, inputs.pinned, 0..now.next_offset)?.schema(),
+                _ => match now.models.get(&name.to_string()) {
+                    Some(parent) => parent.schema()?,
+                    None => continue,
+                },
+            };
+            catalog::register(&self.context, &name.schema, &name.name, Arc::new(Slot(columns)))?;
+        }
+        let plan = self.state.create_logical_plan(&model.sql).await.map_err(|error| unplannable(model, error))?;
+        let analyzed = self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| ());
+        analyzed.map_err(|error| unplannable(model, error))
+    }
+}
+
+/// All rows of the tables that a model reads.
+pub(super) async fn everything(inputs: &Inputs<'_>, model: &Model, now: &Manifest) -> Result<Filling> {
+    let mut filling = Filling::default();
+    for name in &model.references {
+        if name.schema == BRONZE {
+            filling.put(name.to_string(), catalog::events(inputs.snapshot, inputs.pinned, 0..now.next_offset)?);
+        } else if let Some(parent) = now.models.get(&name.to_string()) {
+            let rows = parent.stored(inputs.runs).await?;
+            filling.put(name.to_string(), catalog::rows(parent.schema()?, &rows));
+        }
+    }
+    Ok(filling)
+}
+
+/// The rows that the epoch before had of the tables that a model reads.
+pub(super) async fn before(inputs: &Inputs<'_>, model: &Model) -> Result<Filling> {
+    match inputs.before {
+        Some(before) => everything(inputs, model, before).await,
+        None => Ok(Filling::default()),
+    }
+}
+
+/// What has come to the tables that a model reads since the epoch before, and what has gone.
+pub(super) async fn changes(inputs: &Inputs<'_>, model: &Model, now: &Manifest, gone: &Gone) -> Result<TableChanges> {
+    let mut tables = TableChanges::default();
+    let Some(before) = inputs.before else { return Ok(tables) };
+    for name in &model.references {
+        let table = name.to_string();
+        if name.schema == BRONZE {
+            if events_came(inputs, now) {
+                let offsets = before.next_offset..now.next_offset;
+                tables.added.put(table, catalog::events(inputs.snapshot, inputs.pinned, offsets)?);
+            }
+            continue;
+        }
+        let Some(parent) = now.models.get(&table) else { continue };
+        let end = before.models.get(&table).map_or(0, ModelState::end);
+        if end < parent.end() {
+            let rows = parent.stored(inputs.runs).await?.since(end);
+            tables.added.put(table.clone(), catalog::rows(parent.schema()?, &rows));
+        }
+        if let Some(gone) = gone.get(&table).filter(|gone| gone.iter().any(|batch| batch.num_rows() > 0)) {
+            let gone: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(parent.schema()?, vec![gone.clone()])?);
+            tables.gone.put(table, gone);
+        }
+    }
+    Ok(tables)
+}
+
+/// The rows that an epoch has of the tables that a model reads, as changes one after the other that each fit memory.
+pub(super) async fn history(inputs: &Inputs<'_>, model: &Model, epoch: &Manifest) -> Result<Vec<TableChanges>> {
+    let mut pieces = Vec::new();
+    let mut add = |name: &TableName, table: Arc<dyn TableProvider>| {
+        let mut piece = TableChanges::default();
+        piece.added.put(name.to_string(), table);
+        pieces.push(piece);
+    };
+    for name in &model.references {
+        if name.schema == BRONZE {
+            for from in (0..epoch.next_offset).step_by(ROWS_AT_ONCE as usize) {
+                let offsets = from..epoch.next_offset.min(from + ROWS_AT_ONCE);
+                add(name, catalog::events(inputs.snapshot, inputs.pinned, offsets)?);
+            }
+        } else if let Some(parent) = epoch.models.get(&name.to_string()) {
+            let rows = parent.stored(inputs.runs).await?;
+            for from in (rows.addresses.start..rows.addresses.end).step_by(ROWS_AT_ONCE as usize) {
+                let some = rows.between(from..rows.addresses.end.min(from + ROWS_AT_ONCE));
+                if some.count() > 0 {
+                    add(name, catalog::rows(parent.schema()?, &some));
+                }
+            }
+        }
+    }
+    Ok(pieces)
+}
+
+/// A model's planning error, at the line that has the name in question.
+pub(super) fn unplannable(model: &Model, error: DataFusionError) -> Error {
+    let error = Error::planning(error, &[]);
+    let message = error.to_string();
+    // What a message is about it puts in quotes, here a name with its table or without.
+    let quoted = message.split('\'').skip(1).step_by(2);
+    let words = quoted.map(|name| name.rsplit('.').next().unwrap_or_default());
+    let line = words.filter_map(|word| model.line_of(word)).next().unwrap_or(1);
+    Error::Model { path: model.path.clone(), line, message, hint: error.hint() }
+}
+
+pub(super) fn in_model(model: &Model, refused: Refused) -> Error {
+    let line = model.line_of(&refused.word).unwrap_or(1);
+    Error::Model { path: model.path.clone(), line, message: refused.message, hint: Some(refused.hint) }
+}

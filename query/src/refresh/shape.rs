@@ -1,0 +1,61 @@
+//! The models as they would be refreshed, without a look at a row: what is planned, and how.
+
+use std::collections::BTreeMap;
+
+use super::planning::Planner;
+use super::{Inputs, ModelRefresh};
+use crate::dataflow::Said;
+use crate::epoch::{LAYOUT, Manifest, ModelState, Work, columns_of};
+use crate::error::Result;
+use crate::hash::TableHash;
+use crate::models::Model;
+use crate::strategy::Strategy;
+
+/// A model, planned.
+#[derive(Debug)]
+pub(crate) struct Shape<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) strategy: Strategy,
+    /// Its operators, those below before those above.
+    pub(crate) operators: Vec<Said>,
+    /// What its rows depend on, and the columns they have; it has none.
+    pub(crate) state: ModelState,
+}
+
+/// Plans every model, parents before children.
+///
+/// # Errors
+/// [`crate::Error::Model`] for the first query that does not plan or is no function of the log.
+pub(crate) async fn shapes<'a>(inputs: &Inputs<'a>) -> Result<Vec<Shape<'a>>> {
+    let snapshot = inputs.snapshot;
+    let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
+    let mut manifest = Manifest { layout: LAYOUT, epoch: 0, version, time, next_offset, models: BTreeMap::new() };
+    let planner = Planner::new(inputs)?;
+    let (mut shapes, mut strategies) = (Vec::new(), BTreeMap::new());
+    for model in inputs.models.iter().copied() {
+        let planned = ModelRefresh::plan(&planner, inputs, model, &manifest, &strategies).await?;
+        let state = ModelState {
+            identity: planned.fingerprint.clone(),
+            query: planned.query,
+            fingerprint: planned.fingerprint,
+            strategy: planned.strategy.name().to_owned(),
+            changed: 0,
+            columns: columns_of(&planned.schema),
+            unique: planned.unique,
+            start: 0,
+            runs: Vec::new(),
+            deletions: Vec::new(),
+            rows: 0,
+            content_hash: TableHash::EMPTY,
+            work: Work::default(),
+        };
+        // What reads it is bound to the table that is there, if it is of this very query.
+        let stored = inputs.before.and_then(|before| before.models.get(&model.name.to_string()));
+        let stored = stored.filter(|stored| stored.fingerprint == state.fingerprint);
+        strategies.insert(model.name.clone(), planned.strategy.clone());
+        manifest.models.insert(model.name.to_string(), stored.unwrap_or(&state).clone());
+        let said = planned.flow.into_iter().flat_map(|flow| flow.operators).map(|operator| operator.said);
+        shapes.push(Shape { model, strategy: planned.strategy, operators: said.collect(), state });
+    }
+    Ok(shapes)
+}

@@ -1,0 +1,194 @@
+//! Replays: models computed again from version 0 of the log, beside the tables that are there, in steps that each fit memory.
+//!
+//! A replay is a line of epochs of its own. Each step of it is a refresh to a version some way on, so a kill costs the step
+//! that was under way. What is computed in full waits for the last step. A replay in place takes the place of the tables at
+//! its end, in one epoch of theirs; a model that came out as it is stored stays as it is.
+
+use std::collections::BTreeSet;
+
+use crate::catalog::BRONZE;
+use crate::epoch::{Manifest, ModelState};
+use crate::error::{Error, Result};
+use crate::lakehouse::{AsOf, Lakehouse, Publish, Refreshed};
+use crate::models::Model;
+use crate::refresh::shape::shapes;
+use crate::refresh::{ModelRefreshed, Progress};
+use crate::strategy::Strategy;
+
+/// So many events are taken up in one step.
+const EVENTS_AT_ONCE: u64 = 1_000_000;
+
+/// The name of a replay that takes the place of the tables.
+const IN_PLACE: &str = "in-place";
+
+/// What is replayed, how far, and where to.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    /// Models such as `gold.revenue`, and with them what they read; all of them if none is named.
+    pub models: Vec<String>,
+    /// To which version; by default the newest.
+    pub to: Option<AsOf>,
+    /// The name under which the tables are published beside the others; without one they take their place.
+    pub into: Option<String>,
+}
+
+/// What a replay came to.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// The log version that the tables stand at.
+    pub version: u64,
+    /// What was done to each model that was asked for.
+    pub models: Vec<ModelRefreshed>,
+    /// Models whose stored rows were not what the replay gave; it has put them right.
+    pub differed: Vec<String>,
+    /// The file in which the tables are, where they were replayed beside the others.
+    pub published: Option<std::path::PathBuf>,
+}
+
+impl Lakehouse {
+    /// Replays the log into models. One that was interrupted goes on from its last step, if the SQL is still the same.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] for a name that is no model's; [`Error::ReplayName`]; [`Error::ReplayBack`] for a version that
+    /// the tables in place are beyond; any failure of a refresh. Nothing has changed for readers then.
+    pub async fn replay(&self, replay: &Replay, progress: &dyn Progress) -> Result<Replayed> {
+        self.check_names(&replay.models)?;
+        let name = match &replay.into {
+            Some(name) => checked(name)?,
+            None => IN_PLACE,
+        };
+        let version = match replay.to {
+            Some(AsOf::Version(version)) => self.log().snapshot_at(version).await?.version,
+            Some(AsOf::Time(time)) => self.log().version_at(time).await?,
+            None => self.log().snapshot().await?.version,
+        };
+        let stored = self.chain().newest(self.log().store()).await?;
+        if let Some(stored) = stored.filter(|stored| replay.into.is_none() && stored.version > version) {
+            return Err(Error::ReplayBack { version, stands_at: stored.version });
+        }
+        let beside = self.beside(name);
+        if let Some(there) = beside.chain().newest(self.log().store()).await?.filter(|there| there.version > version) {
+            if replay.into.is_some() {
+                return Err(Error::ReplayBack { version, stands_at: there.version });
+            }
+            beside.chain().delete(self.log().store()).await?;
+        }
+        let wanted = self.with_ancestors(&replay.models);
+        beside.step_by_step(version, &wanted, progress).await?;
+        let named: Vec<String> = match replay.models.is_empty() {
+            true => wanted.iter().map(|model| model.name.to_string()).collect(),
+            false => replay.models.clone(),
+        };
+        let publish = if replay.into.is_some() { Publish::Named(&named) } else { Publish::Nothing };
+        let last = beside.refresh_to(Some(version), &wanted, publish, progress).await?;
+        match &replay.into {
+            Some(_) => Ok(beside_the_others(&beside, last, &named)),
+            None => self.take_over(&beside, version, &named, progress).await,
+        }
+    }
+
+    /// The models that are named, or all, and what they read; parents before children.
+    fn with_ancestors(&self, names: &[String]) -> Vec<&Model> {
+        let models = &self.project().models;
+        let mut wanted: BTreeSet<String> = names.iter().cloned().collect();
+        for model in models.iter().rev() {
+            if wanted.contains(&model.name.to_string()) {
+                let parents = model.references.iter().filter(|parent| parent.schema != BRONZE);
+                wanted.extend(parents.map(ToString::to_string));
+            }
+        }
+        let is_wanted = |model: &&Model| names.is_empty() || wanted.contains(&model.name.to_string());
+        models.iter().filter(is_wanted).collect()
+    }
+
+    /// Takes the models up to just before a version, as far as they are kept up to date by what changes.
+    async fn step_by_step(&self, to: u64, wanted: &[&Model], progress: &dyn Progress) -> Result<()> {
+        let end = self.log().snapshot_at(to).await?;
+        let stands_at = self.chain().newest(self.log().store()).await?.map_or(0, |epoch| epoch.next_offset);
+        let inputs = self.inputs(&end, None, None, self.log().store());
+        let mut steady = BTreeSet::new();
+        for shape in shapes(&inputs).await? {
+            let parents = shape.model.references.iter();
+            let rests = parents.filter(|parent| parent.schema != BRONZE).all(|parent| steady.contains(parent));
+            if rests && !matches!(shape.strategy, Strategy::Full { .. }) {
+                steady.insert(shape.model.name.clone());
+            }
+        }
+        let models: Vec<&Model> = wanted.iter().copied().filter(|model| steady.contains(&model.name)).collect();
+        let versions = self.log().versions(u64::MAX).await?;
+        let mut taken = stands_at;
+        for (version, entry) in versions.iter().filter(|(version, _)| *version < to) {
+            progress.replayed(taken, end.next_offset);
+            if entry.record.next_offset >= taken + EVENTS_AT_ONCE {
+                self.refresh_to(Some(*version), &models, Publish::Nothing, &()).await?;
+                taken = entry.record.next_offset;
+            }
+        }
+        progress.replayed(taken, end.next_offset);
+        Ok(())
+    }
+
+    /// Brings the tables to a version, and puts what was replayed in the place of those that differ from it.
+    async fn take_over(
+        &self,
+        beside: &Self,
+        version: u64,
+        named: &[String],
+        progress: &dyn Progress,
+    ) -> Result<Replayed> {
+        let models: Vec<&Model> = self.project().models.iter().collect();
+        let refreshed = self.refresh_to(Some(version), &models, Publish::Nothing, progress).await?;
+        let store = self.log().store();
+        let (Some(stored), Some(replayed)) = (self.chain().newest(store).await?, beside.chain().newest(store).await?)
+        else {
+            return Err(Error::Interrupted);
+        };
+        let differs = |name: &&String| match (stored.models.get(*name), replayed.models.get(*name)) {
+            (Some(stored), Some(replayed)) => !same_rows(stored, replayed),
+            _ => false,
+        };
+        let differed: Vec<String> = named.iter().filter(differs).cloned().collect();
+        if !differed.is_empty() {
+            let mut manifest = Manifest { epoch: stored.epoch + 1, ..stored };
+            for name in &differed {
+                if let Some(state) = replayed.models.get(name) {
+                    let identity = blake3::hash(format!("{}/{}", state.identity, manifest.epoch).as_bytes());
+                    let state = ModelState {
+                        identity: identity.to_hex()[..32].to_owned(),
+                        changed: manifest.epoch,
+                        ..state.clone()
+                    };
+                    manifest.models.insert(name.clone(), state);
+                }
+            }
+            if !self.chain().put(store, &manifest).await? {
+                return Err(Error::Overtaken { tries: 1 });
+            }
+        }
+        beside.chain().delete(store).await?;
+        // What reads a table that was put right is computed anew, and the sinks follow.
+        self.refresh_to(Some(version), &models, Publish::Models, progress).await?;
+        let models = refreshed.models.into_iter().filter(|model| named.contains(&model.name)).collect();
+        Ok(Replayed { version, models, differed, published: None })
+    }
+}
+
+fn same_rows(one: &ModelState, other: &ModelState) -> bool {
+    (one.rows, one.content_hash) == (other.rows, other.content_hash)
+}
+
+fn beside_the_others(beside: &Lakehouse, last: Refreshed, named: &[String]) -> Replayed {
+    let models = last.models.into_iter().filter(|model| named.contains(&model.name)).collect();
+    let published = Some(beside.duckdb_path());
+    Replayed { version: last.version, models, differed: Vec::new(), published }
+}
+
+/// A name for a replay, which is a file's name as well.
+fn checked(name: &str) -> Result<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let taken = [IN_PLACE, "lakebed", "versions"].contains(&name);
+    match !name.is_empty() && name.len() <= 64 && name.chars().all(plain) && !taken {
+        true => Ok(name),
+        false => Err(Error::ReplayName { name: name.to_owned() }),
+    }
+}

@@ -1,0 +1,119 @@
+//! Plans over slots: a query is planned once over tables that have only a schema, and runs over whichever rows are put into
+//! these slots: all rows of an epoch, those that came, those that went, or what an operator gave.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{Result, TableReference, plan_err};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScanBuilder, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+/// A table of which only the columns are known.
+#[derive(Debug)]
+pub(crate) struct Slot(pub(crate) SchemaRef);
+
+#[async_trait]
+impl TableProvider for Slot {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        plan_err!("a slot holds no rows")
+    }
+}
+
+/// What is put into slots, by the name under which the plan scans them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filling(HashMap<String, Arc<dyn TableProvider>>);
+
+impl Filling {
+    /// Fills a slot.
+    pub(crate) fn put(&mut self, name: impl Into<String>, table: Arc<dyn TableProvider>) {
+        self.0.insert(name.into(), table);
+    }
+
+    /// Whether a slot is filled.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The plan over what fills its slots.
+    ///
+    /// # Errors
+    /// Where a slot is not filled, or with other columns than it has.
+    pub(crate) fn bind(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.bound(plan, false)
+    }
+
+    /// The same, where a slot that is not filled has no rows.
+    ///
+    /// # Errors
+    /// Where a slot is filled with other columns than it has.
+    pub(crate) fn bind_or_empty(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.bound(plan, true)
+    }
+
+    fn bound(&self, plan: &LogicalPlan, or_empty: bool) -> Result<LogicalPlan> {
+        let bound = plan.clone().transform_up_with_subqueries(|node| {
+            let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
+            let filling = self.0.get(&slot_name(&scan.table_name)).cloned();
+            let empty = || -> Arc<dyn TableProvider> { Arc::new(EmptyTable::new(scan.source.schema())) };
+            // What is no slot of ours is a table that the query makes by itself.
+            let Some(table) = filling.or_else(|| or_empty.then(empty)) else { return Ok(Transformed::no(node)) };
+            let Some(view) = table.get_logical_plan() else {
+                let scan = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(Arc::clone(&table)))
+                    .with_projection(scan.projection.clone())
+                    .with_filters(scan.filters.clone())
+                    .with_fetch(scan.fetch);
+                return Ok(Transformed::yes(LogicalPlan::TableScan(scan.build()?)));
+            };
+            let mut rows = LogicalPlanBuilder::from(view.into_owned()).alias(scan.table_name.clone())?;
+            if let Some(projection) = &scan.projection {
+                let columns = rows.schema().columns();
+                rows = rows.project(projection.iter().map(|at| Expr::Column(columns[*at].clone())))?;
+            }
+            Ok(Transformed::yes(rows.build()?))
+        })?;
+        Ok(bound.data)
+    }
+}
+
+/// The name of a scanned table, as slots have it: with its schema, without its catalog.
+pub(crate) fn slot_name(table: &TableReference) -> String {
+    match table.schema() {
+        Some(schema) => format!("{schema}.{}", table.table()),
+        None => table.table().to_owned(),
+    }
+}
+
+/// The names of all tables that a plan scans.
+///
+/// # Errors
+/// None that a plan of DataFusion's has.
+pub(crate) fn scanned(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            names.insert(slot_name(&scan.table_name));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
+}
