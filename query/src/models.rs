@@ -1,11 +1,15 @@
 //! Models: one SQL file each, found under `sql/`, with a header of comments; in the order in which they refresh.
 
+mod change_data;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
+use self::change_data::{ChangeData, Wrong};
 use crate::catalog::{BRONZE, EVENTS};
 use crate::error::{Error, Result};
 use crate::total_order::refuse_sample;
@@ -41,10 +45,11 @@ pub struct Model {
     pub key: Vec<String>,
     /// The sinks that keep it, by name; DuckDB where the header names none.
     pub sinks: Vec<String>,
-    /// The file's text, runnable as it is.
+    /// The file's text.
     pub sql: String,
-    /// The statement without comments and layout: what counts for whether it changed.
-    pub normalized: String,
+    /// What is planned: the statement without comments and layout, or over change data what the header makes of it. It is
+    /// what counts for whether a model changed.
+    pub query: String,
     /// The tables it reads.
     pub references: BTreeSet<TableName>,
 }
@@ -97,7 +102,6 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
     let Statement::Statement(query) = &statement else {
         return Err(wrong(1, "a model is a SELECT, nothing else".to_owned()));
     };
-    let normalized = query.to_string();
     let (references, _) = resolve_table_references(&statement, true)?;
     let mut tables = BTreeSet::new();
     for reference in references {
@@ -125,7 +129,15 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
     if let Some(unknown) = sinks.iter().find(|sink| *sink != "duckdb") {
         return Err(wrong(line_of(&sql, "sinks:"), format!("there is no sink '{unknown}'; the sink is duckdb")));
     }
-    let model = Model { name, path: path.to_owned(), description, key, sinks, normalized, references: tables, sql };
+    let about =
+        |wrong_setting: Wrong| wrong(line_of(&sql, &format!("{}:", wrong_setting.setting)), wrong_setting.message);
+    let planned = match (ChangeData::of(&settings, &key).map_err(about)?, query.as_ref()) {
+        (None, query) => query.to_string(),
+        (Some(changes), SqlStatement::Query(query)) => changes.over(query.as_ref().clone()).map_err(about)?,
+        (Some(_), _) => return Err(wrong(1, "a model is a SELECT, nothing else".to_owned())),
+    };
+    let references = tables;
+    let model = Model { name, path: path.to_owned(), description, key, sinks, query: planned, references, sql };
     refuse_sample(query).map_err(|refused| {
         let line = model.line_of(&refused.word).unwrap_or(1);
         Error::Model { path: path.to_owned(), line, message: refused.message, hint: Some(refused.hint) }
@@ -134,7 +146,7 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
 }
 
 /// What a model's header may set.
-const SETTINGS: [&str; 3] = ["key", "sinks", "check"];
+const SETTINGS: [&str; 6] = ["key", "sinks", "check", "sequence", "delete", "history"];
 
 /// A word before a colon that is nearly a setting.
 struct UnknownSetting {
@@ -275,5 +287,35 @@ mod tests {
         assert!(sample.to_string().contains("a.sql:2: TABLESAMPLE takes any rows"), "{sample}");
         assert!(says(&[("silver/a.sql", "SELECT 1; SELECT 2")]).to_string().contains("exactly one SELECT"));
         assert!(says(&[("silver/a.sql", "SELECT 1 FROM events")]).to_string().contains("needs its schema"));
+    }
+
+    #[test]
+    fn change_data_makes_a_query_of_the_header() {
+        let query = |header: &str, select: &str| {
+            let (_directory, models) = project(&[("silver/a.sql", &format!("{header}\n{select}"))]);
+            models.map(|models| models[0].query.clone())
+        };
+        let select = "SELECT id, op FROM bronze.events";
+        let latest = query("-- key: id\n-- sequence: lsn\n-- delete: op = 'd'", select).unwrap();
+        assert!(latest.contains("ORDER BY lsn DESC NULLS LAST, \"_offset\" DESC"), "{latest}");
+        assert!(latest.contains("SELECT id, op, _offset FROM bronze.events"), "{latest}");
+        assert!(
+            latest.contains("NOT coalesce(op = 'd', false)") && latest.contains("EXCEPT (_lakebed_place, \"_offset\")")
+        );
+        let all = query("-- key: id\n-- sequence: lsn\n-- history: 2", "SELECT * FROM bronze.events").unwrap();
+        assert!(all.contains("AS valid_to") && !all.contains("EXCEPT (_lakebed_last, \"_offset\")"), "{all}");
+        for (header, select, says) in [
+            ("-- sequence: lsn", select, "a.sql:1: a model over change data has to say its key"),
+            ("-- key: id\n-- history: 3", select, "a.sql:2: history is 1"),
+            ("-- key: id\n-- history: 2", select, "a.sql:2: history 2 has to say one sequence"),
+            (
+                "-- key: id\n-- delete: op = 'd'",
+                "SELECT DISTINCT id, op FROM bronze.events",
+                "without GROUP BY and DISTINCT",
+            ),
+        ] {
+            let error = query(header, select).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

@@ -14,7 +14,8 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::{ExecutionPlan, project_schema};
 use parquet::arrow::arrow_reader::RowSelection;
 
 /// Which of a session's two stores holds a table's files. They are one and the same, but where a replay keeps its runs
@@ -109,6 +110,10 @@ impl TableProvider for ParquetTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.files.is_empty() {
+            // A scan without files has no partition either, which DataFusion's checks do not take for one.
+            return Ok(Arc::new(EmptyExec::new(project_schema(&self.schema(), projection)?)));
+        }
         let mut source = ParquetSource::new(self.schema.clone());
         if let Some(filter) = conjunction(filters.to_vec()) {
             let columns = DFSchema::try_from(self.schema())?;

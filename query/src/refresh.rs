@@ -192,7 +192,7 @@ impl<'a> ModelRefresh<'a> {
         let schema = stored_schema(plan.schema().as_arrow());
         let strategy = derived.strategy;
         let mut fingerprint = blake3::Hasher::new();
-        fingerprint.update(ENGINE.as_bytes()).update(strategy.name().as_bytes()).update(model.normalized.as_bytes());
+        fingerprint.update(ENGINE.as_bytes()).update(strategy.name().as_bytes()).update(model.query.as_bytes());
         for column in columns_of(&schema) {
             fingerprint.update(format!("\0{} {}", column.name, column.kind).as_bytes());
         }
@@ -207,7 +207,7 @@ impl<'a> ModelRefresh<'a> {
             strategy,
             flow: derived.flow,
             fingerprint,
-            query: blake3::hash(model.normalized.as_bytes()).to_hex()[..32].to_owned(),
+            query: blake3::hash(model.query.as_bytes()).to_hex()[..32].to_owned(),
             unique: unique_columns(&plan),
             shows_time: strategy::shows_time(&plan),
             plan,

@@ -75,7 +75,8 @@ impl Filling {
             let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
             let filling = self.0.get(&slot_name(&scan.table_name)).cloned();
             let empty = || -> Arc<dyn TableProvider> { Arc::new(EmptyTable::new(scan.source.schema())) };
-            // What is no slot of ours is a table that the query makes by itself.
+            // What is in no schema is a table that the query makes by itself.
+            let or_empty = or_empty && scan.table_name.schema().is_some();
             let Some(table) = filling.or_else(|| or_empty.then(empty)) else { return Ok(Transformed::no(node)) };
             let Some(view) = table.get_logical_plan() else {
                 let scan = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(Arc::clone(&table)))

@@ -58,11 +58,16 @@ pub fn generated(feed: &lakebed_generator::Settings, first: u64, count: u64) -> 
 
 /// How a project made from the starter reads events.
 pub fn starter_settings() -> Settings {
-    let starter: toml::Table = STARTER.parse().expect("the starter is TOML");
-    let pins = starter.get("columns").and_then(toml::Value::as_table).expect("the starter pins columns");
+    settings_of(STARTER)
+}
+
+/// How a project with this lakebed.toml reads events.
+pub fn settings_of(text: &str) -> Settings {
+    let document: toml::Table = text.parse().expect("it is TOML");
+    let pins = document.get("columns").and_then(toml::Value::as_table).expect("it pins columns");
     let pin = |(name, kind): (&String, &toml::Value)| {
         let kind = kind.as_str().and_then(|kind| kind.parse().ok());
-        (name.clone(), kind.unwrap_or_else(|| panic!("the starter's pin of '{name}' is a type")))
+        (name.clone(), kind.unwrap_or_else(|| panic!("the pin of '{name}' is a type")))
     };
     Settings { declared: pins.iter().map(pin).collect::<BTreeMap<_, _>>(), ..Settings::default() }
 }

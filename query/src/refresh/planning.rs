@@ -94,7 +94,7 @@ impl Planner {
             };
             catalog::register(&self.context, &name.schema, &name.name, Arc::new(Slot(columns)))?;
         }
-        let plan = self.state.create_logical_plan(&model.sql).await.map_err(|error| unplannable(model, error))?;
+        let plan = self.state.create_logical_plan(&model.query).await.map_err(|error| unplannable(model, error))?;
         let analyzed = self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| ());
         analyzed.map_err(|error| unplannable(model, error))
     }

@@ -14,6 +14,8 @@ mod format;
 mod grouped;
 mod growth;
 #[cfg(test)]
+mod invariants;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod models;

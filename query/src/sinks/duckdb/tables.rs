@@ -283,7 +283,8 @@ fn delete(database: &Database, table: &TableImage, gone: &RoaringTreemap, source
     let columns = kept_columns(table)?;
     let is_key = |name: &String| table.key.is_empty() || table.key.contains(name);
     let keys: Vec<_> = columns.into_iter().filter(|(name, _)| is_key(name)).collect();
-    let declared = keys.iter().map(|(name, kept)| format!("{} {}", quoted(name), kept.sql)).collect::<Vec<_>>();
+    // Under names of their own: a model's columns may be called like those of this query.
+    let declared = keys.iter().enumerate().map(|(at, (_, kept))| format!("c{at} {}", kept.sql)).collect::<Vec<_>>();
     database.execute(&format!("CREATE OR REPLACE TEMP TABLE {GONE} ({})", declared.join(", ")))?;
     let mut appender = database.append("temp", "main", GONE)?;
     for (run, selection) in table.rows.at(gone) {
@@ -291,8 +292,9 @@ fn delete(database: &Database, table: &TableImage, gone: &RoaringTreemap, source
         append(&mut appender, (run, Some(selection), expected), &keys, table, source)?;
     }
     appender.finish()?;
-    let names = keys.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(", ");
-    let same = keys.iter().map(|(name, _)| format!("held.{0} IS NOT DISTINCT FROM gone.{0}", quoted(name)));
+    let names = (0..keys.len()).map(|at| format!("c{at}")).collect::<Vec<_>>().join(", ");
+    let same = keys.iter().enumerate();
+    let same = same.map(|(at, (name, _))| format!("held.{} IS NOT DISTINCT FROM gone.c{at}", quoted(name)));
     let (same, qualified) = (same.collect::<Vec<_>>().join(" AND "), qualified(&table.schema, &table.name));
     database.execute(&format!(
         "DELETE FROM {qualified} WHERE rowid IN (

@@ -119,11 +119,12 @@ async fn a_folded_run_costs_the_rows_that_were_missed() {
 /// Rows go by what they hold; of equal rows, and of those with nulls or a NaN, just as many as are gone.
 #[tokio::test]
 async fn deleted_rows_go_from_every_file_of_the_rotation() {
-    for key in [vec![], vec!["id".to_owned()]] {
+    for key in [vec![], vec!["place".to_owned()]] {
         let mut lake = Lake::new(3);
         let batch = |ids: &[i64], values: &[Option<f64>]| {
             let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
-            RecordBatch::try_from_iter_with_nullable([("id", int64(ids.to_vec()), true), ("x", values, true)]).unwrap()
+            RecordBatch::try_from_iter_with_nullable([("place", int64(ids.to_vec()), true), ("copies", values, true)])
+                .unwrap()
         };
         let same = if key.is_empty() { 1 } else { 3 };
         let first = batch(&[1, 1, same, 5], &[None, Some(0.5), Some(0.5), Some(f64::NAN)]);
@@ -141,7 +142,7 @@ async fn deleted_rows_go_from_every_file_of_the_rotation() {
             runs[0].first = 0;
             lake.next.insert("t".to_owned(), 4);
         }
-        let shown = "SELECT concat_ws(' ', id, x) FROM published.gold.t ORDER BY ALL";
+        let shown = "SELECT concat_ws(' ', place, copies) FROM published.gold.t ORDER BY ALL";
         let shown = async |lake: &Lake| query(&lake.sink().path(), shown);
         for version in 1..=3 {
             lake.publish(version, vec![image(of_runs(&runs))]).await.unwrap();

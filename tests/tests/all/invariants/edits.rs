@@ -1,0 +1,51 @@
+//! SQL files that are edited between two refreshes.
+
+use std::collections::BTreeSet;
+
+use super::case::{Case, Step};
+use super::catalogue::{Query, readers};
+use super::findings::Findings;
+use super::lake::Lake;
+use rand::seq::IndexedRandom;
+
+/// A model, a part of its SQL, and what is there instead.
+const EDITS: [(&str, &str, &str); 6] = [
+    ("silver.current", "op <> 'd'", "op <> 'd' AND id <> 'i3'"),
+    ("silver.people", "newest = 1", "newest = 1 AND city <> 'oslo'"),
+    ("silver.rows", "= 'row'", "= 'row' AND kind IS DISTINCT FROM 'k1'"),
+    ("gold.counts", "FROM silver.rows", "FROM silver.rows WHERE flag"),
+    ("gold.by_day", "sum(n) AS n", "sum(n) + 1 AS n"),
+    ("gold.sessions", "1800", "3600"),
+];
+
+/// I10 of a case: a changed file rebuilds what depends on it and nothing else, and comes to what a replay gives.
+pub(super) async fn check(case: &Case) {
+    const INVARIANT: &str = "I10 (a changed file)";
+    let known = |(name, ..): &&(&str, &str, &str)| case.queries.iter().any(|query| query.name == *name);
+    let edits: Vec<_> = EDITS.iter().filter(known).collect();
+    let Some((changed, from, to)) = edits.choose(&mut case.dice()) else { return };
+    let edited = case.with_queries(|query| match query.name == *changed {
+        true => {
+            assert!(query.sql.contains(from), "{changed} has no {from}");
+            Query { sql: query.sql.replacen(from, to, 1).leak(), ..query }
+        }
+        // Comments and layout are nothing that rows depend on.
+        false => Query { sql: format!("-- Edited.\n{}  -- too\n", query.sql).leak(), ..query },
+    });
+    println!("seed {}: {changed}", case.seed);
+    let depends: BTreeSet<_> = readers(&case.queries, changed);
+    let last = case.batches.len() - 1;
+    let mut lake = Lake::after(case, &case.at_once(last)).await;
+    lake.edit(&edited).await;
+    let mut findings = Findings::default();
+    for model in lake.refresh().await.models {
+        if model.rows_written > 0 && !depends.contains(model.name.as_str()) {
+            findings.add(INVARIANT, &model.name, &format!("{} rows were written", model.rows_written));
+        }
+    }
+    lake.step(Step::Append(last)).await;
+    lake.refresh().await;
+    let replay = Lake::after(&edited, &edited.at_once(last + 1)).await;
+    findings.same(INVARIANT, &lake, &replay, &BTreeSet::new()).await;
+    findings.none();
+}
