@@ -73,7 +73,7 @@ impl Error {
                 Some("the reasons are in the quarantine files of the log; the other events are in the log".to_owned())
             }
             Self::DoesNotHold { .. } => Some(
-                "the log is the truth: remove what is stored of the models and build them again with `lakebed run`"
+                "the log is the truth: `lakebed replay` computes the models again and puts right what differs"
                     .to_owned(),
             ),
             Self::Interrupted => {

@@ -15,14 +15,11 @@ use crate::refresh::shape::shapes;
 use crate::refresh::{ModelRefreshed, Progress};
 use crate::strategy::Strategy;
 
-/// So many events are taken up in one step.
-const EVENTS_AT_ONCE: u64 = 1_000_000;
-
 /// The name of a replay that takes the place of the tables.
 const IN_PLACE: &str = "in-place";
 
 /// What is replayed, how far, and where to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Replay {
     /// Models such as `gold.revenue`, and with them what they read; all of them if none is named.
     pub models: Vec<String>,
@@ -30,6 +27,14 @@ pub struct Replay {
     pub to: Option<AsOf>,
     /// The name under which the tables are published beside the others; without one they take their place.
     pub into: Option<String>,
+    /// So many events at least are taken up in one step.
+    pub step: u64,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { models: Vec::new(), to: None, into: None, step: 1_000_000 }
+    }
 }
 
 /// What a replay came to.
@@ -74,7 +79,7 @@ impl Lakehouse {
             beside.chain().delete(self.log().store()).await?;
         }
         let wanted = self.with_ancestors(&replay.models);
-        beside.step_by_step(version, &wanted, progress).await?;
+        beside.step_by_step(version, replay.step, &wanted, progress).await?;
         let named: Vec<String> = match replay.models.is_empty() {
             true => wanted.iter().map(|model| model.name.to_string()).collect(),
             false => replay.models.clone(),
@@ -102,7 +107,7 @@ impl Lakehouse {
     }
 
     /// Takes the models up to just before a version, as far as they are kept up to date by what changes.
-    async fn step_by_step(&self, to: u64, wanted: &[&Model], progress: &dyn Progress) -> Result<()> {
+    async fn step_by_step(&self, to: u64, step: u64, wanted: &[&Model], progress: &dyn Progress) -> Result<()> {
         let end = self.log().snapshot_at(to).await?;
         let stands_at = self.chain().newest(self.log().store()).await?.map_or(0, |epoch| epoch.next_offset);
         let inputs = self.inputs(&end, None, None, self.log().store());
@@ -119,7 +124,7 @@ impl Lakehouse {
         let mut taken = stands_at;
         for (version, entry) in versions.iter().filter(|(version, _)| *version < to) {
             progress.replayed(taken, end.next_offset);
-            if entry.record.next_offset >= taken + EVENTS_AT_ONCE {
+            if entry.record.next_offset >= taken + step {
                 self.refresh_to(Some(*version), &models, Publish::Nothing, &()).await?;
                 taken = entry.record.next_offset;
             }
@@ -137,17 +142,26 @@ impl Lakehouse {
         progress: &dyn Progress,
     ) -> Result<Replayed> {
         let models: Vec<&Model> = self.project().models.iter().collect();
-        let refreshed = self.refresh_to(Some(version), &models, Publish::Nothing, progress).await?;
+        let refreshed = self.refresh_to(Some(version), &models, Publish::Models, progress).await?;
         let store = self.log().store();
         let (Some(stored), Some(replayed)) = (self.chain().newest(store).await?, beside.chain().newest(store).await?)
         else {
             return Err(Error::Interrupted);
         };
-        let differs = |name: &&String| match (stored.models.get(*name), replayed.models.get(*name)) {
-            (Some(stored), Some(replayed)) => !same_rows(stored, replayed),
-            _ => false,
-        };
-        let differed: Vec<String> = named.iter().filter(differs).cloned().collect();
+        let mut differed = Vec::new();
+        for name in named {
+            let (Some(stored), Some(replayed)) = (stored.models.get(name), replayed.models.get(name)) else { continue };
+            // What is there is read, not what is said of it; what cannot be read is not there.
+            let expected = Some((replayed.rows, replayed.content_hash));
+            let model = models.iter().find(|model| model.name.to_string() == *name);
+            let published = match model.filter(|model| model.sinks.iter().any(|sink| sink == "duckdb")) {
+                Some(model) => self.in_duckdb(model).await.ok(),
+                None => expected,
+            };
+            if self.stored(stored).await.ok() != expected || published != expected {
+                differed.push(name.clone());
+            }
+        }
         if !differed.is_empty() {
             let mut manifest = Manifest { epoch: stored.epoch + 1, ..stored };
             for name in &differed {
@@ -171,10 +185,6 @@ impl Lakehouse {
         let models = refreshed.models.into_iter().filter(|model| named.contains(&model.name)).collect();
         Ok(Replayed { version, models, differed, published: None })
     }
-}
-
-fn same_rows(one: &ModelState, other: &ModelState) -> bool {
-    (one.rows, one.content_hash) == (other.rows, other.content_hash)
 }
 
 fn beside_the_others(beside: &Lakehouse, last: Refreshed, named: &[String]) -> Replayed {

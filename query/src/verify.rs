@@ -1,16 +1,17 @@
 //! Verification: stored = sink = replay, by reading every row back and hashing it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use lakebed_log::Store;
 
-use crate::epoch::{self, Manifest, ModelState};
+use crate::epoch::{self, ModelState};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::lakehouse::Lakehouse;
 use crate::models::Model;
 use crate::refresh;
+use crate::refresh::shape::shapes;
 use crate::run_files::StoredRuns;
 use crate::sinks::ReadRun;
 
@@ -37,7 +38,7 @@ impl Verified {
 }
 
 /// Rows and their hash.
-type Content = (u64, TableHash);
+pub(crate) type Content = (u64, TableHash);
 
 impl Lakehouse {
     /// Reads back every row of the models (all, where none is named) and replays them from version 0.
@@ -59,9 +60,13 @@ impl Lakehouse {
         let scratch = Scratch::new()?;
         let inputs = self.inputs(&snapshot, None, None, &scratch.store);
         let replayed = refresh::compute(&inputs, &()).await?.manifest;
-        let fingerprint = |of: &Manifest, name: &String| of.models.get(name).map(|state| state.fingerprint.clone());
-        let names: BTreeSet<_> = manifest.models.keys().chain(replayed.models.keys()).collect();
-        let stale = names.into_iter().filter(|name| fingerprint(&manifest, name) != fingerprint(&replayed, name));
+        let here = self.inputs(&snapshot, Some(&manifest), None, store);
+        let shapes = shapes(&here).await?;
+        let now: BTreeMap<String, &str> =
+            shapes.iter().map(|shape| (shape.model.name.to_string(), shape.state.fingerprint.as_str())).collect();
+        let then = |name: &String| manifest.models.get(name).map(|state| state.fingerprint.as_str());
+        let names: BTreeSet<_> = manifest.models.keys().chain(now.keys()).collect();
+        let stale = names.into_iter().filter(|name| then(name) != now.get(*name).copied());
         let models: Vec<_> = stale.filter(|name| only.is_empty() || only.contains(name)).cloned().collect();
         if !models.is_empty() {
             return Err(Error::Stale { models });
@@ -85,7 +90,8 @@ impl Lakehouse {
         Ok(verified)
     }
 
-    async fn stored(&self, state: &ModelState) -> Result<Content> {
+    /// The rows that are really there.
+    pub(crate) async fn stored(&self, state: &ModelState) -> Result<Content> {
         let runs = StoredRuns(self.log().store().clone());
         let mut content = (0, TableHash::EMPTY);
         for (run, rows) in state.stored(&runs.0).await?.in_runs() {
@@ -97,7 +103,8 @@ impl Lakehouse {
         Ok(content)
     }
 
-    async fn in_duckdb(&self, model: &Model) -> Result<Content> {
+    /// The rows that the published file has of a model.
+    pub(crate) async fn in_duckdb(&self, model: &Model) -> Result<Content> {
         let (sink, name) = (self.sink().clone(), model.name.clone());
         tokio::task::spawn_blocking(move || {
             let mut content = (0, TableHash::EMPTY);

@@ -82,7 +82,7 @@ async fn append(lake: &Lakehouse, step: i64, count: i64) {
 }
 
 /// Each row as text, in order.
-async fn shown(lake: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> Vec<String> {
+pub(crate) async fn shown(lake: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> Vec<String> {
     let options = FormatOptions::default().with_null("∅");
     let mut rows = Vec::new();
     for batch in query(lake, as_of, sql).await {

@@ -1,6 +1,8 @@
 //! The product's tests, rooms together: one binary, a module a subject.
 
 #[cfg(test)]
+mod change_data;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod crowds;
@@ -12,6 +14,7 @@ mod foreign_readers;
 mod format;
 #[cfg(test)]
 mod grouped;
+#[cfg(test)]
 mod growth;
 #[cfg(test)]
 mod invariants;
@@ -23,6 +26,8 @@ mod models;
 mod pipeline;
 #[cfg(test)]
 mod processes;
+#[cfg(test)]
+mod replays;
 #[cfg(test)]
 mod storms;
 #[cfg(test)]
