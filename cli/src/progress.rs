@@ -34,7 +34,7 @@ pub(crate) struct ModelBar(ProgressBar);
 
 impl ModelBar {
     pub(crate) fn new(output: &Output) -> Self {
-        Self(bar(output, Some(0), "refresh {bar:32} {pos}/{len} models  {msg}"))
+        Self(bar(output, Some(0), "refresh {bar:32} {human_pos}/{human_len}  {msg}"))
     }
 }
 
@@ -43,6 +43,12 @@ impl lakebed_query::Progress for ModelBar {
         self.0.set_length(of as u64);
         self.0.set_position(done as u64);
         self.0.set_message(name.to_owned());
+    }
+
+    fn replayed(&self, events: u64, of: u64) {
+        self.0.set_length(of);
+        self.0.set_position(events);
+        self.0.set_message("events replayed");
     }
 }
 

@@ -9,6 +9,8 @@ mod inputs;
 #[cfg(test)]
 mod mistakes;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod shop;
