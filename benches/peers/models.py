@@ -4,7 +4,9 @@ The SQL is the same for both, so that the answers can be compared. Only the dedu
 orders by the log's offset, DuckDB by the time, which is the same for a file without duplicate ids.
 """
 
-SILVER_LAKEBED = """SELECT event_id, event_type, event_time, event_date, user_user_id, location_country, page_url,
+SILVER_LAKEBED = """-- Kept as it is stored, as the script of DuckDB keeps it; the gold tables are published.
+-- sinks: none
+SELECT event_id, event_type, event_time, event_date, user_user_id, location_country, page_url,
        engagement_duration_ms, engagement_scroll_depth, properties_price, user_agent_device
 FROM (SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY _offset) AS place FROM bronze.events) AS ordered
 WHERE place = 1

@@ -5,7 +5,7 @@
 //! without its window over what is left, streaming.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use futures::TryStreamExt;
 use lakebed_log::schema;
 
 use crate::error::{Error, Result};
-use crate::state_cache::{CacheEntry, SEEN, row_keys};
+use crate::state_cache::{CacheEntry, KeyMap, SEEN, row_keys};
 use crate::strategy::{numbers_in_log_order, window_function};
 
 /// Offsets of rows that are later copies.
@@ -31,7 +31,7 @@ pub(crate) type LaterCopies = Arc<HashSet<i64>>;
 /// The first row of each key among some new rows.
 #[derive(Debug, Default)]
 pub(crate) struct FirstRows {
-    first: HashMap<u128, i64>,
+    first: KeyMap<i64>,
     later: HashSet<i64>,
 }
 

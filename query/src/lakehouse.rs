@@ -263,9 +263,11 @@ impl Lakehouse {
             }
             if self.chain().put(store, &computed.manifest).await? {
                 self.remember(cache.as_deref(), &computed)?;
-                let duckdb = self.publish(&computed.manifest, publish).await?;
+                // Operators that have their history still to learn do so while the sinks are brought up.
+                let learnt = self.prepare(cache.as_deref(), &snapshot, models);
+                let (duckdb, ()) = futures::join!(self.publish(&computed.manifest, publish), learnt);
+                let duckdb = duckdb?;
                 let epoch = self.renew(cache.as_deref(), &computed.manifest).await?;
-                self.prepare(cache.as_deref(), &snapshot, models).await;
                 let version = computed.manifest.version;
                 return Ok(Refreshed { version, epoch, unchanged: false, models: computed.models, duckdb });
             }

@@ -43,7 +43,7 @@ pub struct Model {
     pub description: Option<String>,
     /// The key columns; empty where the header names none.
     pub key: Vec<String>,
-    /// The sinks that keep it, by name; DuckDB where the header names none.
+    /// The sinks that keep it, by name; DuckDB where the header says nothing, and nothing where it says `none`.
     pub sinks: Vec<String>,
     /// The file's text.
     pub sql: String,
@@ -126,8 +126,12 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
     if sinks.is_empty() {
         sinks.push("duckdb".to_owned());
     }
+    if sinks == ["none"] {
+        sinks.clear();
+    }
     if let Some(unknown) = sinks.iter().find(|sink| *sink != "duckdb") {
-        return Err(wrong(line_of(&sql, "sinks:"), format!("there is no sink '{unknown}'; the sink is duckdb")));
+        let message = format!("there is no sink '{unknown}'; the sink is duckdb, or none alone");
+        return Err(wrong(line_of(&sql, "sinks:"), message));
     }
     let about =
         |wrong_setting: Wrong| wrong(line_of(&sql, &format!("{}:", wrong_setting.setting)), wrong_setting.message);

@@ -15,6 +15,7 @@
 //! what the number held is deleted afterwards, and by the next opener if that did not come to its end.
 
 use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -334,6 +335,24 @@ impl Held {
     fn range(&self, from: Vec<u8>, to: Vec<u8>, limit: usize) -> Result<Vec<Vec<u8>>> {
         let keys = self.keys.range(from..to).take(limit).map(|item| item.key().map(|key| key.to_vec()));
         keys.collect::<fjall::Result<_>>().map_err(|error| self.failed(&error))
+    }
+}
+
+/// A map by keys that are hashes already.
+pub(crate) type KeyMap<V> = std::collections::HashMap<u128, V, BuildHasherDefault<Taken>>;
+
+/// Takes the last bits of a hash for a hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken(u64);
+
+impl Hasher for Taken {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let last = bytes.last_chunk().copied().unwrap_or_default();
+        self.0 = u64::from_ne_bytes(last);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The first row of each key in the order of the log: later rows never win, so it is enough to know which keys were seen.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
@@ -9,7 +8,7 @@ use arrow::datatypes::Int64Type;
 use datafusion::common::Result as PlanResult;
 
 use crate::error::Result;
-use crate::state_cache::{CacheEntry, ModelCache, Shelf, row_keys};
+use crate::state_cache::{CacheEntry, KeyMap, ModelCache, Shelf, row_keys};
 
 /// The rows of `batches` whose key was not seen before, one of each key: that with the least offset. Batches have the columns
 /// of the rows, those of the key, and the offset.
@@ -19,7 +18,7 @@ pub(super) fn unseen(
     shelf: Shelf,
     cache: &ModelCache,
 ) -> Result<(Vec<RecordBatch>, Vec<CacheEntry>)> {
-    let mut firsts: HashMap<u128, (i64, usize, usize)> = HashMap::new();
+    let mut firsts: KeyMap<(i64, usize, usize)> = KeyMap::default();
     for (at, batch) in batches.iter().enumerate() {
         for (row, (key, offset)) in keyed(batch, (columns, keys))?.enumerate() {
             match firsts.entry(key) {

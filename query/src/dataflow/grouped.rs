@@ -1,7 +1,7 @@
 //! Groups whose aggregates merge: the state of each group takes in the rows that came, and gives up those that went.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
@@ -14,7 +14,7 @@ use super::arrangement::unknown_row;
 use super::changes::Changes;
 use super::states::{Aggregate, StateCodec, accumulators, needs_count, outputs, subtract};
 use crate::error::Result;
-use crate::state_cache::{CacheEntry, ModelCache, Shelf, row_keys};
+use crate::state_cache::{CacheEntry, KeyMap, ModelCache, Shelf, row_keys};
 
 /// The key of the one group of a GROUP BY without columns.
 const WHOLE: u128 = 0;
@@ -44,7 +44,7 @@ struct Side {
 /// Groups that rows were added to or taken from.
 struct Touched<'a> {
     grouped: &'a Grouped,
-    places: HashMap<u128, usize>,
+    places: KeyMap<usize>,
     keys: Vec<u128>,
     /// The key columns of the groups, in pieces, by place.
     values: Vec<Vec<ArrayRef>>,
@@ -118,7 +118,7 @@ impl<'a> Touched<'a> {
     fn new(grouped: &'a Grouped, rows: &SchemaRef) -> PlanResult<Self> {
         let side = || Ok::<_, DataFusionError>(Side { accumulators: accumulators(&grouped.aggregates)?, groups: 0 });
         let (added, gone, rows) = (side()?, side()?, Arc::clone(rows));
-        let (mut places, mut keys, values) = (HashMap::new(), Vec::new(), Vec::new());
+        let (mut places, mut keys, values) = (KeyMap::default(), Vec::new(), Vec::new());
         if grouped.keyed_by == 0 {
             places.insert(WHOLE, 0);
             keys.push(WHOLE);

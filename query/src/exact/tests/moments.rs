@@ -207,7 +207,7 @@ fn by_group() -> String {
 
 /// Prices with nulls, in groups.
 fn prices(count: usize) -> Vec<Row> {
-    let price = |at: usize| Some((at * 7919 % 100_003) as f64 / 100.0).filter(|_| at % 13 != 0);
+    let price = |at: usize| Some((at * 7919 % 100_003) as f64 / 100.0).filter(|_| !at.is_multiple_of(13));
     let group = |at: usize| Some((at % 101) as i64).filter(|group| *group != 3);
     (0..count).map(|at| (group(at), price(at), Some(at % 5 != 0).filter(|_| at % 11 != 0))).collect()
 }
