@@ -23,6 +23,9 @@ use crate::state_cache::{ADDRESSES, StateCache};
 /// The file name of what is published, without its extension.
 const PUBLISHED_NAME: &str = "lakebed";
 
+/// What changed is held in memory: who is more events behind than this goes in several epochs.
+const AT_ONCE: u64 = 1_000_000;
+
 /// How often a refresh starts again because another was first.
 const TRIES: usize = 5;
 
@@ -216,6 +219,12 @@ impl Lakehouse {
     pub async fn refresh(&self, only: &[String], progress: &dyn Progress) -> Result<Refreshed> {
         self.check_names(only)?;
         let models: Vec<&Model> = self.project().models.iter().collect();
+        let (stored, head) = (self.chain().newest(self.log().store()).await?, self.log().snapshot().await?);
+        if let Some(stored) = stored.filter(|stored| stored.next_offset + AT_ONCE < head.next_offset) {
+            for (version, _) in self.steps(stored.next_offset, head.version, AT_ONCE).await? {
+                self.refresh_to(Some(version), &models, Publish::Nothing, progress).await?;
+            }
+        }
         self.refresh_to(None, &models, Publish::Models, progress).await
     }
 

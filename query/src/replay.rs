@@ -120,17 +120,25 @@ impl Lakehouse {
             }
         }
         let models: Vec<&Model> = wanted.iter().copied().filter(|model| steady.contains(&model.name)).collect();
-        let versions = self.log().versions(u64::MAX).await?;
-        let mut taken = stands_at;
-        for (version, entry) in versions.iter().filter(|(version, _)| *version < to) {
-            progress.replayed(taken, end.next_offset);
+        progress.replayed(stands_at, end.next_offset);
+        for (version, events) in self.steps(stands_at, to, step).await? {
+            self.refresh_to(Some(version), &models, Publish::Nothing, &()).await?;
+            progress.replayed(events, end.next_offset);
+        }
+        Ok(())
+    }
+
+    /// Versions before `to` that lie at least so many events apart, from an offset on, each with its bound.
+    pub(crate) async fn steps(&self, from: u64, to: u64, step: u64) -> Result<Vec<(u64, u64)>> {
+        let mut taken = from;
+        let mut steps = Vec::new();
+        for (version, entry) in self.log().versions(u64::MAX).await?.iter().filter(|(version, _)| *version < to) {
             if entry.record.next_offset >= taken + step {
-                self.refresh_to(Some(*version), &models, Publish::Nothing, &()).await?;
                 taken = entry.record.next_offset;
+                steps.push((*version, taken));
             }
         }
-        progress.replayed(taken, end.next_offset);
-        Ok(())
+        Ok(steps)
     }
 
     /// Brings the tables to a version, and puts what was replayed in the place of those that differ from it.

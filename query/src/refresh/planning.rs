@@ -21,7 +21,7 @@ use crate::slots::{Filling, Slot};
 use crate::strategy::Refused;
 
 /// So many rows of a table are taken up at once where operators learn their history.
-const ROWS_AT_ONCE: u64 = 1_000_000;
+const ROWS_AT_ONCE: u64 = 250_000;
 
 /// The rows of each model that went in a refresh.
 pub(super) type Gone = BTreeMap<String, Vec<RecordBatch>>;
