@@ -4,8 +4,8 @@
 //! of a row before them among the new ones, or of a key that was seen in an earlier epoch. The second runs the query
 //! without its window over what is left, streaming.
 
-use std::collections::hash_map::Entry;
 use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ use futures::TryStreamExt;
 use lakebed_log::schema;
 
 use crate::error::{Error, Result};
-use crate::state_cache::{CacheEntry, KeyMap, SEEN, row_keys};
+use crate::keys::{KeyMap, row_keys};
+use crate::state_cache::{CacheEntry, SEEN};
 use crate::strategy::{numbers_in_log_order, window_function};
 
 /// Offsets of rows that are later copies.

@@ -10,6 +10,7 @@ pub mod explain;
 mod first_wins;
 mod folding;
 pub mod hash;
+pub mod keys;
 pub mod lakehouse;
 pub mod models;
 mod parquet_table;

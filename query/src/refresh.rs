@@ -1,6 +1,7 @@
 //! A refresh: every model from the epoch before to a version of the log, into runs, listed in one new manifest.
 
 mod addresses;
+mod appending;
 mod comparing;
 mod flowing;
 mod planning;
@@ -18,13 +19,12 @@ use self::planning::{Gone, Growth, Planner, events_came, in_model, unplannable};
 use crate::dataflow::Dataflow;
 use crate::epoch::{LAYOUT, Manifest, ModelState, Work, columns_of};
 use crate::error::Result;
-use crate::first_wins::{self, FirstRows};
 use crate::folding;
 use crate::models::{Model, TableName};
 use crate::run_files::{self, Written, stored_schema};
 use crate::runner::Runner;
 use crate::slots::Filling;
-use crate::state_cache::{CacheEntry, ModelCache, SEEN, StateCache};
+use crate::state_cache::{CacheEntry, ModelCache, StateCache};
 use crate::strategy::{self, NotDerived, Strategy};
 use crate::unique::unique_columns;
 
@@ -247,17 +247,6 @@ impl<'a> ModelRefresh<'a> {
         model_cache(cache, &self.model.name.to_string(), &self.fingerprint)
     }
 
-    /// The state with the rows that the query gives over new rows.
-    async fn appended(&self, inputs: &Inputs<'_>, before: &ModelState, computed: &mut Computed) -> Result<ModelState> {
-        let tables = planning::changes(inputs, self.model, &computed.manifest, &computed.gone).await?;
-        let added = self.write(inputs, &tables.added, Some(before), computed).await?;
-        let mut state = before.clone();
-        state.changed = computed.manifest.epoch;
-        state.work = Work { added: added.rows, ..Work::default() };
-        state.take(added);
-        Ok(state)
-    }
-
     /// The state after a computation from nothing.
     async fn anew(&self, inputs: &Inputs<'_>, computed: &mut Computed) -> Result<ModelState> {
         let tables = planning::everything(inputs, self.model, &computed.manifest).await?;
@@ -333,50 +322,9 @@ impl<'a> ModelRefresh<'a> {
         Ok(written)
     }
 
-    /// The plan with the rows left out whose key came before, among the new rows or in an earlier epoch.
-    async fn first_rows_only(
-        &self,
-        inputs: &Inputs<'_>,
-        tables: &Filling,
-        to: Option<&ModelState>,
-        computed: &mut Computed,
-    ) -> Result<LogicalPlan> {
-        let mut first = FirstRows::default();
-        first.read(self.stream(&first_wins::keys_and_offsets(&self.plan)?, tables).await?).await?;
-        let keys = first.keys();
-        let seen = match to {
-            Some(before) => self.seen(inputs, before, &keys).await?,
-            None => vec![false; keys.len()],
-        };
-        let (later, keys) = first.finish(keys, &seen);
-        let entries = keys.into_iter().map(first_wins::seen).collect();
-        self.remember(entries, to.is_none(), computed);
-        first_wins::without_window(self.plan.clone(), &later)
-    }
-
     fn remember(&self, entries: Vec<CacheEntry>, anew: bool, computed: &mut Computed) {
         let model = self.model.name.to_string();
         computed.remembered.push(Remembered { model, fingerprint: self.fingerprint.clone(), entries, anew });
-    }
-
-    /// Which keys were seen by the epoch before: from the cache, or where it is not there or not up to date, from the log.
-    async fn seen(&self, inputs: &Inputs<'_>, before: &ModelState, keys: &[u128]) -> Result<Vec<bool>> {
-        let cached = inputs.cache.map(|cache| self.cache(cache)).transpose()?;
-        if let Some(cached) = &cached
-            && cached.epoch()? == Some(before.changed)
-        {
-            return cached.has(SEEN, &keys.iter().map(|key| key.to_be_bytes()).collect::<Vec<_>>());
-        }
-        let tables = planning::before(inputs, self.model).await?;
-        let mut first = FirstRows::default();
-        first.read(self.stream(&first_wins::keys_and_offsets(&self.plan)?, &tables).await?).await?;
-        let old = first.keys();
-        let known: HashSet<u128> = old.iter().copied().collect();
-        if let Some(cached) = cached {
-            cached.clear()?;
-            cached.put(old.into_iter().map(first_wins::seen).collect(), Some(before.changed))?;
-        }
-        Ok(keys.iter().map(|key| known.contains(key)).collect())
     }
 
     async fn stream(&self, plan: &LogicalPlan, tables: &Filling) -> Result<SendableRecordBatchStream> {

@@ -15,17 +15,13 @@
 //! what the number held is deleted afterwards, and by the next opener if that did not come to its end.
 
 use std::fs::{self, File, TryLockError};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef};
-use arrow::error::ArrowError;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use crate::error::{Error, Result};
-use crate::hash::encoding::RowEncoder;
 
 /// The database's directory in the cache's. Another layout of the entries or of the keys' hash gets another number.
 const DATABASE: &str = "format-3";
@@ -336,43 +332,6 @@ impl Held {
         let keys = self.keys.range(from..to).take(limit).map(|item| item.key().map(|key| key.to_vec()));
         keys.collect::<fjall::Result<_>>().map_err(|error| self.failed(&error))
     }
-}
-
-/// A map by keys that are hashes already.
-pub(crate) type KeyMap<V> = std::collections::HashMap<u128, V, BuildHasherDefault<Taken>>;
-
-/// Takes the last bits of a hash for a hash.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Taken(u64);
-
-impl Hasher for Taken {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let last = bytes.last_chunk().copied().unwrap_or_default();
-        self.0 = u64::from_ne_bytes(last);
-    }
-}
-
-/// The hash of each row's key: 128 bits of BLAKE3 over the canonical encoding of the key columns, as the content hash
-/// has it; nulls equal each other. Without columns there are no rows.
-///
-/// # Errors
-/// Columns of different lengths, a type without an encoding, or a value that the plain type of its kind cannot hold.
-pub fn row_keys(columns: &[ArrayRef]) -> Result<Vec<u128>, ArrowError> {
-    let rows = columns.first().map_or(0, |column| column.len());
-    if columns.iter().any(|column| column.len() != rows) {
-        return Err(ArrowError::InvalidArgumentError("key columns of different lengths".to_owned()));
-    }
-    let mut encoder = RowEncoder::new(columns)?;
-    let key = |row| {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&encoder.hash(row)[..16]);
-        u128::from_be_bytes(bytes)
-    };
-    Ok((0..rows).map(key).collect())
 }
 
 fn entry(number: u32, shelf: Shelf, key: &[u8]) -> Vec<u8> {

@@ -8,16 +8,28 @@ use crate::shop::{Shop, says, stderr};
 fn explain_says_how_every_model_is_kept_up_to_date() {
     let shop = Shop::with_tables();
     let text = shop.done(&["explain", "silver.events", "gold.cohort_retention"]);
-    says(&text, &["silver.events\n  strategy   append, its rows only ever come", "strategy   recompute", "keeps rows by key"]);
+    says(
+        &text,
+        &["silver.events\n  strategy   append, its rows only ever come", "strategy   recompute", "keeps rows by key"],
+    );
     says(&text, &["silver.events.user_id", "last       epoch 1: 300 rows came, 0 went, of 300"]);
     let rows = shop.done(&["explain", "-o", "csv"]);
     assert_eq!(rows.lines().count(), 13, "{rows}");
     assert!(!rows.contains(",full,"), "no model of the starter needs all its rows: {rows}");
 
-    let model = "-- Running.\nSELECT event_id,\n  sum(duration_ms) OVER (ORDER BY event_id) AS ran\nFROM silver.events\n";
+    let model =
+        "-- Running.\nSELECT event_id,\n  sum(duration_ms) OVER (ORDER BY event_id) AS ran\nFROM silver.events\n";
     fs::write(shop.path().join("sql/gold/running.sql"), model).unwrap();
     let text = shop.done(&["explain", "gold.running"]);
-    says(&text, &["strategy   full, its rows come and go", "(window-of-all-rows)", "sql/gold/running.sql:3", "add PARTITION BY"]);
+    says(
+        &text,
+        &[
+            "strategy   full, its rows come and go",
+            "(window-of-all-rows)",
+            "sql/gold/running.sql:3",
+            "add PARTITION BY",
+        ],
+    );
     let json = shop.done(&["explain", "gold.running", "-o", "json"]);
     says(&json, &[r#""code":"window-of-all-rows""#, r#""last_epoch":null"#, r#""next_rows":300"#]);
     says(&shop.fails(&["explain", "gold.revenues"], 1), &["there is no table 'gold.revenues'", "gold.revenue"]);
@@ -68,7 +80,10 @@ fn a_replay_goes_beside_the_tables_or_puts_them_right() {
     says(&stderr(&replay), &["gold.revenue was not what the log gives, and has been put right", "1 of 12 models"]);
     assert_eq!(count("first.duckdb"), count("lakebed.duckdb"));
     shop.done(&["verify"]);
-    says(&stderr(&shop.command(&["run", "--full-refresh"]).output().unwrap()), &["12 models at version 1 are what the log gives"]);
+    says(
+        &stderr(&shop.command(&["run", "--full-refresh"]).output().unwrap()),
+        &["12 models at version 1 are what the log gives"],
+    );
 
     says(&shop.fails(&["replay", "--to", "0"], 1), &["the tables stand at version 1, beyond version 0", "--into NAME"]);
     says(&shop.fails(&["replay", "--to", "9"], 1), &["9"]);

@@ -11,7 +11,8 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result as PlanResult, exec_err};
 
 use crate::error::{Error, Result};
-use crate::state_cache::{CacheEntry, ModelCache, Shelf, row_keys};
+use crate::keys::row_keys;
+use crate::state_cache::{CacheEntry, ModelCache, Shelf};
 
 /// Rows of one key: by place, how many there are of each, and the row as bytes.
 pub(super) type Bag = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;

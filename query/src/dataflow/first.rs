@@ -8,7 +8,8 @@ use arrow::datatypes::Int64Type;
 use datafusion::common::Result as PlanResult;
 
 use crate::error::Result;
-use crate::state_cache::{CacheEntry, KeyMap, ModelCache, Shelf, row_keys};
+use crate::keys::{KeyMap, row_keys};
+use crate::state_cache::{CacheEntry, ModelCache, Shelf};
 
 /// The rows of `batches` whose key was not seen before, one of each key: that with the least offset. Batches have the columns
 /// of the rows, those of the key, and the offset.

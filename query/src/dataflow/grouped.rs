@@ -1,7 +1,7 @@
 //! Groups whose aggregates merge: the state of each group takes in the rows that came, and gives up those that went.
 
-use std::collections::hash_map::Entry;
 use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
@@ -14,7 +14,8 @@ use super::arrangement::unknown_row;
 use super::changes::Changes;
 use super::states::{Aggregate, StateCodec, accumulators, needs_count, outputs, subtract};
 use crate::error::Result;
-use crate::state_cache::{CacheEntry, KeyMap, ModelCache, Shelf, row_keys};
+use crate::keys::{KeyMap, row_keys};
+use crate::state_cache::{CacheEntry, ModelCache, Shelf};
 
 /// The key of the one group of a GROUP BY without columns.
 const WHOLE: u128 = 0;

@@ -1,9 +1,5 @@
 //! The cache against a real directory: what is added is there after reopening, and what is lost is lost whole.
 
-use std::sync::Arc;
-
-use arrow::array::{Int32Array, Int64Array, StringArray, StringViewArray};
-
 use super::*;
 
 fn open(directory: &Path) -> StateCache {
@@ -170,25 +166,6 @@ fn a_place_that_is_no_directory_is_an_error_with_a_hint() {
     let Err(error) = StateCache::open(file.path()) else { panic!("opened a file") };
     assert!(matches!(&error, Error::Cache { path, .. } if path == file.path()), "{error}");
     assert!(error.hint().unwrap().contains("delete the directory"));
-}
-
-#[test]
-fn a_key_is_the_same_whatever_its_types_and_nulls_equal_each_other() {
-    let keys = |left: ArrayRef, right: ArrayRef| row_keys(&[left, right]).unwrap();
-    let narrow = keys(
-        Arc::new(Int32Array::from(vec![Some(1), None, None, Some(1)])),
-        Arc::new(StringArray::from(vec![Some("a"), Some("a"), Some("a"), None])),
-    );
-    let wide = keys(
-        Arc::new(Int64Array::from(vec![Some(1), None, None, Some(1)])),
-        Arc::new(StringViewArray::from(vec![Some("a"), Some("a"), Some("a"), None])),
-    );
-    assert_eq!(narrow, wide);
-    assert_eq!(narrow[1], narrow[2]);
-    assert!(narrow[0] != narrow[1] && narrow[0] != narrow[3] && narrow[1] != narrow[3]);
-    assert_eq!(row_keys(&[]).unwrap(), [0; 0]);
-    let uneven: [ArrayRef; 2] = [Arc::new(Int32Array::from(vec![1])), Arc::new(Int32Array::from(vec![1, 2]))];
-    assert!(row_keys(&uneven).is_err());
 }
 
 #[test]

@@ -16,14 +16,26 @@ const NEW: u64 = 200;
 
 /// Besides the starter's models one of every other shape that is kept up to date by what changed.
 const SHAPES: &[(&str, &str)] = &[
-    ("latest", "SELECT user_id, event_time, page_url FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY event_time DESC, event_id) AS n FROM silver.events) WHERE n = 1"),
-    ("windows", "SELECT event_id, user_id, sum(duration_ms) OVER (PARTITION BY user_id ORDER BY event_time, event_id) AS ran FROM silver.events"),
+    (
+        "latest",
+        "SELECT user_id, event_time, page_url FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY event_time DESC, event_id) AS n FROM silver.events) WHERE n = 1",
+    ),
+    (
+        "windows",
+        "SELECT event_id, user_id, sum(duration_ms) OVER (PARTITION BY user_id ORDER BY event_time, event_id) AS ran FROM silver.events",
+    ),
     ("medians", "SELECT page_url, median(duration_ms) AS ms FROM silver.events GROUP BY page_url"),
-    ("joined", "SELECT p.event_id, p.amount, s.entry_page FROM silver.purchases p LEFT JOIN silver.sessions s ON p.session_id = s.session_id"),
+    (
+        "joined",
+        "SELECT p.event_id, p.amount, s.entry_page FROM silver.purchases p LEFT JOIN silver.sessions s ON p.session_id = s.session_id",
+    ),
     ("pages", "SELECT page_url, count(*) AS views, min(event_time) AS since FROM silver.events GROUP BY page_url"),
     ("top", "SELECT page_url, views FROM gold.pages ORDER BY views DESC, page_url LIMIT 10"),
     ("sizes", "SELECT views, count(*) AS pages FROM gold.pages GROUP BY views"),
-    ("never_bought", "SELECT DISTINCT user_id FROM silver.events e WHERE NOT EXISTS (SELECT 1 FROM silver.purchases p WHERE p.user_id = e.user_id)"),
+    (
+        "never_bought",
+        "SELECT DISTINCT user_id FROM silver.events e WHERE NOT EXISTS (SELECT 1 FROM silver.purchases p WHERE p.user_id = e.user_id)",
+    ),
 ];
 
 async fn lake(directory: &TempDir) -> Lakehouse {
@@ -75,6 +87,9 @@ async fn a_refresh_reads_what_is_new_and_not_the_history() {
         let at_most = |little: u64| little + little / 5;
         assert!(much.read.rows <= at_most(little.read.rows), "{name} ({strategy}) decodes: {little:?}, then {much:?}");
         // Statistics of a file are a few bytes more where values are longer.
-        assert!(much.read.bytes <= at_most(little.read.bytes) + 200, "{name} ({strategy}) reads: {little:?}, then {much:?}");
+        assert!(
+            much.read.bytes <= at_most(little.read.bytes) + 200,
+            "{name} ({strategy}) reads: {little:?}, then {much:?}"
+        );
     }
 }

@@ -1,0 +1,74 @@
+//! Keys of rows: 128-bit hashes of their columns, by which operators and models tell them apart.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use arrow::array::{Array, ArrayRef};
+use arrow::error::ArrowError;
+
+use crate::hash::encoding::RowEncoder;
+
+/// A map by keys that are hashes already.
+pub(crate) type KeyMap<V> = HashMap<u128, V, BuildHasherDefault<Taken>>;
+
+/// Takes the last bits of a hash for a hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken(u64);
+
+impl Hasher for Taken {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let last = bytes.last_chunk().copied().unwrap_or_default();
+        self.0 = u64::from_ne_bytes(last);
+    }
+}
+
+/// The hash of each row's key: 128 bits of BLAKE3 over the canonical encoding of the key columns, as the content hash
+/// has it; nulls equal each other. Without columns there are no rows.
+///
+/// # Errors
+/// Columns of different lengths, a type without an encoding, or a value that the plain type of its kind cannot hold.
+pub fn row_keys(columns: &[ArrayRef]) -> Result<Vec<u128>, ArrowError> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    if columns.iter().any(|column| column.len() != rows) {
+        return Err(ArrowError::InvalidArgumentError("key columns of different lengths".to_owned()));
+    }
+    let mut encoder = RowEncoder::new(columns)?;
+    let key = |row| {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&encoder.hash(row)[..16]);
+        u128::from_be_bytes(bytes)
+    };
+    Ok((0..rows).map(key).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int32Array, Int64Array, StringArray, StringViewArray};
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_same_whatever_its_types_and_nulls_equal_each_other() {
+        let keys = |left: ArrayRef, right: ArrayRef| row_keys(&[left, right]).unwrap();
+        let narrow = keys(
+            Arc::new(Int32Array::from(vec![Some(1), None, None, Some(1)])),
+            Arc::new(StringArray::from(vec![Some("a"), Some("a"), Some("a"), None])),
+        );
+        let wide = keys(
+            Arc::new(Int64Array::from(vec![Some(1), None, None, Some(1)])),
+            Arc::new(StringViewArray::from(vec![Some("a"), Some("a"), Some("a"), None])),
+        );
+        assert_eq!(narrow, wide);
+        assert_eq!(narrow[1], narrow[2]);
+        assert!(narrow[0] != narrow[1] && narrow[0] != narrow[3] && narrow[1] != narrow[3]);
+        assert_eq!(row_keys(&[]).unwrap(), [0; 0]);
+        let uneven: [ArrayRef; 2] = [Arc::new(Int32Array::from(vec![1])), Arc::new(Int32Array::from(vec![1, 2]))];
+        assert!(row_keys(&uneven).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! A refresh of rows that only come: the query over what is new, without the rows whose key was seen before.
+
+use std::collections::HashSet;
+
+use datafusion::logical_expr::LogicalPlan;
+
+use super::{Computed, Inputs, ModelRefresh, planning};
+use crate::epoch::{ModelState, Work};
+use crate::error::Result;
+use crate::first_wins::{self, FirstRows};
+use crate::slots::Filling;
+use crate::state_cache::SEEN;
+
+impl ModelRefresh<'_> {
+    /// The state with the rows that the query gives over new rows.
+    pub(super) async fn appended(
+        &self,
+        inputs: &Inputs<'_>,
+        before: &ModelState,
+        computed: &mut Computed,
+    ) -> Result<ModelState> {
+        let tables = planning::changes(inputs, self.model, &computed.manifest, &computed.gone).await?;
+        let added = self.write(inputs, &tables.added, Some(before), computed).await?;
+        let mut state = before.clone();
+        state.changed = computed.manifest.epoch;
+        state.work = Work { added: added.rows, ..Work::default() };
+        state.take(added);
+        Ok(state)
+    }
+
+    /// The plan with the rows left out whose key came before, among the new rows or in an earlier epoch.
+    pub(super) async fn first_rows_only(
+        &self,
+        inputs: &Inputs<'_>,
+        tables: &Filling,
+        to: Option<&ModelState>,
+        computed: &mut Computed,
+    ) -> Result<LogicalPlan> {
+        let mut first = FirstRows::default();
+        first.read(self.stream(&first_wins::keys_and_offsets(&self.plan)?, tables).await?).await?;
+        let keys = first.keys();
+        let seen = match to {
+            Some(before) => self.seen(inputs, before, &keys).await?,
+            None => vec![false; keys.len()],
+        };
+        let (later, keys) = first.finish(keys, &seen);
+        let entries = keys.into_iter().map(first_wins::seen).collect();
+        self.remember(entries, to.is_none(), computed);
+        first_wins::without_window(self.plan.clone(), &later)
+    }
+
+    /// Which keys were seen by the epoch before: from the cache, or where it is not there or not up to date, from the log.
+    async fn seen(&self, inputs: &Inputs<'_>, before: &ModelState, keys: &[u128]) -> Result<Vec<bool>> {
+        let cached = inputs.cache.map(|cache| self.cache(cache)).transpose()?;
+        if let Some(cached) = &cached
+            && cached.epoch()? == Some(before.changed)
+        {
+            return cached.has(SEEN, &keys.iter().map(|key| key.to_be_bytes()).collect::<Vec<_>>());
+        }
+        let tables = planning::before(inputs, self.model).await?;
+        let mut first = FirstRows::default();
+        first.read(self.stream(&first_wins::keys_and_offsets(&self.plan)?, &tables).await?).await?;
+        let old = first.keys();
+        let known: HashSet<u128> = old.iter().copied().collect();
+        if let Some(cached) = cached {
+            cached.clear()?;
+            cached.put(old.into_iter().map(first_wins::seen).collect(), Some(before.changed))?;
+        }
+        Ok(keys.iter().map(|key| known.contains(key)).collect())
+    }
+}
