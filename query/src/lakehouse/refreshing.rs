@@ -1,12 +1,13 @@
 //! Refreshes: the models of a project, and what they are published to, from one version of the log to another.
 
 use lakebed_log::Snapshot;
+use tokio::task::JoinSet;
 
 use super::Lakehouse;
 use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::folding;
-use crate::models::Model;
+use crate::models::{Model, TableName};
 use crate::refresh::{self, Computed, Inputs, ModelRefreshed, Progress};
 use crate::run_files::StoredRuns;
 use crate::sinks::duckdb::Published;
@@ -111,8 +112,12 @@ impl Lakehouse {
             if self.chain().put(store, &computed.manifest).await? {
                 self.remember(cache.as_deref(), &computed)?;
                 // Operators that have their history still to learn do so while the sinks are brought up.
-                let learnt = self.prepare(cache.as_deref(), &snapshot, models);
-                let (duckdb, ()) = futures::join!(self.publish(&computed.manifest, publish), learnt);
+                let mut learning = JoinSet::new();
+                let (lakehouse, snapshot, cache_of_it) = (self.clone(), snapshot.clone(), cache.clone());
+                let models: Vec<TableName> = models.iter().map(|model| model.name.clone()).collect();
+                learning.spawn(async move { lakehouse.prepare(cache_of_it.as_deref(), &snapshot, &models).await });
+                let duckdb = self.publish(&computed.manifest, publish).await;
+                while learning.join_next().await.is_some() {}
                 let duckdb = duckdb?;
                 let epoch = self.renew(cache.as_deref(), &computed.manifest).await?;
                 let version = computed.manifest.version;
@@ -138,12 +143,13 @@ impl Lakehouse {
 
     /// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is
     /// over; the next one meets it again.
-    async fn prepare(&self, cache: Option<&StateCache>, snapshot: &Snapshot, models: &[&Model]) {
+    async fn prepare(&self, cache: Option<&StateCache>, snapshot: &Snapshot, models: &[TableName]) {
         let store = self.log().store();
+        let models = self.project().models.iter().filter(|model| models.contains(&model.name));
         let prepared = async {
             let manifest = self.chain().newest(store).await?;
             refresh::prepare(&Inputs {
-                models: models.to_vec(),
+                models: models.collect(),
                 ..self.inputs(snapshot, manifest.as_ref(), cache, store)
             })
             .await
