@@ -1,16 +1,15 @@
 //! How a model is kept up to date, derived from its plan. A plan that is not understood is recomputed, never guessed.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DataFusionError, ScalarValue, TableReference};
+use datafusion::common::{Column, DataFusionError, TableReference};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, LogicalPlan, Operator, Projection, SortExpr, Window, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, SortExpr, Window, WindowFunctionDefinition};
 use lakebed_log::schema;
 
 use crate::catalog::{BRONZE, EVENTS};
 use crate::dataflow::cut::{Uncut, cut};
+use crate::dataflow::ranked::ranked;
 use crate::dataflow::{By, Dataflow};
 use crate::slots::slot_name;
 pub use crate::total_order::Refused;
@@ -177,7 +176,7 @@ fn appends(plan: &LogicalPlan, only_adds: &dyn Fn(&str) -> bool, first_wins: &mu
     }
     match plan {
         LogicalPlan::TableScan(scan) => only_adds(&slot_name(&scan.table_name)),
-        LogicalPlan::Filter(filter) => match first_of_each_key(&filter.predicate, &filter.input) {
+        LogicalPlan::Filter(filter) => match first_of_each_key(plan) {
             Some((window, offset)) => {
                 *first_wins += 1;
                 // Later copies are left out by their offset, so it has to be one row's alone.
@@ -231,33 +230,11 @@ fn source(projection: &Projection, column: &Column) -> Option<Column> {
     }
 }
 
-/// The window below a filter `occurrence = 1`, and the offset that it orders by, where `occurrence` is the place of a row among those of its key, in the
-/// order of the log: the filter keeps the first row of each key, and later rows never win.
-fn first_of_each_key<'a>(predicate: &Expr, input: &'a LogicalPlan) -> Option<(&'a Window, &'a Column)> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = predicate else { return None };
-    let column = match (uncast(left), uncast(right)) {
-        (Expr::Column(column), one) | (one, Expr::Column(column)) if is_one(one) => column,
-        _ => return None,
-    };
-    let (mut input, mut column) = (input, column.clone());
-    loop {
-        match input {
-            LogicalPlan::SubqueryAlias(alias) => {
-                column = Column::from_name(column.name);
-                input = &alias.input;
-            }
-            LogicalPlan::Projection(projection) => {
-                column = source(projection, &column)?;
-                input = &projection.input;
-            }
-            LogicalPlan::Window(window) => {
-                let numbered =
-                    matches!(window.window_expr.as_slice(), [only] if only.qualified_name().1 == column.name);
-                return numbers_in_log_order(window).filter(|_| numbered).map(|offset| (window, offset));
-            }
-            _ => return None,
-        }
-    }
+/// The window below a filter that keeps the first row of each key in the order of the log, and the offset that it orders by:
+/// later rows never win.
+fn first_of_each_key(plan: &LogicalPlan) -> Option<(&Window, &Column)> {
+    let window = ranked(plan).filter(|ranking| ranking.most == 1)?.window?;
+    numbers_in_log_order(window).map(|offset| (window, offset))
 }
 
 /// What is compared, without the casts that brought both sides to one type of number.
@@ -266,10 +243,6 @@ pub(crate) fn uncast(expr: &Expr) -> &Expr {
         Expr::Cast(cast) if cast.field.data_type().is_numeric() => uncast(&cast.expr),
         other => other,
     }
-}
-
-fn is_one(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(ScalarValue::Int64(Some(1)) | ScalarValue::UInt64(Some(1)), _))
 }
 
 /// The offset of `row_number() OVER (PARTITION BY key ORDER BY _offset)`.

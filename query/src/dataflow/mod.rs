@@ -14,7 +14,7 @@ mod grouped;
 mod grouping;
 mod keyed;
 mod named;
-mod ranked;
+pub(crate) mod ranked;
 pub(crate) mod run;
 mod states;
 

@@ -12,20 +12,20 @@ use crate::strategy::{uncast, window_function};
 
 /// A part of a query that keeps the first rows of each key.
 #[derive(Clone, Debug)]
-pub(super) struct Ranked<'a> {
+pub(crate) struct Ranked<'a> {
     /// How far below its top the rows come in.
     pub(super) depth: usize,
     /// What it ranks.
     pub(super) input: &'a LogicalPlan,
     pub(super) keys: Vec<Expr>,
     pub(super) order: Vec<SortExpr>,
-    pub(super) most: usize,
+    pub(crate) most: usize,
     /// The window that numbers the rows, where one does.
-    pub(super) window: Option<&'a Window>,
+    pub(crate) window: Option<&'a Window>,
 }
 
 /// What a node ranks, if it does.
-pub(super) fn ranked(plan: &LogicalPlan) -> Option<Ranked<'_>> {
+pub(crate) fn ranked(plan: &LogicalPlan) -> Option<Ranked<'_>> {
     match plan {
         LogicalPlan::Limit(limit) => {
             let (Ok(SkipType::Literal(skip)), Ok(FetchType::Literal(Some(fetch)))) =

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use lakebed_log::Ack;
+use lakebed_query::Lakehouse;
 use lakebed_query::epoch::{self, Work};
-use lakebed_query::{Config, Lakehouse, Project};
-use lakebed_tests::batches::{STARTER, at, decoded, generated, starter_settings};
+use lakebed_tests::batches::{at, decoded, generated, starter_settings};
 use tempfile::TempDir;
+
+use crate::pipeline::project;
 
 /// Events of the one history, and of the other.
 const HISTORIES: [u64; 2] = [2_000, 20_000];
@@ -39,21 +41,12 @@ const SHAPES: &[(&str, &str)] = &[
 ];
 
 async fn lake(directory: &TempDir) -> Lakehouse {
-    let root = directory.path();
-    std::fs::write(root.join("lakebed.toml"), STARTER.replace("{name}", "shop")).unwrap();
-    for layer in ["silver", "gold"] {
-        let (from, to) = (format!("{}/../sql/{layer}", env!("CARGO_MANIFEST_DIR")), root.join("sql").join(layer));
-        std::fs::create_dir_all(&to).unwrap();
-        for file in std::fs::read_dir(from).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
-    }
+    let gold = directory.path().join("sql/gold");
+    std::fs::create_dir_all(&gold).unwrap();
     for (name, sql) in SHAPES {
-        std::fs::write(root.join("sql/gold").join(format!("{name}.sql")), sql).unwrap();
+        std::fs::write(gold.join(format!("{name}.sql")), sql).unwrap();
     }
-    let config = Config::load(root, &|_| None, None).unwrap();
-    Lakehouse::open_or_create(Project::load(root, config).unwrap(), at(0)).await.unwrap()
+    project(directory.path()).await
 }
 
 async fn append(lake: &Lakehouse, number: u64, first: u64, count: u64) {

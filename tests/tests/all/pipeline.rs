@@ -20,7 +20,7 @@ use crate::models::lake_of;
 const LINES: u64 = 1_000;
 
 /// A project as `lakebed init` makes it, in a directory of its own, with its lake in it.
-async fn project(directory: &Path) -> Lakehouse {
+pub(crate) async fn project(directory: &Path) -> Lakehouse {
     project_over(directory, |_| {}).await
 }
 
