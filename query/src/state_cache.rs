@@ -19,6 +19,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use crate::error::{Error, Result};
@@ -29,6 +30,13 @@ const DATABASE_OF_ANY_FORMAT: &str = "format-";
 
 /// Blocks of tables kept in memory.
 const MEMORY_BYTES: u64 = 64 << 20;
+
+/// So many commits lie side by side before they are merged with what is older. Keys are hashes, so that each merge rewrites
+/// most of the tables that it meets: what matters is how seldom one comes.
+const COMMITS_APART: u8 = 24;
+
+/// About what one table holds.
+const TABLE_BYTES: u64 = 16 << 20;
 
 const LAST_NUMBER: [u8; 5] = [0, 0, 0, 0, 0];
 const MODEL: [u8; 5] = [0, 0, 0, 0, 1];
@@ -186,31 +194,46 @@ impl ModelCache {
     ///
     /// # Errors
     /// [`Error::Cache`]; nothing was kept.
-    pub fn put(&self, mut kept: Vec<CacheEntry>, epoch: Option<u64>) -> Result<()> {
-        kept.reverse();
-        kept.sort_by(|a, b| (a.shelf, &a.key).cmp(&(b.shelf, &b.key)));
-        kept.dedup_by(|a, b| (a.shelf, &a.key) == (b.shelf, &b.key));
-        let forgets = {
-            let _writing = self.held.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let stored = self.stored()?;
-            let known = stored.as_ref().filter(|stored| stored.fingerprint == self.fingerprint.as_bytes());
-            let mut entries: Vec<Entry> = Vec::new();
-            let (number, old) = match (known, &stored) {
-                (Some(known), _) => (known.number, None),
-                (None, stored) => (self.held.next_number()?, stored.as_ref().map(|stored| stored.number)),
-            };
-            if known.is_none() {
-                entries.push((LAST_NUMBER.to_vec(), Some(number.to_be_bytes().to_vec())));
-                let value = [&number.to_be_bytes(), self.fingerprint.as_bytes()].concat();
-                entries.push((self.model_key(), Some(value)));
+    pub fn put(&self, kept: Vec<CacheEntry>, epoch: Option<u64>) -> Result<()> {
+        Self::put_together(vec![(self, kept, epoch)])
+    }
+
+    /// The same for several models of one cache, in one commit.
+    ///
+    /// # Errors
+    /// [`Error::Cache`]; nothing was kept.
+    pub fn put_together(puts: Vec<(&Self, Vec<CacheEntry>, Option<u64>)>) -> Result<()> {
+        let Some(held) = puts.first().map(|(model, ..)| Arc::clone(&model.held)) else { return Ok(()) };
+        let mut forgets = false;
+        {
+            let _writing = held.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let (mut entries, mut given_out): (Vec<Entry>, Option<u32>) = (Vec::new(), None);
+            for (model, kept, epoch) in puts {
+                let stored = model.stored()?;
+                let known = stored.as_ref().filter(|stored| stored.fingerprint == model.fingerprint.as_bytes());
+                let number = match known {
+                    Some(known) => known.number,
+                    None => {
+                        let number = given_out.map_or_else(|| held.next_number(), |last| Ok(last + 1))?;
+                        given_out = Some(number);
+                        let value = [&number.to_be_bytes(), model.fingerprint.as_bytes()].concat();
+                        entries.push((model.model_key(), Some(value)));
+                        forgets |= stored.is_some();
+                        entries.extend(stored.map(|old| (forgotten_key(old.number), Some(Vec::new()))));
+                        number
+                    }
+                };
+                entries.extend(epoch.map(|epoch| (number.to_be_bytes().to_vec(), Some(epoch.to_be_bytes().to_vec()))));
+                entries.extend(kept.into_iter().map(|kept| (entry(number, kept.shelf, &kept.key), kept.value)));
             }
-            entries.extend(old.map(|old| (forgotten_key(old), Some(Vec::new()))));
-            entries.extend(epoch.map(|epoch| (number.to_be_bytes().to_vec(), Some(epoch.to_be_bytes().to_vec()))));
-            let kept = kept.iter().map(|kept| (entry(number, kept.shelf, &kept.key), kept.value.as_deref()));
-            self.held.commit(&entries, kept)?;
-            old.is_some()
-        };
-        if forgets { self.held.delete_forgotten() } else { Ok(()) }
+            entries.extend(given_out.map(|last| (LAST_NUMBER.to_vec(), Some(last.to_be_bytes().to_vec()))));
+            // Of two entries for one key the last one counts.
+            entries.reverse();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            entries.dedup_by(|a, b| a.0 == b.0);
+            held.commit(&entries)?;
+        }
+        if forgets { held.delete_forgotten() } else { Ok(()) }
     }
 
     /// Takes away all that is on a shelf.
@@ -232,7 +255,7 @@ impl ModelCache {
             let _writing = self.held.writing.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(stored) = self.stored()? else { return Ok(()) };
             let entries = [(self.model_key(), None), (forgotten_key(stored.number), Some(Vec::new()))];
-            self.held.commit(&entries, std::iter::empty())?;
+            self.held.commit(&entries)?;
         }
         self.held.delete_forgotten()
     }
@@ -282,8 +305,8 @@ impl Held {
         u32::from_be_bytes(last).checked_add(1).ok_or_else(|| self.failed(&"all its numbers are given out"))
     }
 
-    /// Entries, then what is kept for keys, all of them ascending: fjall panics where they are not.
-    fn commit<'a>(&self, entries: &[Entry], kept: impl Iterator<Item = (Vec<u8>, Option<&'a [u8]>)>) -> Result<()> {
+    /// Writes entries, which are ascending: fjall panics where they are not.
+    fn commit(&self, entries: &[Entry]) -> Result<()> {
         debug_assert!(entries.is_sorted_by(|(left, _), (right, _)| left < right), "{entries:?}");
         let write = || {
             let mut ingestion = self.keys.start_ingestion()?;
@@ -291,12 +314,6 @@ impl Held {
                 match value {
                     Some(value) => ingestion.write(key.as_slice(), value.as_slice())?,
                     None => ingestion.write_tombstone(key.as_slice())?,
-                }
-            }
-            for (key, value) in kept {
-                match value {
-                    Some(value) => ingestion.write(key, value)?,
-                    None => ingestion.write_tombstone(key)?,
                 }
             }
             ingestion.finish()
@@ -312,7 +329,7 @@ impl Held {
             let Some(number) = waits.last_chunk().map(|number| u32::from_be_bytes(*number)) else { continue };
             let end = number.checked_add(1).map_or(vec![0xFF; 24], |next| next.to_be_bytes().to_vec());
             self.delete_range(number.to_be_bytes().to_vec(), end)?;
-            self.commit(&[(waits, None)], std::iter::empty())?;
+            self.commit(&[(waits, None)])?;
         }
         Ok(())
     }
@@ -324,7 +341,7 @@ impl Held {
             // The least key after the last one, so that the next range does not walk over the tombstones.
             from = [last.as_slice(), &[0]].concat();
             let deletes: Vec<Entry> = batch.into_iter().map(|key| (key, None)).collect();
-            self.commit(&deletes, std::iter::empty())?;
+            self.commit(&deletes)?;
         }
     }
 
@@ -352,7 +369,9 @@ fn failure(directory: &Path, source: &dyn std::fmt::Display) -> Error {
 
 fn open_database(path: &Path) -> fjall::Result<(Database, Keyspace)> {
     let database = Database::builder(path).cache_size(MEMORY_BYTES).open()?;
-    let keys = database.keyspace("keys", KeyspaceCreateOptions::default)?;
+    let merging = Leveled::default().with_l0_threshold(COMMITS_APART).with_table_target_size(TABLE_BYTES);
+    let keys = database
+        .keyspace("keys", || KeyspaceCreateOptions::default().compaction_strategy(Arc::new(merging.clone())))?;
     Ok((database, keys))
 }
 

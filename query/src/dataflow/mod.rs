@@ -38,6 +38,13 @@ pub(crate) struct Dataflow {
     pub(crate) only_adds: bool,
 }
 
+impl Dataflow {
+    /// Whether an operator holds the rows that it takes in, rather than what becomes of them.
+    pub(crate) fn holds_rows(&self) -> bool {
+        self.operators.iter().any(|operator| matches!(operator.kind, Kind::Keyed(_)))
+    }
+}
+
 /// A part of a query that goes row by row.
 #[derive(Debug)]
 struct Segment {

@@ -12,7 +12,7 @@ use crate::refresh::{self, Computed, Inputs, ModelRefreshed, Progress};
 use crate::run_files::StoredRuns;
 use crate::sinks::duckdb::Published;
 use crate::sinks::{Image, TableImage};
-use crate::state_cache::{ADDRESSES, StateCache};
+use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
 /// What changed is held in memory: who is more events behind than this goes in several epochs.
 const AT_ONCE: u64 = 1_000_000;
@@ -103,14 +103,14 @@ impl Lakehouse {
             let before = self.chain().newest(store).await?;
             let inputs =
                 Inputs { models: models.to_vec(), ..self.inputs(&snapshot, before.as_ref(), cache.as_deref(), store) };
-            let computed = refresh::compute(&inputs, progress).await?;
+            let mut computed = refresh::compute(&inputs, progress).await?;
             if let Some(before) = before.filter(|before| same_state(before, &computed.manifest)) {
                 let duckdb = self.publish(&before, publish).await?;
                 let (version, epoch) = (before.version, before.epoch);
                 return Ok(Refreshed { version, epoch, unchanged: true, models: computed.models, duckdb });
             }
             if self.chain().put(store, &computed.manifest).await? {
-                self.remember(cache.as_deref(), &computed)?;
+                self.remember(cache.as_deref(), &mut computed)?;
                 // Operators that have their history still to learn do so while the sinks are brought up.
                 let mut learning = JoinSet::new();
                 let (lakehouse, snapshot, cache_of_it) = (self.clone(), snapshot.clone(), cache.clone());
@@ -129,16 +129,18 @@ impl Lakehouse {
         Err(Error::Overtaken { tries: TRIES })
     }
 
-    fn remember(&self, cache: Option<&StateCache>, computed: &Computed) -> Result<()> {
+    fn remember(&self, cache: Option<&StateCache>, computed: &mut Computed) -> Result<()> {
         let Some(cache) = cache else { return Ok(()) };
-        for new in &computed.remembered {
+        let mut models = Vec::new();
+        for new in std::mem::take(&mut computed.remembered) {
             let model = refresh::model_cache(cache, &new.model, &new.fingerprint)?;
             if new.anew {
                 model.clear()?;
             }
-            model.put(new.entries.clone(), Some(computed.manifest.epoch))?;
+            models.push((model, new.entries));
         }
-        Ok(())
+        let epoch = Some(computed.manifest.epoch);
+        ModelCache::put_together(models.iter_mut().map(|(model, new)| (&*model, std::mem::take(new), epoch)).collect())
     }
 
     /// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is

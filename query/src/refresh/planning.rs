@@ -20,8 +20,6 @@ use crate::models::{Model, TableName};
 use crate::slots::{Filling, Slot};
 use crate::strategy::Refused;
 
-/// So many rows of a table are taken up at once where operators learn their history.
-const ROWS_AT_ONCE: u64 = 250_000;
 
 /// The rows of each model that went in a refresh.
 pub(super) type Gone = BTreeMap<String, Vec<RecordBatch>>;
@@ -149,8 +147,13 @@ pub(super) async fn changes(inputs: &Inputs<'_>, model: &Model, now: &Manifest, 
     Ok(tables)
 }
 
-/// The rows that an epoch has of the tables that a model reads, as changes one after the other that each fit memory.
-pub(super) async fn history(inputs: &Inputs<'_>, model: &Model, epoch: &Manifest) -> Result<Vec<TableChanges>> {
+/// The rows that an epoch has of the tables that a model reads, as changes one after the other of at most so many rows.
+pub(super) async fn history(
+    inputs: &Inputs<'_>,
+    model: &Model,
+    epoch: &Manifest,
+    at_once: u64,
+) -> Result<Vec<TableChanges>> {
     let mut pieces = Vec::new();
     let mut add = |name: &TableName, table: Arc<dyn TableProvider>| {
         let mut piece = TableChanges::default();
@@ -159,14 +162,14 @@ pub(super) async fn history(inputs: &Inputs<'_>, model: &Model, epoch: &Manifest
     };
     for name in &model.references {
         if name.schema == BRONZE {
-            for from in (0..epoch.next_offset).step_by(ROWS_AT_ONCE as usize) {
-                let offsets = from..epoch.next_offset.min(from + ROWS_AT_ONCE);
+            for from in (0..epoch.next_offset).step_by(at_once as usize) {
+                let offsets = from..epoch.next_offset.min(from + at_once);
                 add(name, catalog::events(inputs.snapshot, inputs.pinned, offsets)?);
             }
         } else if let Some(parent) = epoch.models.get(&name.to_string()) {
             let rows = parent.stored(inputs.runs).await?;
-            for from in (rows.addresses.start..rows.addresses.end).step_by(ROWS_AT_ONCE as usize) {
-                let some = rows.between(from..rows.addresses.end.min(from + ROWS_AT_ONCE));
+            for from in (rows.addresses.start..rows.addresses.end).step_by(at_once as usize) {
+                let some = rows.between(from..rows.addresses.end.min(from + at_once));
                 if some.count() > 0 {
                     add(name, catalog::rows(parent.schema()?, &some));
                 }

@@ -134,7 +134,7 @@ fn the_next_opener_deletes_what_was_forgotten_in_more_than_one_batch() {
     keys.add((0..DELETES as u128 + 10).collect(), 1).unwrap();
     // What `clear` does before it dies.
     let number = keys.number().unwrap().unwrap();
-    cache.0.commit(&[(keys.model_key(), None), (forgotten_key(number), Some(vec![]))], std::iter::empty()).unwrap();
+    cache.0.commit(&[(keys.model_key(), None), (forgotten_key(number), Some(vec![]))]).unwrap();
     drop((cache, keys));
     let cache = open(directory.path());
     assert_eq!(cache.model("m", "f").unwrap().epoch().unwrap(), None);
