@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::TryStreamExt;
 use lakebed_log::schema;
+use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::keys::{KeyMap, row_keys};
@@ -37,26 +38,48 @@ pub(crate) struct FirstRows {
 }
 
 impl FirstRows {
-    /// Takes up the rows of a [`keys_and_offsets`] plan, in any order.
+    /// Takes up the rows of a [`keys_and_offsets`] plan, in any order; its streams side by side.
     ///
     /// # Errors
-    /// What the stream says.
-    pub(crate) async fn read(&mut self, mut rows: SendableRecordBatchStream) -> Result<()> {
+    /// What the streams say.
+    pub(crate) async fn read(&mut self, streams: Vec<SendableRecordBatchStream>) -> Result<()> {
+        let mut reading = JoinSet::new();
+        for rows in streams {
+            reading.spawn(async move {
+                let mut part = Self::default();
+                part.take(rows).await.map(|()| part)
+            });
+        }
+        while let Some(part) = reading.join_next().await {
+            let part = part??;
+            if self.first.is_empty() && self.later.is_empty() {
+                *self = part;
+                continue;
+            }
+            self.later.extend(part.later);
+            part.first.into_iter().for_each(|(key, offset)| self.note(key, offset));
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, mut rows: SendableRecordBatchStream) -> Result<()> {
         while let Some(batch) = rows.try_next().await.map_err(Error::Execution)? {
             let Some((offsets, keys)) = batch.columns().split_last() else { continue };
             let offsets = offsets.as_primitive::<Int64Type>();
-            for (key, offset) in row_keys(keys)?.into_iter().zip(offsets.values()) {
-                match self.first.entry(key) {
-                    Entry::Vacant(vacant) => drop(vacant.insert(*offset)),
-                    Entry::Occupied(mut first) => {
-                        self.later.insert((*first.get()).max(*offset));
-                        let earlier = (*first.get()).min(*offset);
-                        first.insert(earlier);
-                    }
-                }
-            }
+            row_keys(keys)?.into_iter().zip(offsets.values()).for_each(|(key, offset)| self.note(key, *offset));
         }
         Ok(())
+    }
+
+    fn note(&mut self, key: u128, offset: i64) {
+        match self.first.entry(key) {
+            Entry::Vacant(vacant) => drop(vacant.insert(offset)),
+            Entry::Occupied(mut first) => {
+                self.later.insert((*first.get()).max(offset));
+                let earlier = (*first.get()).min(offset);
+                first.insert(earlier);
+            }
+        }
     }
 
     /// The keys, ascending.

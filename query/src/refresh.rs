@@ -304,8 +304,15 @@ impl<'a> ModelRefresh<'a> {
             }
             _ => self.plan.clone(),
         };
-        let rows = self.stream(&plan, tables).await?;
-        self.write_rows(inputs, rows, computed).await
+        if to.is_some() {
+            let rows = self.stream(&plan, tables).await?;
+            return self.write_rows(inputs, rows, computed).await;
+        }
+        let (name, schema) = (&self.model.name, &self.schema);
+        let rows = self.runner.streams(&tables.bind_or_empty(&plan)?).await?;
+        let written = run_files::write_all(inputs.runs, name, &self.fingerprint, schema, 0, rows).await?;
+        computed.written.extend(written.runs.iter().map(|run| run.path.clone()));
+        Ok(written)
     }
 
     /// Writes rows behind all that were ever written under this fingerprint.

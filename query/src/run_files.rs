@@ -12,6 +12,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -85,6 +86,41 @@ pub(crate) async fn write(
         written.runs.push(finish(store, name, fingerprint, next(&written), writer).await?);
     }
     Ok(written)
+}
+
+/// The same for the rows of several streams, each written by a task of its own; their runs follow one another.
+///
+/// # Errors
+/// As [`write`], for the first that fails; then the others are given up.
+pub(crate) async fn write_all(
+    store: &Store,
+    name: &TableName,
+    fingerprint: &str,
+    schema: &SchemaRef,
+    first: u64,
+    streams: Vec<SendableRecordBatchStream>,
+) -> Result<Written> {
+    let mut writing = JoinSet::new();
+    for (at, rows) in streams.into_iter().enumerate() {
+        let (store, name, fingerprint) = (store.clone(), name.clone(), fingerprint.to_owned());
+        let schema = Arc::clone(schema);
+        writing.spawn(async move { Ok::<_, Error>((at, write(&store, &name, &fingerprint, &schema, 0, rows).await?)) });
+    }
+    let mut parts = Vec::new();
+    while let Some(part) = writing.join_next().await {
+        parts.push(part??);
+    }
+    parts.sort_by_key(|(at, _)| *at);
+    let mut all = Written { runs: Vec::new(), rows: 0, hash: TableHash::EMPTY };
+    for (_, part) in parts {
+        for run in part.runs {
+            let first = all.runs.last().map_or(first, |run: &Run| run.addresses().end);
+            all.runs.push(Run { first, ..run });
+        }
+        all.rows += part.rows;
+        all.hash = all.hash.add(part.hash);
+    }
+    Ok(all)
 }
 
 type Encoded = (ArrowWriter<Vec<u8>>, u64, TableHash);

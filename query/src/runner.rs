@@ -7,7 +7,9 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::physical_plan::{
+    ExecutionPlan, SendableRecordBatchStream, execute_stream, execute_stream_partitioned,
+};
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
@@ -43,6 +45,16 @@ impl Runner {
         let physical = self.state.create_physical_plan(plan).await?;
         self.streaming.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&physical));
         Ok(execute_stream(physical, self.state.task_ctx())?)
+    }
+
+    /// Starts a plan whose partitions are taken side by side.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    pub(crate) async fn streams(&self, plan: &LogicalPlan) -> Result<Vec<SendableRecordBatchStream>> {
+        let physical = self.state.create_physical_plan(plan).await?;
+        self.streaming.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&physical));
+        Ok(execute_stream_partitioned(physical, self.state.task_ctx())?)
     }
 
     /// All rows of a plan, in columns of these names and its own types.

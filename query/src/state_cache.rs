@@ -227,11 +227,7 @@ impl ModelCache {
                 entries.extend(kept.into_iter().map(|kept| (entry(number, kept.shelf, &kept.key), kept.value)));
             }
             entries.extend(given_out.map(|last| (LAST_NUMBER.to_vec(), Some(last.to_be_bytes().to_vec()))));
-            // Of two entries for one key the last one counts.
-            entries.reverse();
-            entries.sort_by(|a, b| a.0.cmp(&b.0));
-            entries.dedup_by(|a, b| a.0 == b.0);
-            held.commit(&entries)?;
+            held.commit(&in_order(entries))?;
         }
         if forgets { held.delete_forgotten() } else { Ok(()) }
     }
@@ -349,6 +345,22 @@ impl Held {
         let keys = self.keys.range(from..to).take(limit).map(|item| item.key().map(|key| key.to_vec()));
         keys.collect::<fjall::Result<_>>().map_err(|error| self.failed(&error))
     }
+}
+
+/// Entries ascending by key; of two for one key the last one counts.
+fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.reverse();
+    // The beginning of a key decides nearly always, and beside the entry it is read without a detour.
+    let begin = |key: &[u8]| {
+        let mut begin = [0; 16];
+        let known = key.len().min(16);
+        begin[..known].copy_from_slice(&key[..known]);
+        u128::from_be_bytes(begin)
+    };
+    let mut begun: Vec<(u128, Entry)> = entries.into_iter().map(|entry| (begin(&entry.0), entry)).collect();
+    begun.sort_by(|(a_begin, (a, _)), (b_begin, (b, _))| a_begin.cmp(b_begin).then_with(|| a.cmp(b)));
+    begun.dedup_by(|(_, a), (_, b)| a.0 == b.0);
+    begun.into_iter().map(|(_, entry)| entry).collect()
 }
 
 fn entry(number: u32, shelf: Shelf, key: &[u8]) -> Vec<u8> {

@@ -37,7 +37,8 @@ impl ModelRefresh<'_> {
         computed: &mut Computed,
     ) -> Result<LogicalPlan> {
         let mut first = FirstRows::default();
-        first.read(self.stream(&first_wins::keys_and_offsets(&self.plan)?, tables).await?).await?;
+        let plan = tables.bind_or_empty(&first_wins::keys_and_offsets(&self.plan)?)?;
+        first.read(self.runner.streams(&plan).await?).await?;
         let keys = first.keys();
         let seen = match to {
             Some(before) => self.seen(inputs, before, &keys).await?,
@@ -59,7 +60,8 @@ impl ModelRefresh<'_> {
         }
         let tables = planning::before(inputs, self.model).await?;
         let mut first = FirstRows::default();
-        first.read(self.stream(&first_wins::keys_and_offsets(&self.plan)?, &tables).await?).await?;
+        let plan = tables.bind_or_empty(&first_wins::keys_and_offsets(&self.plan)?)?;
+        first.read(self.runner.streams(&plan).await?).await?;
         let old = first.keys();
         let known: HashSet<u128> = old.iter().copied().collect();
         if let Some(cached) = cached {
