@@ -7,9 +7,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{
-    ExecutionPlan, SendableRecordBatchStream, execute_stream, execute_stream_partitioned,
-};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream, execute_stream_partitioned};
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};

@@ -20,7 +20,6 @@ use crate::models::{Model, TableName};
 use crate::slots::{Filling, Slot};
 use crate::strategy::Refused;
 
-
 /// The rows of each model that went in a refresh.
 pub(super) type Gone = BTreeMap<String, Vec<RecordBatch>>;
 
