@@ -1,3 +1,5 @@
+//! Exact sums: any order, any split and either width give the same bits, and what was added can be taken away again.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -84,6 +86,13 @@ proptest! {
             without.add(*value, true);
         }
         prop_assert_eq!(without.value().to_bits(), sum_of(left).value().to_bits());
+    }
+
+    #[test]
+    fn what_is_negated_takes_away_what_was_merged(kept in doubles(), gone in doubles()) {
+        let mut sum = sum_of(&[kept.clone(), gone.clone()].concat());
+        sum.merge(&sum_of(&gone).negated());
+        prop_assert_eq!(sum.value().to_bits(), sum_of(&kept).value().to_bits());
     }
 
     #[test]
