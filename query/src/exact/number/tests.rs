@@ -89,6 +89,13 @@ proptest! {
     }
 
     #[test]
+    fn what_is_negated_takes_away_what_was_merged(kept in doubles(), gone in doubles()) {
+        let mut sum = sum_of(&[kept.clone(), gone.clone()].concat());
+        sum.merge(&sum_of(&gone).negated());
+        prop_assert_eq!(sum.value().to_bits(), sum_of(&kept).value().to_bits());
+    }
+
+    #[test]
     fn one_double_is_itself(bits in any::<u64>()) {
         let value = f64::from_bits(bits);
         let sum = sum_of(&[value]).value();
