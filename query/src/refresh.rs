@@ -82,6 +82,8 @@ pub(crate) struct Computed {
     pub(crate) written: Vec<String>,
     /// The rows of each model that went.
     gone: Gone,
+    /// A model was computed from everything whose operators do not know that yet.
+    pub(crate) unlearnt: bool,
 }
 
 /// What the state cache is to know once the manifest is there.
@@ -103,7 +105,7 @@ pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Res
     let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
     let manifest = Manifest { layout: LAYOUT, epoch, version, time, next_offset, models: BTreeMap::new() };
     let (models, remembered, written, gone) = (Vec::new(), Vec::new(), Vec::new(), Gone::new());
-    let mut computed = Computed { manifest, models, remembered, written, gone };
+    let mut computed = Computed { manifest, models, remembered, written, gone, unlearnt: false };
     let planner = Planner::new(inputs)?;
     let mut strategies = BTreeMap::new();
     for (done, model) in inputs.models.iter().copied().enumerate() {
@@ -229,8 +231,13 @@ impl<'a> ModelRefresh<'a> {
             (Some(before), ..) if growth == Growth::None => before.clone(),
             (Some(before), None, _) if self.strategy.only_adds() => self.appended(inputs, before, computed).await?,
             (Some(before), Some(flow), Some(cache)) => self.flowed(inputs, flow, before, &cache, computed).await?,
-            (Some(before), ..) => self.compared(inputs, before, computed).await?,
-            (None, ..) => self.anew(inputs, computed).await?,
+            (before, flow, _) => {
+                computed.unlearnt |= flow.is_some();
+                match before {
+                    Some(before) => self.compared(inputs, before, computed).await?,
+                    None => self.anew(inputs, computed).await?,
+                }
+            }
         };
         let touched = state.changed == computed.manifest.epoch;
         if touched {

@@ -115,7 +115,9 @@ impl Lakehouse {
                 let mut learning = JoinSet::new();
                 let (lakehouse, snapshot, cache_of_it) = (self.clone(), snapshot.clone(), cache.clone());
                 let models: Vec<TableName> = models.iter().map(|model| model.name.clone()).collect();
-                learning.spawn(async move { lakehouse.prepare(cache_of_it.as_deref(), &snapshot, &models).await });
+                if computed.unlearnt {
+                    learning.spawn(async move { lakehouse.prepare(cache_of_it.as_deref(), &snapshot, &models).await });
+                }
                 let duckdb = self.publish(&computed.manifest, publish).await;
                 while learning.join_next().await.is_some() {}
                 let duckdb = duckdb?;
