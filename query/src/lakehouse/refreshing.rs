@@ -1,5 +1,7 @@
 //! Refreshes: the models of a project, and what they are published to, from one version of the log to another.
 
+use std::sync::Arc;
+
 use lakebed_log::Snapshot;
 use tokio::task::JoinSet;
 
@@ -46,6 +48,16 @@ pub(crate) enum Publish<'a> {
     Named(&'a [String]),
 }
 
+/// What one epoch came to.
+enum Advanced {
+    /// The version that was asked for.
+    ToTheEnd(Refreshed),
+    /// A version before it.
+    Partly,
+    /// Nothing: another refresh was first.
+    Overtaken,
+}
+
 impl Lakehouse {
     /// Brings every model to the newest version of the log, all in one epoch, and the sinks with them.
     ///
@@ -58,12 +70,6 @@ impl Lakehouse {
     pub async fn refresh(&self, only: &[String], progress: &dyn Progress) -> Result<Refreshed> {
         self.check_names(only)?;
         let models: Vec<&Model> = self.project().models.iter().collect();
-        let (stored, head) = (self.chain().newest(self.log().store()).await?, self.log().snapshot().await?);
-        if let Some(stored) = stored.filter(|stored| stored.next_offset + AT_ONCE < head.next_offset) {
-            for (version, _) in self.steps(stored.next_offset, head.version, AT_ONCE).await? {
-                self.refresh_to(Some(version), &models, Publish::Nothing, progress).await?;
-            }
-        }
         self.refresh_to(None, &models, Publish::Models, progress).await
     }
 
@@ -93,42 +99,84 @@ impl Lakehouse {
         progress: &dyn Progress,
     ) -> Result<Refreshed> {
         let _one_at_a_time = self.inner.refreshing.lock().await;
-        let store = self.log().store();
-        let cache = self.cache().await?;
-        for _ in 0..TRIES {
-            let snapshot = match version {
-                Some(version) => self.log().snapshot_at(version).await?,
-                None => self.log().snapshot().await?,
-            };
-            let before = self.chain().newest(store).await?;
-            let inputs =
-                Inputs { models: models.to_vec(), ..self.inputs(&snapshot, before.as_ref(), cache.as_deref(), store) };
-            let mut computed = refresh::compute(&inputs, progress).await?;
-            if let Some(before) = before.filter(|before| same_state(before, &computed.manifest)) {
-                let duckdb = self.publish(&before, publish).await?;
-                let (version, epoch) = (before.version, before.epoch);
-                return Ok(Refreshed { version, epoch, unchanged: true, models: computed.models, duckdb });
+        let mut overtaken = 0;
+        while overtaken < TRIES {
+            match self.advance(version, models, publish, progress).await? {
+                Advanced::ToTheEnd(refreshed) => return Ok(refreshed),
+                Advanced::Partly => {}
+                // Another refresh was first: what it did counts, and ours starts from there.
+                Advanced::Overtaken => overtaken += 1,
             }
-            if self.chain().put(store, &computed.manifest).await? {
-                self.remember(cache.as_deref(), &mut computed)?;
-                // Operators that have their history still to learn do so while the sinks are brought up.
-                let mut learning = JoinSet::new();
-                let (lakehouse, snapshot, cache_of_it) = (self.clone(), snapshot.clone(), cache.clone());
-                let models: Vec<TableName> = models.iter().map(|model| model.name.clone()).collect();
-                if computed.unlearnt {
-                    learning.spawn(async move { lakehouse.prepare(cache_of_it.as_deref(), &snapshot, &models).await });
-                }
-                let duckdb = self.publish(&computed.manifest, publish).await;
-                while learning.join_next().await.is_some() {}
-                let duckdb = duckdb?;
-                let epoch = self.renew(cache.as_deref(), &computed.manifest).await?;
-                let version = computed.manifest.version;
-                return Ok(Refreshed { version, epoch, unchanged: false, models: computed.models, duckdb });
-            }
-            // Another refresh was first: what it did counts, and ours starts from there.
-            refresh::discard(store, &computed).await?;
         }
         Err(Error::Overtaken { tries: TRIES })
+    }
+
+    /// One epoch on the way to a version: all the way, or as far as what changed fits memory.
+    async fn advance(
+        &self,
+        version: Option<u64>,
+        models: &[&Model],
+        publish: Publish<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Advanced> {
+        let (store, cache) = (self.log().store(), self.cache().await?);
+        let end = match version {
+            Some(version) => self.log().snapshot_at(version).await?,
+            None => self.log().snapshot().await?,
+        };
+        let before = self.chain().newest(store).await?;
+        let step = match before.as_ref().filter(|before| before.next_offset + AT_ONCE < end.next_offset) {
+            Some(before) => self.steps(before.next_offset, end.version, AT_ONCE).await?.first().copied(),
+            None => None,
+        };
+        let (snapshot, publish) = match step {
+            Some((version, _)) => (self.log().snapshot_at(version).await?, Publish::Nothing),
+            None => (end, publish),
+        };
+        let inputs =
+            Inputs { models: models.to_vec(), ..self.inputs(&snapshot, before.as_ref(), cache.as_deref(), store) };
+        let mut computed = refresh::compute(&inputs, progress).await?;
+        if let Some(before) = before.filter(|before| same_state(before, &computed.manifest)) {
+            let duckdb = self.publish(&before, publish).await?;
+            let (version, epoch) = (before.version, before.epoch);
+            return Ok(Advanced::ToTheEnd(Refreshed {
+                version,
+                epoch,
+                unchanged: true,
+                models: computed.models,
+                duckdb,
+            }));
+        }
+        if !self.chain().put(store, &computed.manifest).await? {
+            refresh::discard(store, &computed).await?;
+            return Ok(Advanced::Overtaken);
+        }
+        self.remember(cache.as_deref(), &mut computed)?;
+        let duckdb = self.publish_and_learn(&computed, cache.clone(), snapshot, models, publish).await?;
+        let epoch = self.renew(cache.as_deref(), &computed.manifest).await?;
+        let version = computed.manifest.version;
+        let refreshed = Refreshed { version, epoch, unchanged: false, models: computed.models, duckdb };
+        Ok(if step.is_some() { Advanced::Partly } else { Advanced::ToTheEnd(refreshed) })
+    }
+
+    /// Brings the sinks up; operators that have their history still to learn do so meanwhile, in a task of their own.
+    async fn publish_and_learn(
+        &self,
+        computed: &Computed,
+        cache: Option<Arc<StateCache>>,
+        snapshot: Snapshot,
+        models: &[&Model],
+        publish: Publish<'_>,
+    ) -> Result<Option<Published>> {
+        let mut learning = JoinSet::new();
+        if computed.unlearnt {
+            let (lakehouse, models): (_, Vec<TableName>) =
+                (self.clone(), models.iter().map(|model| model.name.clone()).collect());
+            learning.spawn(async move { lakehouse.prepare(cache.as_deref(), &snapshot, &models).await });
+        }
+        let published = self.publish(&computed.manifest, publish).await;
+        while learning.join_next().await.is_some() {}
+        published
     }
 
     fn remember(&self, cache: Option<&StateCache>, computed: &mut Computed) -> Result<()> {
