@@ -33,6 +33,8 @@ pub struct Config {
     pub columns: BTreeMap<String, ColumnType>,
     /// How events come in.
     pub ingest: IngestConfig,
+    /// How models are refreshed.
+    pub refresh: RefreshConfig,
     /// The DuckDB sink.
     pub duckdb: DuckDbConfig,
     /// The server.
@@ -54,6 +56,13 @@ pub struct IngestConfig {
     pub batch_events: usize,
     /// … or after this many bytes of text, whichever comes first.
     pub batch_bytes: usize,
+}
+
+/// `[refresh]`: how models are refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshConfig {
+    /// What changed is held in memory: a refresh, or a replay, with more new events than this goes in several epochs.
+    pub events_at_once: u64,
 }
 
 /// `[duckdb]`: where the DuckDB file is published.
@@ -90,6 +99,7 @@ impl Default for Config {
                 batch_events: 65_536,
                 batch_bytes: 32 << 20,
             },
+            refresh: RefreshConfig { events_at_once: 1_000_000 },
             duckdb: DuckDbConfig { directory: None, keep: 3 },
             serve: ServeConfig { flight: local(31_337), http: local(8_080) },
         }
@@ -181,7 +191,8 @@ impl Config {
                 return Err(document.unknown(key.span().start, message, name, keys()));
             }
             let refused = |message: String| document.error(value.span().start, message, None);
-            let is_number = matches!((section, name), ("duckdb", "keep")) || (section == "ingest" && name != "ack");
+            let is_number = matches!((section, name), ("duckdb", "keep") | ("refresh", _))
+                || (section == "ingest" && name != "ack");
             let given = match value.get_ref() {
                 DeValue::String(text) if !is_number => text.to_string(),
                 DeValue::Integer(number) if is_number && number.radix() == 10 => number.as_str().replace('_', ""),
@@ -260,6 +271,7 @@ impl Config {
             ("ingest", "max_columns") => self.ingest.max_columns = number(text, 0, 100_000)?,
             ("ingest", "batch_events") => self.ingest.batch_events = number(text, 1, 1 << 20)?,
             ("ingest", "batch_bytes") => self.ingest.batch_bytes = number(text, 1, MOST_BYTES)?,
+            ("refresh", "events_at_once") => self.refresh.events_at_once = number(text, 1, 1 << 40)? as u64,
             ("duckdb", "directory") if text.is_empty() => return Err("a directory needs a name".to_owned()),
             ("duckdb", "directory") => self.duckdb.directory = Some(PathBuf::from(text)),
             ("duckdb", "keep") => self.duckdb.keep = number(text, 1, 1_000)?,
@@ -275,7 +287,7 @@ impl Config {
 const COLUMNS: &str = "columns";
 
 /// Every other key, with its section.
-const KEYS: [(&str, &str); 16] = [
+const KEYS: [(&str, &str); 17] = [
     ("project", "name"),
     ("lake", "url"),
     ("s3", "region"),
@@ -288,6 +300,7 @@ const KEYS: [(&str, &str); 16] = [
     ("ingest", "max_columns"),
     ("ingest", "batch_events"),
     ("ingest", "batch_bytes"),
+    ("refresh", "events_at_once"),
     ("duckdb", "directory"),
     ("duckdb", "keep"),
     ("serve", "flight"),

@@ -19,7 +19,7 @@ use crate::strategy::Strategy;
 const IN_PLACE: &str = "in-place";
 
 /// What is replayed, how far, and where to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Replay {
     /// Models such as `gold.revenue`, and with them what they read; all of them if none is named.
     pub models: Vec<String>,
@@ -27,14 +27,6 @@ pub struct Replay {
     pub to: Option<AsOf>,
     /// The name under which the tables are published beside the others; without one they take their place.
     pub into: Option<String>,
-    /// So many events at least are taken up in one step.
-    pub step: u64,
-}
-
-impl Default for Replay {
-    fn default() -> Self {
-        Self { models: Vec::new(), to: None, into: None, step: 1_000_000 }
-    }
 }
 
 /// What a replay came to.
@@ -79,7 +71,7 @@ impl Lakehouse {
             beside.chain().delete(self.log().store()).await?;
         }
         let wanted = self.with_ancestors(&replay.models);
-        beside.step_by_step(version, replay.step, &wanted, progress).await?;
+        beside.step_by_step(version, &wanted, progress).await?;
         let named: Vec<String> = match replay.models.is_empty() {
             true => wanted.iter().map(|model| model.name.to_string()).collect(),
             false => replay.models.clone(),
@@ -107,7 +99,7 @@ impl Lakehouse {
     }
 
     /// Takes the models up to just before a version, as far as they are kept up to date by what changes.
-    async fn step_by_step(&self, to: u64, step: u64, wanted: &[&Model], progress: &dyn Progress) -> Result<()> {
+    async fn step_by_step(&self, to: u64, wanted: &[&Model], progress: &dyn Progress) -> Result<()> {
         let end = self.log().snapshot_at(to).await?;
         let stands_at = self.chain().newest(self.log().store()).await?.map_or(0, |epoch| epoch.next_offset);
         let inputs = self.inputs(&end, None, None, self.log().store());
@@ -121,22 +113,27 @@ impl Lakehouse {
         }
         let models: Vec<&Model> = wanted.iter().copied().filter(|model| steady.contains(&model.name)).collect();
         progress.replayed(stands_at, end.next_offset);
-        for (version, events) in self.steps(stands_at, to, step).await? {
+        for (version, events) in self.steps(stands_at, to).await? {
             self.refresh_to(Some(version), &models, Publish::Nothing, &()).await?;
             progress.replayed(events, end.next_offset);
         }
         Ok(())
     }
 
-    /// Versions before `to` that lie at least so many events apart, from an offset on, each with its bound.
-    pub(crate) async fn steps(&self, from: u64, to: u64, step: u64) -> Result<Vec<(u64, u64)>> {
-        let mut taken = from;
-        let mut steps = Vec::new();
-        for (version, entry) in self.log().versions(u64::MAX).await?.iter().filter(|(version, _)| *version < to) {
-            if entry.record.next_offset >= taken + step {
-                taken = entry.record.next_offset;
-                steps.push((*version, taken));
+    /// Versions before `to` at which a step ends, each with its bound: a step has as many events as are taken up at once and
+    /// no more, unless one version has.
+    pub(crate) async fn steps(&self, from: u64, to: u64) -> Result<Vec<(u64, u64)>> {
+        let at_once = self.project().config.refresh.events_at_once;
+        let (mut steps, mut taken, mut reached) = (Vec::new(), from, None);
+        for (version, entry) in
+            self.log().versions(u64::MAX).await?.into_iter().take_while(|(version, _)| *version <= to)
+        {
+            let bound = entry.record.next_offset;
+            if let Some(step @ (_, end)) = reached.take_if(|_| bound > taken + at_once) {
+                steps.push(step);
+                taken = end;
             }
+            reached = (bound > taken).then_some((version, bound));
         }
         Ok(steps)
     }

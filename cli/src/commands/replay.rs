@@ -17,7 +17,6 @@ pub(crate) async fn replay(invocation: &Invocation, arguments: &ReplayArguments)
         models: arguments.models.clone(),
         to: arguments.to.map(AsOf::Version).or(arguments.as_of),
         into: arguments.into.clone(),
-        ..Replay::default()
     };
     report(invocation, &lakehouse, &replay).await
 }

@@ -16,9 +16,6 @@ use crate::sinks::duckdb::Published;
 use crate::sinks::{Image, TableImage};
 use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
-/// What changed is held in memory: who is more events behind than this goes in several epochs.
-const AT_ONCE: u64 = 1_000_000;
-
 /// How often a refresh starts again because another was first.
 const TRIES: usize = 5;
 
@@ -125,8 +122,9 @@ impl Lakehouse {
             None => self.log().snapshot().await?,
         };
         let before = self.chain().newest(store).await?;
-        let step = match before.as_ref().filter(|before| before.next_offset + AT_ONCE < end.next_offset) {
-            Some(before) => self.steps(before.next_offset, end.version, AT_ONCE).await?.first().copied(),
+        let at_once = self.project().config.refresh.events_at_once;
+        let step = match before.as_ref().filter(|before| before.next_offset + at_once < end.next_offset) {
+            Some(before) => self.steps(before.next_offset, end.version).await?.first().copied(),
             None => None,
         };
         let (snapshot, publish) = match step {

@@ -19,9 +19,12 @@ const MODELS: &[(&str, &str)] = &[
     ("gold/far.sql", "SELECT event_id, sum(at) OVER (ORDER BY at) AS far FROM silver.seen"),
 ];
 
-/// A lake whose tables stand at version 4.
+/// A lake whose tables stand at version 4, of 20 events each, and which takes up 20 events at once.
 async fn lake(directory: &Path) -> Lakehouse {
-    let lake = lake_of(directory, MODELS).await;
+    drop(lake_of(directory, MODELS).await);
+    let settings = "[project]\nname = \"shop\"\n[refresh]\nevents_at_once = 20\n";
+    std::fs::write(directory.join("lakebed.toml"), settings).unwrap();
+    let lake = Lakehouse::open(opened(directory)).await.unwrap();
     for step in 0..4 {
         lake.log().append(&numbered(&format!("b{step}"), 20), Ack::Committed, at(step + 1)).await.unwrap();
         lake.refresh(&[], &()).await.unwrap();
@@ -47,7 +50,7 @@ async fn a_replay_beside_gives_the_tables_of_a_version() {
     let directory = TempDir::new().unwrap();
     let lake = lake(directory.path()).await;
     let (before, steps) = (tables(&lake).await, Steps::default());
-    let replay = Replay { to: Some(AsOf::Version(3)), into: Some("march".to_owned()), step: 20, ..Replay::default() };
+    let replay = Replay { to: Some(AsOf::Version(3)), into: Some("march".to_owned()), ..Replay::default() };
     let replayed = lake.replay(&replay, &steps).await.unwrap();
     assert_eq!((replayed.version, replayed.models.len(), replayed.differed.len()), (3, 4, 0));
     assert_eq!(steps.0.load(Ordering::Relaxed), 40, "two steps, and the last one to the end");
@@ -88,7 +91,7 @@ async fn a_replay_in_place_puts_right_what_is_wrong_and_nothing_else() {
     let last = manifest.models["gold.types"].runs.len() - 1;
     store.delete(&path("gold.types", last)).await.unwrap();
     assert!(lake.verify(&["silver.seen".to_owned()]).await.unwrap().iter().all(|verified| !verified.holds()));
-    let replayed = lake.replay(&Replay { step: 20, ..Replay::default() }, &()).await.unwrap();
+    let replayed = lake.replay(&Replay::default(), &()).await.unwrap();
     assert_eq!(replayed.differed, ["silver.seen", "gold.types"]);
     assert_eq!(tables(&lake).await, before, "the same rows, read from other runs");
     lake.log().append(&numbered("later", 7), Ack::Committed, at(9)).await.unwrap();
@@ -109,7 +112,7 @@ async fn an_interrupted_replay_goes_on_from_its_last_step() {
     let directory = TempDir::new().unwrap();
     let first = lake(directory.path()).await;
     let before = tables(&first).await;
-    let replay = Replay { step: 20, ..Replay::default() };
+    let replay = Replay::default();
     let (dying, asked) = (first.clone(), replay.clone());
     assert!(tokio::spawn(async move { dying.replay(&asked, &Dies).await }).await.unwrap_err().is_panic());
     drop(first);
@@ -174,6 +177,28 @@ async fn a_plan_says_what_a_run_then_does() {
     let refreshed = reworded.refresh(&[], &()).await.unwrap();
     assert!(refreshed.models.iter().all(|model| model.rows_written == 0), "{refreshed:?}");
     for verified in reworded.verify(&[]).await.unwrap() {
+        assert!(verified.holds(), "{verified:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_that_is_far_behind_goes_in_several_epochs() {
+    let directory = TempDir::new().unwrap();
+    let lake = lake(directory.path()).await;
+    for step in 4..8 {
+        lake.log().append(&numbered(&format!("b{step}"), 15), Ack::Committed, at(step + 1)).await.unwrap();
+    }
+    lake.log().append(&numbered("large", 50), Ack::Committed, at(9)).await.unwrap();
+    // Two versions of 15 events are more than 20, and one of 50 cannot be divided.
+    let refreshed = lake.refresh(&[], &()).await.unwrap();
+    assert_eq!((refreshed.version, refreshed.epoch, refreshed.unchanged), (9, 9, false));
+    let bounds = async |epoch: u64| {
+        let path = lakebed_log::layout::epoch(None, epoch);
+        epoch::read(lake.log().store(), &path).await.unwrap().unwrap().next_offset
+    };
+    let found = [bounds(5).await, bounds(6).await, bounds(7).await, bounds(8).await, bounds(9).await];
+    assert_eq!(found, [95, 110, 125, 140, 190]);
+    for verified in lake.verify(&[]).await.unwrap() {
         assert!(verified.holds(), "{verified:?}");
     }
 }
