@@ -15,37 +15,30 @@ import math
 import pathlib
 import shutil
 import sys
-import tempfile
 
 import side_by_side
-from side_by_side import Failed, environment, remove, say, size_of
+from side_by_side import environment, remove, say
 
 NEW = 10_000
 
 
 def main():
-    given = arguments()
-    work = pathlib.Path(given.work or tempfile.mkdtemp(prefix="lakebed-flat-"))
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        points = measure(given, work)
-    except Failed as failure:
-        say(f"error: {failure}")
-        return 1
-    finally:
-        if given.work is None:
-            shutil.rmtree(work, ignore_errors=True)
+    return side_by_side.in_directory(arguments(), "lakebed-flat-", draw)
+
+
+def draw(given, work):
+    points = measure(given, work)
     print("| events before | s | CPU s | rows decoded | bytes read | DuckDB's script, s |")
     print("|---:|---:|---:|---:|---:|---:|")
     for point in points:
         rebuild = f"{point['rebuild']:.2f}" if point["rebuild"] else "–"
-        print(f"| {point['events']:,} | {point['seconds']:.3f} | {point['cpu']:.3f} | {point['rows']:,} | {point['bytes']:,} | {rebuild} |")
+        print(f"| {point['events']:,} | {point['seconds']:.3f} | {point['cpu']:.3f} | {point['rows']:,} | "
+              f"{point['bytes']:,} | {rebuild} |")
     first, last = points[0], points[-1]
     for figure in ["seconds", "rows", "bytes"]:
         print(f"- {figure}, {last['events']:,} before beside {first['events']:,}: {last[figure] / first[figure]:.2f}")
     if given.svg:
         pathlib.Path(given.svg).write_text(picture(points))
-    return 0
 
 
 def arguments():

@@ -42,16 +42,23 @@ class Failed(Exception):
 
 
 def main():
-    given = arguments()
-    work = pathlib.Path(given.work or tempfile.mkdtemp(prefix="lakebed-peers-"))
+    return in_directory(arguments(), "lakebed-peers-", compare)
+
+
+def compare(given, work):
+    bench = Bench(given, work, environment())
+    for run in range(given.runs):
+        say(f"run {run + 1} of {given.runs}")
+        bench.run()
+    print(bench.markdown(), end="")
+
+
+def in_directory(given, prefix, act):
+    """Acts in the directory that was given, or in a temporary one; the exit code of a bench."""
+    work = pathlib.Path(given.work or tempfile.mkdtemp(prefix=prefix))
     work.mkdir(parents=True, exist_ok=True)
     try:
-        python = environment()
-        bench = Bench(given, work, python)
-        for run in range(given.runs):
-            say(f"run {run + 1} of {given.runs}")
-            bench.run()
-        print(bench.markdown(), end="")
+        act(given, work)
     except Failed as failure:
         say(f"error: {failure}")
         return 1
