@@ -54,7 +54,8 @@ impl TableHash {
         Ok((0..batch.num_rows()).fold(Self::EMPTY, |sum, row| sum.add(Self::of_row(rows.hash(row)))))
     }
 
-    fn of_row(hash: [u8; 32]) -> Self {
+    /// The hash of a table of one row, by the row's own.
+    pub(crate) fn of_row(hash: [u8; 32]) -> Self {
         let mut limbs = [0; 4];
         for (limb, bytes) in limbs.iter_mut().zip(hash.as_chunks::<8>().0) {
             *limb = u64::from_le_bytes(*bytes);

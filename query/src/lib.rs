@@ -25,7 +25,6 @@ mod slots;
 pub mod state_cache;
 pub mod strategy;
 mod total_order;
-mod unique;
 mod verify;
 
 pub use config::Config;

@@ -26,7 +26,7 @@ use crate::runner::Runner;
 use crate::slots::Filling;
 use crate::state_cache::{CacheEntry, ModelCache, StateCache};
 use crate::strategy::{self, NotDerived, Strategy};
-use crate::unique::unique_columns;
+use crate::total_order::unique_columns;
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
 const ENGINE: &str = "3";
@@ -274,12 +274,17 @@ impl<'a> ModelRefresh<'a> {
                 ..same.clone()
             });
         }
-        Ok(ModelState {
+        Ok(self.table(computed.manifest.epoch, written))
+    }
+
+    /// A table of its own with these rows.
+    fn table(&self, changed: u64, written: Written) -> ModelState {
+        ModelState {
             identity: self.fingerprint.clone(),
             query: self.query.clone(),
             fingerprint: self.fingerprint.clone(),
             strategy: self.strategy.name().to_owned(),
-            changed: computed.manifest.epoch,
+            changed,
             columns: columns_of(&self.schema),
             unique: self.unique.clone(),
             start: 0,
@@ -288,7 +293,7 @@ impl<'a> ModelRefresh<'a> {
             deletions: Vec::new(),
             rows: written.rows,
             content_hash: written.hash,
-        })
+        }
     }
 
     /// Whether another query gave just these rows.

@@ -25,7 +25,7 @@ use crate::sinks::ReadRun;
 const RUN_BYTES: usize = 64 << 20;
 
 /// What a query's rows came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
     pub(crate) runs: Vec<Run>,
     pub(crate) rows: u64,
@@ -63,7 +63,7 @@ pub(crate) async fn write(
     mut rows: SendableRecordBatchStream,
 ) -> Result<Written> {
     let next = |written: &Written| written.runs.last().map_or(first, |run| run.addresses().end);
-    let mut written = Written { runs: Vec::new(), rows: 0, hash: TableHash::EMPTY };
+    let mut written = Written::default();
     let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
     while let Some(batch) = rows.try_next().await.map_err(Error::Execution)? {
         if batch.num_rows() == 0 {
@@ -111,7 +111,7 @@ pub(crate) async fn write_all(
         parts.push(part??);
     }
     parts.sort_by_key(|(at, _)| *at);
-    let mut all = Written { runs: Vec::new(), rows: 0, hash: TableHash::EMPTY };
+    let mut all = Written::default();
     for (_, part) in parts {
         for run in part.runs {
             let first = all.runs.last().map_or(first, |run: &Run| run.addresses().end);

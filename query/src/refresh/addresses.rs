@@ -11,7 +11,7 @@ use roaring::RoaringTreemap;
 
 use crate::epoch::ModelState;
 use crate::error::{Error, Result};
-use crate::hash::row_hashes;
+use crate::hash::{TableHash, row_hashes};
 use crate::run_files::StoredRuns;
 use crate::sinks::ReadRun;
 use crate::state_cache::{ADDRESSES, CacheEntry, ModelCache};
@@ -23,6 +23,8 @@ const AT_ONCE: usize = 500_000;
 #[derive(Debug, Default)]
 pub(super) struct Addressed {
     pub(super) gone: RoaringTreemap,
+    /// The hash of the rows that were there.
+    pub(super) hash: TableHash,
     /// The same, in the order of the rows.
     of_rows: Vec<u64>,
 }
@@ -53,6 +55,7 @@ impl Addressed {
                     }
                 };
                 self.gone.insert(address);
+                self.hash = self.hash.add(TableHash::of_row(hash));
                 self.of_rows.push(address);
                 entries.push(entry(&hash, address, false));
             }

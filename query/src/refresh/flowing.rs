@@ -8,13 +8,12 @@ use super::addresses::{Addressed, put_addresses};
 use super::planning::{changes, history};
 use super::{Computed, Inputs, ModelRefresh};
 use crate::dataflow::Dataflow;
-use crate::dataflow::run::TableChanges;
+use crate::dataflow::run::{Applied, TableChanges};
 use crate::epoch::{ModelState, Work};
 use crate::error::{Error, Result};
-use crate::hash::TableHash;
 use crate::rows;
 use crate::run_files;
-use crate::state_cache::ModelCache;
+use crate::state_cache::{CacheEntry, ModelCache};
 
 /// So many rows of a table are taken up at once where operators learn their history: where they hold the rows …
 const ROWS_AT_ONCE: u64 = 250_000;
@@ -32,37 +31,21 @@ impl ModelRefresh<'_> {
         cache: &ModelCache,
         computed: &mut Computed,
     ) -> Result<ModelState> {
-        if cache.epoch()? == Some(before.changed) {
-            match self.flowed_over(inputs, flow, before, cache, computed).await {
-                Err(Error::CacheBroken) => tracing::warn!(model = %self.model.name, "its state cache is made anew"),
-                flowed => return flowed,
-            }
-        }
-        self.learn(inputs, flow, before, cache).await?;
-        self.flowed_over(inputs, flow, before, cache, computed).await
-    }
-
-    async fn flowed_over(
-        &self,
-        inputs: &Inputs<'_>,
-        flow: &Dataflow,
-        before: &ModelState,
-        cache: &ModelCache,
-        computed: &mut Computed,
-    ) -> Result<ModelState> {
         let tables = changes(inputs, self.model, &computed.manifest, &computed.gone).await?;
-        let applied = flow.apply(&self.runner, &tables, cache, Some(&self.schema)).await?;
-        let mut entries = applied.entries;
-        let mut addressed = Addressed::default();
-        if !flow.only_adds {
-            addressed.take_away(&applied.changes.gone, cache, &mut entries)?;
-            addressed.give(&applied.changes.added, before.end(), &mut entries)?;
+        if cache.epoch()? != Some(before.changed) {
+            self.learn(inputs, flow, before, cache).await?;
         }
+        let (applied, addressed, entries) = match self.take_in(flow, &tables, before, cache).await {
+            Err(Error::CacheBroken) => {
+                tracing::warn!(model = %self.model.name, "its state cache is made anew");
+                self.learn(inputs, flow, before, cache).await?;
+                self.take_in(flow, &tables, before, cache).await?
+            }
+            taken => taken?,
+        };
         let mut state = before.clone();
         state.changed = computed.manifest.epoch;
-        for batch in &applied.changes.gone {
-            state.content_hash = state.content_hash.without(TableHash::of_batch(batch)?);
-        }
+        state.content_hash = state.content_hash.without(addressed.hash);
         if !addressed.gone.is_empty() {
             state.rows -= addressed.gone.len();
             let images = addressed.in_order(&applied.changes.gone, &self.schema)?;
@@ -77,6 +60,25 @@ impl ModelRefresh<'_> {
         computed.gone.insert(self.model.name.to_string(), applied.changes.gone);
         self.remember(entries, false, computed);
         Ok(state)
+    }
+
+    /// What the operators make of changes, where the rows are that it takes away, and what the cache is to know of both.
+    async fn take_in(
+        &self,
+        flow: &Dataflow,
+        tables: &TableChanges,
+        before: &ModelState,
+        cache: &ModelCache,
+    ) -> Result<(Applied, Addressed, Vec<CacheEntry>)> {
+        let mut applied = flow.apply(&self.runner, tables, cache, Some(&self.schema)).await?;
+        let mut entries = std::mem::take(&mut applied.entries);
+        let mut addressed = Addressed::default();
+        debug_assert!(!flow.only_adds || applied.changes.gone.iter().all(|batch| batch.num_rows() == 0));
+        if !flow.only_adds {
+            addressed.take_away(&applied.changes.gone, cache, &mut entries)?;
+            addressed.give(&applied.changes.added, before.end(), &mut entries)?;
+        }
+        Ok((applied, addressed, entries))
     }
 
     /// Deletes rows, whose images are given ascending by address.

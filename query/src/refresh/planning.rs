@@ -83,7 +83,7 @@ impl Planner {
     pub(super) async fn plan(&self, inputs: &Inputs<'_>, model: &Model, now: &Manifest) -> Result<LogicalPlan> {
         for name in &model.references {
             let columns = match name.schema.as_str() {
-                BRONZE => catalog::events(inputs.snapshot, inputs.pinned, 0..now.next_offset)?.schema(),
+                BRONZE => catalog::events_schema(inputs.snapshot, inputs.pinned),
                 _ => match now.models.get(&name.to_string()) {
                     Some(parent) => parent.schema()?,
                     None => continue,

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::planning::Planner;
 use super::{Inputs, ModelRefresh};
 use crate::dataflow::Said;
-use crate::epoch::{LAYOUT, Manifest, ModelState, Work, columns_of};
+use crate::epoch::{LAYOUT, Manifest, ModelState};
 use crate::error::Result;
-use crate::hash::TableHash;
 use crate::models::Model;
+use crate::run_files::Written;
 use crate::strategy::Strategy;
 
 /// A model, planned.
@@ -34,21 +34,7 @@ pub(crate) async fn shapes<'a>(inputs: &Inputs<'a>) -> Result<Vec<Shape<'a>>> {
     let (mut shapes, mut strategies) = (Vec::new(), BTreeMap::new());
     for model in inputs.models.iter().copied() {
         let planned = ModelRefresh::plan(&planner, inputs, model, &manifest, &strategies).await?;
-        let state = ModelState {
-            identity: planned.fingerprint.clone(),
-            query: planned.query,
-            fingerprint: planned.fingerprint,
-            strategy: planned.strategy.name().to_owned(),
-            changed: 0,
-            columns: columns_of(&planned.schema),
-            unique: planned.unique,
-            start: 0,
-            runs: Vec::new(),
-            deletions: Vec::new(),
-            rows: 0,
-            content_hash: TableHash::EMPTY,
-            work: Work::default(),
-        };
+        let state = planned.table(0, Written::default());
         // What reads it is bound to the table that is there, if it is of this very query.
         let stored = inputs.before.and_then(|before| before.models.get(&model.name.to_string()));
         let stored = stored.filter(|stored| stored.fingerprint == state.fingerprint);

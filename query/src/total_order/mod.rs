@@ -20,6 +20,7 @@ pub(crate) use self::dependencies::optimizer_rules;
 pub use self::refusal::Refused;
 pub(crate) use self::refusal::{refuse, refuse_sample};
 pub(crate) use self::string_agg::string_agg;
+pub(crate) use self::ties::unique_columns;
 use self::ties::{Ties, ascending, columns, offset, ties};
 
 /// Appends what breaks ties to the orders on which rows hang: those below LIMIT, of windows, of DISTINCT ON, and of

@@ -45,6 +45,17 @@ pub(super) fn ties<'a>(input: &LogicalPlan, known: impl IntoIterator<Item = &'a 
     Ties { sorts, total, identified: identity.is_some() }
 }
 
+/// Names of columns in which no two rows of a plan have the same values; none where none are known, and not with a float among
+/// them: −0 and 0 may be two rows and are one value.
+pub(crate) fn unique_columns(plan: &LogicalPlan) -> Vec<String> {
+    let fields = plan.schema().fields();
+    let columns = identity(plan).unwrap_or_default();
+    match columns.iter().any(|column| fields[*column].data_type().is_floating()) {
+        true => Vec::new(),
+        false => columns.into_iter().map(|column| fields[column].name().clone()).collect(),
+    }
+}
+
 /// Ascending, nulls last.
 pub(super) fn ascending(expr: Expr) -> SortExpr {
     expr.sort(true, false)
