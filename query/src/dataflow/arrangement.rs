@@ -87,7 +87,7 @@ impl Arrangement {
         found.into_iter().map(|(place, value)| Ok((place, counted(&value)?))).collect()
     }
 
-    /// What is kept after `changes`, which are changed to what `before` becomes by them.
+    /// What is to be kept of rows that change.
     ///
     /// # Errors
     /// [`Error::Cache`] where rows go that were never there: the cache is not to be trusted.

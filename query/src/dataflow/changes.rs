@@ -8,6 +8,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 
+/// Whether rows of these columns can be compared, and kept as bytes.
+pub(super) fn comparable(columns: &SchemaRef) -> bool {
+    let fields: Vec<_> = columns.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+    RowConverter::supports_fields(&fields)
+}
+
 /// Rows that came and rows that went.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Changes {

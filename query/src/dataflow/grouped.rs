@@ -12,6 +12,7 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::arrangement::unknown_row;
 use super::changes::Changes;
+use super::run::Applied;
 use super::states::{Aggregate, StateCodec, accumulators, needs_count, outputs, subtract};
 use crate::error::Result;
 use crate::keys::{KeyMap, row_keys};
@@ -58,13 +59,7 @@ struct Touched<'a> {
 
 impl Grouped {
     /// What the rows do to the groups.
-    pub(super) fn apply(
-        &self,
-        fed: &Changes,
-        rows: &SchemaRef,
-        cache: &ModelCache,
-        entries: &mut Vec<CacheEntry>,
-    ) -> Result<Changes> {
+    pub(super) fn apply(&self, fed: &Changes, rows: &SchemaRef, cache: &ModelCache) -> Result<Applied> {
         let mut touched = Touched::new(self, rows)?;
         let mut seen = HashSet::new();
         for batch in &fed.added {
@@ -75,8 +70,9 @@ impl Grouped {
             touched.take(batch, &[], true)?;
         }
         let keep = |key: u128| CacheEntry { shelf: self.seen, key: key.to_be_bytes().into(), value: Some(Vec::new()) };
-        entries.extend(seen.into_iter().map(keep));
-        touched.close(cache, entries)
+        let mut entries = seen.into_iter().map(keep).collect();
+        let changes = touched.close(cache, &mut entries)?;
+        Ok(Applied { changes, entries, rows: 0 })
     }
 
     /// How many counts a state has before those of the aggregates.

@@ -10,6 +10,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::arrangement::{Arrangement, Bag, Delta, after, first};
 use super::changes::Changes;
+use super::run::Applied;
 use super::slot_of_input;
 use crate::error::Result;
 use crate::runner::Runner;
@@ -42,14 +43,8 @@ pub(super) struct Arranged {
 type Asked = Vec<Vec<(i64, Vec<u8>)>>;
 
 impl Keyed {
-    /// What the changed rows of its inputs do to the answer, and how many rows it asked about.
-    pub(super) async fn apply(
-        &self,
-        runner: &Runner,
-        fed: &[Changes],
-        cache: &ModelCache,
-        entries: &mut Vec<CacheEntry>,
-    ) -> Result<(Changes, usize)> {
+    /// What the changed rows of its inputs do to the answer.
+    pub(super) async fn apply(&self, runner: &Runner, fed: &[Changes], cache: &ModelCache) -> Result<Applied> {
         let mut deltas = vec![Delta::new(); self.inputs.len()];
         for ((input, fed), delta) in self.inputs.iter().zip(fed).zip(&mut deltas) {
             fed.added.iter().try_for_each(|batch| input.rows.count(batch, false, delta))?;
@@ -61,9 +56,9 @@ impl Keyed {
         }
         let touched: BTreeSet<u128> = deltas.iter().flat_map(|delta| delta.keys().copied()).collect();
         let (mut old, mut new) = (self.nothing(), self.nothing());
-        let (mut changes, mut asked) = (Changes::default(), 0);
+        let (mut changes, mut asked, mut forgotten) = (Changes::default(), 0, Vec::new());
         for key in touched {
-            self.ask_about(key, &deltas, cache, (&mut old, &mut new), entries)?;
+            self.ask_about(key, &deltas, cache, (&mut old, &mut new), &mut forgotten)?;
             let rows = old.iter().chain(&new).map(Vec::len).sum::<usize>();
             if rows > ROWS_AT_ONCE {
                 asked += rows;
@@ -74,14 +69,12 @@ impl Keyed {
         asked += old.iter().chain(&new).map(Vec::len).sum::<usize>();
         changes.gone.extend(self.answer(runner, old).await?);
         changes.added.extend(self.answer(runner, new).await?);
-        let mut kept = Vec::new();
+        let mut entries = Vec::new();
         for (input, delta) in self.inputs.iter().zip(&deltas) {
-            input.rows.entries(cache, delta, &mut kept)?;
+            input.rows.entries(cache, delta, &mut entries)?;
         }
-        // What was forgotten on the way is kept by nobody.
-        kept.append(entries);
-        *entries = kept;
-        Ok((changes.cancelled(&self.output)?, asked))
+        entries.extend(forgotten);
+        Ok(Applied { changes: changes.cancelled(&self.output)?, entries, rows: asked })
     }
 
     fn nothing(&self) -> Asked {
@@ -95,30 +88,50 @@ impl Keyed {
         deltas: &[Delta],
         cache: &ModelCache,
         (old, new): (&mut Asked, &mut Asked),
-        entries: &mut Vec<CacheEntry>,
+        forgotten: &mut Vec<CacheEntry>,
     ) -> Result<()> {
         let changed: Vec<usize> = (0..self.inputs.len()).filter(|at| deltas[*at].contains_key(&key)).collect();
-        let alone = match changed.as_slice() {
-            [only] if self.inputs[*only].linear => Some(*only),
-            _ => None,
-        };
+        if let [only] = changed.as_slice()
+            && self.inputs[*only].linear
+        {
+            return self.ask_about_changed(key, *only, &deltas[*only][&key], cache, (old, new));
+        }
         for (at, input) in self.inputs.iter().enumerate() {
             let changes = deltas[at].get(&key);
-            if alone == Some(at) {
-                for (count, row) in changes.into_iter().flat_map(Bag::values) {
-                    let side = if *count > 0 { &mut new[at] } else { &mut old[at] };
-                    side.push((count.abs(), row.clone()));
-                }
-                continue;
-            }
             let before = input.rows.before(cache, key, changes)?;
             let (now, beyond) = first(after(&before, changes), input.rows.most());
             if input.only_adds && changes.is_some() {
-                input.rows.forget(key, &beyond, entries);
+                input.rows.forget(key, &beyond, forgotten);
             }
             let (before, _) = first(before, input.rows.most());
             old[at].extend(before.into_values());
             new[at].extend(now.into_values());
+        }
+        Ok(())
+    }
+
+    /// The same for a key with changes of one input alone, over whose rows the answer is a sum: only these are asked about.
+    fn ask_about_changed(
+        &self,
+        key: u128,
+        only: usize,
+        changes: &Bag,
+        cache: &ModelCache,
+        (old, new): (&mut Asked, &mut Asked),
+    ) -> Result<()> {
+        for (count, row) in changes.values() {
+            let side = if *count > 0 { &mut *new } else { &mut *old };
+            side[only].push((count.abs(), row.clone()));
+        }
+        let [come, go] = [1, -1].map(|sign| changes.values().any(|(count, _)| count.signum() == sign));
+        for (at, input) in self.inputs.iter().enumerate().filter(|(at, _)| *at != only) {
+            let rows = input.rows.before(cache, key, None)?;
+            if go {
+                old[at].extend(rows.values().cloned());
+            }
+            if come {
+                new[at].extend(rows.into_values());
+            }
         }
         Ok(())
     }

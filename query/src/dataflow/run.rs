@@ -23,14 +23,14 @@ pub(crate) struct TableChanges {
     pub(crate) gone: Filling,
 }
 
-/// What a dataflow made of changes.
-#[derive(Debug)]
+/// What an operator made of changes, or all of a dataflow's.
+#[derive(Debug, Default)]
 pub(crate) struct Applied {
-    /// Of the query's rows.
+    /// Of the rows that it gives.
     pub(crate) changes: Changes,
-    /// What its operators are to know from now on.
+    /// What it is to know from now on; of two entries for one key the last one counts.
     pub(crate) entries: Vec<CacheEntry>,
-    /// Rows that operators took in, and rows of touched keys that they asked about.
+    /// Rows that were taken in, and rows of touched keys that were asked about.
     pub(crate) rows: usize,
 }
 
@@ -48,17 +48,15 @@ impl Dataflow {
         visible: Option<&SchemaRef>,
     ) -> Result<Applied> {
         let mut filled = tables.clone();
-        let (mut entries, mut rows) = (Vec::new(), 0);
+        let mut applied = Applied::default();
         for (number, operator) in self.operators.iter().enumerate() {
             let mut fed = Vec::new();
             for feed in &operator.feeds {
                 fed.push(feed.changes(runner, &filled).await?);
             }
-            rows += fed.iter().map(Changes::rows).sum::<usize>();
-            let mut kept = Vec::new();
-            let (changes, asked) = operator.apply(runner, &fed, cache, &mut kept).await?;
-            entries.extend(kept);
-            rows += asked;
+            let Applied { changes, entries, rows } = operator.apply(runner, &fed, cache).await?;
+            applied.rows += rows + fed.iter().map(Changes::rows).sum::<usize>();
+            applied.entries.extend(entries);
             let (columns, name) = (numbered(&operator.schema), slot_of_operator(number));
             if changes.added.iter().any(|batch| batch.num_rows() > 0) {
                 filled.added.put(name.clone(), in_memory(&columns, changes.added)?);
@@ -67,31 +65,23 @@ impl Dataflow {
                 filled.gone.put(name, in_memory(&columns, changes.gone)?);
             }
         }
-        let changes = match visible {
-            Some(visible) => self.top.changes(runner, &filled).await?.in_columns(visible)?.cancelled(visible)?,
-            None => Changes::default(),
-        };
-        Ok(Applied { changes, entries, rows })
+        if let Some(visible) = visible {
+            applied.changes = self.top.changes(runner, &filled).await?.in_columns(visible)?.cancelled(visible)?;
+        }
+        Ok(applied)
     }
 }
 
 impl Operator {
-    async fn apply(
-        &self,
-        runner: &Runner,
-        fed: &[Changes],
-        cache: &ModelCache,
-        entries: &mut Vec<CacheEntry>,
-    ) -> Result<(Changes, usize)> {
+    async fn apply(&self, runner: &Runner, fed: &[Changes], cache: &ModelCache) -> Result<Applied> {
         match (&self.kind, fed) {
             (Kind::First { columns, keys, shelf }, [fed]) => {
-                let (added, seen) = first::unseen(&fed.added, (*columns, *keys), *shelf, cache)?;
-                entries.extend(seen);
-                Ok((Changes { added, gone: Vec::new() }, 0))
+                let (added, entries) = first::unseen(&fed.added, (*columns, *keys), *shelf, cache)?;
+                Ok(Applied { changes: Changes { added, gone: Vec::new() }, entries, rows: 0 })
             }
-            (Kind::Grouped { grouped, fed: columns }, [fed]) => Ok((grouped.apply(fed, columns, cache, entries)?, 0)),
-            (Kind::Keyed(keyed), fed) => keyed.apply(runner, fed, cache, entries).await,
-            _ => Ok((Changes::default(), 0)),
+            (Kind::Grouped { grouped, fed: columns }, [fed]) => grouped.apply(fed, columns, cache),
+            (Kind::Keyed(keyed), fed) => keyed.apply(runner, fed, cache).await,
+            _ => Ok(Applied::default()),
         }
     }
 }
