@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::keys::{KeyMap, row_keys};
-use crate::state_cache::{CacheEntry, SEEN};
+use crate::state_cache::{Entries, SEEN};
 use crate::strategy::{numbers_in_log_order, window_function};
 
 /// Offsets of rows that are later copies.
@@ -100,9 +100,11 @@ impl FirstRows {
     }
 }
 
-/// That a key was seen.
-pub(crate) fn seen(key: u128) -> CacheEntry {
-    CacheEntry { shelf: SEEN, key: key.to_be_bytes().into(), value: Some(Vec::new()) }
+/// That keys were seen.
+pub(crate) fn seen(keys: Vec<u128>) -> Entries {
+    let mut entries = Entries::default();
+    keys.into_iter().for_each(|key| entries.on(SEEN).keep(key, &[], &[]));
+    entries
 }
 
 /// The plan of the first pass: the key's expressions, then the offset, over what the plan's window reads.

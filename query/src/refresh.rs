@@ -24,7 +24,7 @@ use crate::models::{Model, TableName};
 use crate::run_files::{self, Written, stored_schema};
 use crate::runner::Runner;
 use crate::slots::Filling;
-use crate::state_cache::{CacheEntry, ModelCache, StateCache};
+use crate::state_cache::{Entries, ModelCache, StateCache};
 use crate::strategy::{self, NotDerived, Strategy};
 use crate::total_order::unique_columns;
 
@@ -90,7 +90,7 @@ pub(crate) struct Computed {
 pub(crate) struct Remembered {
     pub(crate) model: String,
     pub(crate) fingerprint: String,
-    pub(crate) entries: Vec<CacheEntry>,
+    pub(crate) entries: Entries,
     /// The model was computed from nothing: what the cache holds of it goes.
     pub(crate) anew: bool,
 }
@@ -145,8 +145,8 @@ pub(crate) async fn prepare(inputs: &Inputs<'_>) -> Result<()> {
         let refresh = ModelRefresh::plan(&planner, inputs, model, manifest, &strategies).await?;
         strategies.insert(model.name.clone(), refresh.strategy.clone());
         let (Some(flow), Some(state)) = (&refresh.flow, refresh.before) else { continue };
-        let cache = refresh.cache(cache)?;
-        if cache.epoch()? != Some(state.changed) {
+        let cache = refresh.cache(cache);
+        if cache.epoch() != Some(state.changed) {
             refresh.learn(inputs, flow, state, &cache).await?;
         }
     }
@@ -226,7 +226,7 @@ impl<'a> ModelRefresh<'a> {
             Growth::None if self.shows_time && events_came(inputs, &computed.manifest) => Growth::Changed,
             growth => growth,
         };
-        let cache = inputs.cache.map(|cache| self.cache(cache)).transpose()?;
+        let cache = inputs.cache.map(|cache| self.cache(cache));
         let mut state = match (self.before, &self.flow, cache) {
             (Some(before), ..) if growth == Growth::None => before.clone(),
             (Some(before), None, _) if self.strategy.only_adds() => self.appended(inputs, before, computed).await?,
@@ -250,8 +250,12 @@ impl<'a> ModelRefresh<'a> {
         Ok(())
     }
 
-    fn cache(&self, cache: &StateCache) -> Result<ModelCache> {
+    fn cache(&self, cache: &StateCache) -> ModelCache {
         model_cache(cache, &self.model.name.to_string(), &self.fingerprint)
+    }
+
+    fn cache_is_broken(&self) {
+        tracing::warn!(model = %self.model.name, "its state cache is made anew");
     }
 
     /// The state after a computation from nothing.
@@ -341,7 +345,7 @@ impl<'a> ModelRefresh<'a> {
         Ok(written)
     }
 
-    fn remember(&self, entries: Vec<CacheEntry>, anew: bool, computed: &mut Computed) {
+    fn remember(&self, entries: Entries, anew: bool, computed: &mut Computed) {
         let model = self.model.name.to_string();
         computed.remembered.push(Remembered { model, fingerprint: self.fingerprint.clone(), entries, anew });
     }
@@ -352,10 +356,7 @@ impl<'a> ModelRefresh<'a> {
 }
 
 /// What the cache holds of a model. Another release may take the same query apart in another way.
-///
-/// # Errors
-/// Any failure of the cache.
-pub(crate) fn model_cache(cache: &StateCache, model: &str, fingerprint: &str) -> Result<ModelCache> {
+pub(crate) fn model_cache(cache: &StateCache, model: &str, fingerprint: &str) -> ModelCache {
     let release = format!("{fingerprint}/{}/{}", env!("CARGO_PKG_VERSION"), datafusion::DATAFUSION_VERSION);
     cache.model(model, &release)
 }

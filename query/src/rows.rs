@@ -113,7 +113,8 @@ impl Rows {
             let here = &left & set.as_ref();
             if !here.is_empty() {
                 // The n-th image is of the n-th address.
-                let places = here.iter().map(|address| images.first + set.rank(address) - 1).collect();
+                let places = (images.first..).zip(set.iter()).filter(|(_, address)| here.contains(*address));
+                let places = places.map(|(place, _)| place).collect();
                 found.push((images, selection(images, images.addresses(), &places, true)));
                 left -= here;
             }

@@ -1,103 +1,33 @@
 //! The local state cache: what a model has to know of its history, by key, as of an epoch. Rebuildable, never the truth.
 //!
-//! One fjall keyspace per lake, one ingestion per commit: a commit is there whole or not at all, and no open reads a
-//! journal again. Entries, in the order of their bytes, which is the order in which an ingestion must bring them:
+//! Each shelf of a model is a stack of [layers](layer), sorted files of entries, the newest on top. A commit writes one file,
+//! with one layer for each shelf that it changes, and then `layers.json`, which lists every layer and the epoch that each model
+//! stands at, under another name that is then given the right one: it is there whole or not at all. The new layer takes up those
+//! below it that are not much larger, so that a shelf has few layers and an entry is seldom written again.
 //!
-//! | key | value |
-//! |---|---|
-//! | `0u32, 0` | the last number that was given out (`u32`) |
-//! | `0u32, 1`, model | the model's number (`u32`), its fingerprint |
-//! | `1u32`, number | nothing: what that number holds is to be deleted |
-//! | number | the epoch that the model stands at (`u64`) |
-//! | number, shelf (`u8`), a key | what is kept for the key on this shelf |
-//!
-//! All integers are big endian. To empty a model is to forget its number, so that it costs nothing and is one commit;
-//! what the number held is deleted afterwards, and by the next opener if that did not come to its end.
+//! Nothing is synced. Each block has a checksum: what a power cut or a disk makes of a file is noticed, and the cache is made
+//! anew, which is always allowed.
 
-mod opening;
+mod directory;
+mod entries;
+mod layer;
+mod merging;
 
-use std::fs::{self, File, TryLockError};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fjall::{Database, Keyspace};
-
-use self::opening::{DATABASE, delete_other_formats, is_outer, open_database};
+use self::directory::Directory;
+use self::entries::Pile;
+pub use self::entries::{Entries, Shelf};
+use self::layer::{Cursor, Layer, Writer};
+use self::merging::{Ascending, Entry, merge};
 use crate::error::{Error, Result};
 
-const LAST_NUMBER: [u8; 5] = [0, 0, 0, 0, 0];
-const MODEL: [u8; 5] = [0, 0, 0, 0, 1];
-const FORGOTTEN: [u8; 4] = [0, 0, 0, 1];
-const FIRST_NUMBER: u32 = 2;
-
-/// How many deletes go into one ingestion.
-const DELETES: usize = 100_000;
-
-/// The cache of one lake, held by this process alone until the last handle is dropped. Clones are handles.
-#[derive(Clone)]
-pub struct StateCache(Arc<Held>);
-
-struct Held {
-    directory: PathBuf,
-    keys: Keyspace,
-    /// Held while a commit is put together from what is stored.
-    writing: Mutex<()>,
-    // Dropped in this order: the database is closed when its lock is given up.
-    _database: Database,
-    _lock: File,
-}
-
-impl StateCache {
-    /// Opens the cache in `directory`, which is made if absent, or `None` when somebody else has it: then work without.
-    ///
-    /// A database that cannot be read, or of another format, is deleted and made anew.
-    ///
-    /// # Errors
-    /// [`Error::Cache`] where the directory cannot be read or written.
-    pub fn open(directory: &Path) -> Result<Option<Self>> {
-        let failed = |source: &dyn std::fmt::Display| failure(directory, source);
-        fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-        // A lock of our own: fjall's goes with its directory, which may have to be deleted while it is held.
-        let lock = File::options().create(true).truncate(false).write(true).open(directory.join("lock"));
-        let lock = lock.map_err(|error| failed(&error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(failed(&error)),
-        }
-        delete_other_formats(directory).map_err(|error| failed(&error))?;
-        let path = directory.join(DATABASE);
-        let (database, keys) = match open_database(&path) {
-            Ok(opened) => opened,
-            Err(fjall::Error::Locked) => return Ok(None),
-            Err(error) if is_outer(&error) => return Err(failed(&error)),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "the state cache cannot be read and is made anew");
-                fs::remove_dir_all(&path).map_err(|error| failed(&error))?;
-                open_database(&path).map_err(|error| failed(&error))?
-            }
-        };
-        let held =
-            Held { directory: directory.to_owned(), keys, writing: Mutex::new(()), _database: database, _lock: lock };
-        held.delete_forgotten()?;
-        Ok(Some(Self(Arc::new(held))))
-    }
-
-    /// What is held for `model` under `fingerprint`. Under another fingerprint than the stored one that is nothing; what is
-    /// stored stays until the first entry.
-    ///
-    /// # Errors
-    /// [`Error::Cache`].
-    pub fn model(&self, model: &str, fingerprint: &str) -> Result<ModelCache> {
-        let keys =
-            ModelCache { held: Arc::clone(&self.0), model: model.to_owned(), fingerprint: fingerprint.to_owned() };
-        keys.number()?;
-        Ok(keys)
-    }
-}
-
-/// One kind of a model's entries: each operator of its query has shelves of its own.
-pub type Shelf = u8;
+/// A layer takes up the one below it unless that is more than so many times as large.
+const APART: u64 = 4;
 
 /// The keys that a model which keeps first rows has seen.
 pub const SEEN: Shelf = 0;
@@ -108,18 +38,51 @@ pub const ADDRESSES: Shelf = 1;
 /// The first shelf of the operators of a query.
 pub const OPERATORS: Shelf = 2;
 
-/// Something to be kept for a key, or to be taken away.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CacheEntry {
-    /// Where.
-    pub shelf: Shelf,
-    /// Any bytes.
-    pub key: Vec<u8>,
-    /// Any bytes; `None`: nothing is kept any more.
-    pub value: Option<Vec<u8>>,
+/// The cache of one lake, held by this process alone until the last handle is dropped. Clones are handles.
+#[derive(Clone, Debug)]
+pub struct StateCache(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    directory: Directory,
+    models: Mutex<BTreeMap<String, Kept>>,
+    /// Held while a commit is put together from what is stored.
+    writing: Mutex<()>,
+    _lock: File,
+}
+
+/// What is kept of a model.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    fingerprint: String,
+    epoch: Option<u64>,
+    /// The layers of each shelf, the newest first.
+    shelves: BTreeMap<Shelf, Vec<Arc<Layer>>>,
+}
+
+impl StateCache {
+    /// Opens the cache in `directory`, which is made if absent, or `None` when somebody else has it: then work without.
+    ///
+    /// One that cannot be read, or of another format, is deleted and made anew.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] where the directory cannot be read or written.
+    pub fn open(directory: &Path) -> Result<Option<Self>> {
+        let failed = |error: io::Error| Error::Cache { path: directory.to_owned(), reason: error.to_string() };
+        let Some(lock) = directory::lock(directory).map_err(failed)? else { return Ok(None) };
+        let (directory, models) = Directory::open(directory).map_err(failed)?;
+        Ok(Some(Self(Arc::new(Held { directory, models: Mutex::new(models), writing: Mutex::new(()), _lock: lock }))))
+    }
+
+    /// What is held for `model` under `fingerprint`. Under another fingerprint than the stored one that is nothing; what is
+    /// stored stays until the first entry.
+    pub fn model(&self, model: &str, fingerprint: &str) -> ModelCache {
+        ModelCache { held: Arc::clone(&self.0), model: model.to_owned(), fingerprint: fingerprint.to_owned() }
+    }
 }
 
 /// What one model has to know, bound to its fingerprint.
+#[derive(Debug)]
 pub struct ModelCache {
     held: Arc<Held>,
     model: String,
@@ -128,95 +91,84 @@ pub struct ModelCache {
 
 impl ModelCache {
     /// The epoch it stands at; `None`: it is empty and to be rebuilt from the model's runs.
-    ///
-    /// # Errors
-    /// [`Error::Cache`].
-    pub fn epoch(&self) -> Result<Option<u64>> {
-        let Some(number) = self.number()? else { return Ok(None) };
-        self.held.integer(&number.to_be_bytes())?.map(|epoch| Ok(u64::from_be_bytes(epoch))).transpose()
+    pub fn epoch(&self) -> Option<u64> {
+        self.stored(|kept| kept.epoch)
     }
 
-    /// For each key whether something is kept for it. Ascending keys find their neighbours in memory; any order is right.
+    /// For each key whether something is kept for it.
     ///
     /// # Errors
-    /// [`Error::Cache`].
-    pub fn has<K: AsRef<[u8]>>(&self, shelf: Shelf, keys: &[K]) -> Result<Vec<bool>> {
-        let Some(number) = self.number()? else { return Ok(vec![false; keys.len()]) };
-        let has = |key: &K| self.held.keys.contains_key(entry(number, shelf, key.as_ref()));
-        keys.iter().map(has).collect::<fjall::Result<_>>().map_err(|error| self.held.failed(&error))
+    /// As [`Reader::get`].
+    pub fn has(&self, shelf: Shelf, keys: &[u128]) -> Result<Vec<bool>> {
+        let mut has = vec![false; keys.len()];
+        self.each(shelf, keys, |at, value| has[at] = value.is_some())?;
+        Ok(has)
     }
 
-    /// For each key what is kept for it, in any order of keys.
+    /// For each key what is kept for it.
     ///
     /// # Errors
-    /// [`Error::Cache`].
-    pub fn get<K: AsRef<[u8]>>(&self, shelf: Shelf, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>> {
-        let Some(number) = self.number()? else { return Ok(vec![None; keys.len()]) };
-        // In the order of the keys, so that neighbours are found in memory.
-        let mut order: Vec<usize> = (0..keys.len()).collect();
-        order.sort_unstable_by(|a, b| keys[*a].as_ref().cmp(keys[*b].as_ref()));
+    /// As [`Reader::get`].
+    pub fn get(&self, shelf: Shelf, keys: &[u128]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut values = vec![None; keys.len()];
-        for at in order {
-            values[at] = self.held.get(&entry(number, shelf, keys[at].as_ref()))?.map(|value| value.to_vec());
-        }
+        self.each(shelf, keys, |at, value| values[at] = value.map(<[u8]>::to_vec))?;
         Ok(values)
     }
 
-    /// The first `most` entries whose keys begin with `prefix`, ascending: the rest of each key, and what is kept for it.
-    ///
-    /// # Errors
-    /// [`Error::Cache`].
-    pub fn under(&self, shelf: Shelf, prefix: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let Some(number) = self.number()? else { return Ok(Vec::new()) };
-        let prefix = entry(number, shelf, prefix);
-        let found = self.held.keys.prefix(&prefix).take(most).map(|item| {
-            let (key, value) = item.into_inner()?;
-            Ok((key[prefix.len()..].to_vec(), value.to_vec()))
-        });
-        found.collect::<fjall::Result<_>>().map_err(|error| self.held.failed(&error))
+    fn each(&self, shelf: Shelf, keys: &[u128], mut take: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        // In the order of the keys each block is read once.
+        let mut order: Vec<(u128, usize)> = keys.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        let mut reader = self.read(shelf)?;
+        for (key, at) in order {
+            take(at, reader.get(key, &[])?);
+        }
+        Ok(())
     }
 
-    /// Keeps entries, in any order, and moves to `epoch` if there is one: one commit, on disk when this returns. Of two
-    /// entries for one key the last one counts. Until there is an epoch, what is held is not whole.
+    /// Opens a shelf as it is now.
     ///
     /// # Errors
-    /// [`Error::Cache`]; nothing was kept.
-    pub fn put(&self, kept: Vec<CacheEntry>, epoch: Option<u64>) -> Result<()> {
-        Self::put_together(vec![(self, kept, epoch)])
+    /// As [`Reader::get`].
+    pub fn read(&self, shelf: Shelf) -> Result<Reader> {
+        let layers = self.stored(|kept| kept.shelves.get(&shelf).cloned()).unwrap_or_default();
+        let layers = layers.iter().map(Cursor::open).collect::<io::Result<_>>();
+        let path = self.held.directory.path.clone();
+        Ok(Reader { layers: layers.map_err(|error| failed(&path, &error))?, path })
+    }
+
+    /// Keeps what is said and moves to `epoch` if there is one: one commit. Until there is an epoch, what is held is not whole.
+    ///
+    /// # Errors
+    /// As [`Self::put_together`].
+    pub fn put(&self, entries: Entries, epoch: Option<u64>) -> Result<()> {
+        Self::put_together(vec![(self, entries, epoch)])
     }
 
     /// The same for several models of one cache, in one commit.
     ///
     /// # Errors
-    /// [`Error::Cache`]; nothing was kept.
-    pub fn put_together(puts: Vec<(&Self, Vec<CacheEntry>, Option<u64>)>) -> Result<()> {
+    /// [`Error::Cache`], or [`Error::CacheBroken`] where what is stored is damaged; nothing was kept.
+    pub fn put_together(puts: Vec<(&Self, Entries, Option<u64>)>) -> Result<()> {
         let Some(held) = puts.first().map(|(model, ..)| Arc::clone(&model.held)) else { return Ok(()) };
-        let mut forgets = false;
-        {
-            let _writing = held.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let (mut entries, mut given_out): (Vec<Entry>, Option<u32>) = (Vec::new(), None);
-            for (model, kept, epoch) in puts {
-                let stored = model.stored()?;
-                let known = stored.as_ref().filter(|stored| stored.fingerprint == model.fingerprint.as_bytes());
-                let number = match known {
-                    Some(known) => known.number,
-                    None => {
-                        let number = given_out.map_or_else(|| held.next_number(), |last| Ok(last + 1))?;
-                        given_out = Some(number);
-                        let value = [&number.to_be_bytes(), model.fingerprint.as_bytes()].concat();
-                        entries.push((model.model_key(), Some(value)));
-                        forgets |= stored.is_some();
-                        entries.extend(stored.map(|old| (forgotten_key(old.number), Some(Vec::new()))));
-                        number
-                    }
-                };
-                entries.extend(epoch.map(|epoch| (number.to_be_bytes().to_vec(), Some(epoch.to_be_bytes().to_vec()))));
-                entries.extend(kept.into_iter().map(|kept| (entry(number, kept.shelf, &kept.key), kept.value)));
+        held.change(|models| {
+            let mut writer = None;
+            for (model, entries, epoch) in puts {
+                let kept = models.entry(model.model.clone()).or_default();
+                if kept.fingerprint != model.fingerprint {
+                    *kept = Kept { fingerprint: model.fingerprint.clone(), ..Kept::default() };
+                }
+                kept.epoch = epoch.or(kept.epoch);
+                for (shelf, pile) in entries.into_piles() {
+                    let writer = match &mut writer {
+                        Some(writer) => writer,
+                        None => writer.insert(held.directory.create()?),
+                    };
+                    put_on(kept.shelves.entry(shelf).or_default(), pile, writer)?;
+                }
             }
-            entries.extend(given_out.map(|last| (LAST_NUMBER.to_vec(), Some(last.to_be_bytes().to_vec()))));
-            held.commit(&in_order(entries))?;
-        }
-        if forgets { held.delete_forgotten() } else { Ok(()) }
+            writer.map_or(Ok(()), Writer::finish)
+        })
     }
 
     /// Takes away all that is on a shelf.
@@ -224,9 +176,11 @@ impl ModelCache {
     /// # Errors
     /// [`Error::Cache`].
     pub fn empty(&self, shelf: Shelf) -> Result<()> {
-        let _writing = self.held.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(number) = self.number()? else { return Ok(()) };
-        self.held.delete_range(entry(number, shelf, &[]), entry(number, shelf + 1, &[]))
+        self.held.change(|models| {
+            let kept = models.get_mut(&self.model).filter(|kept| kept.fingerprint == self.fingerprint);
+            kept.map(|kept| kept.shelves.remove(&shelf));
+            Ok(())
+        })
     }
 
     /// Empties it: no key, no epoch. What the model held under another fingerprint goes too.
@@ -234,136 +188,100 @@ impl ModelCache {
     /// # Errors
     /// [`Error::Cache`].
     pub fn clear(&self) -> Result<()> {
-        {
-            let _writing = self.held.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(stored) = self.stored()? else { return Ok(()) };
-            let entries = [(self.model_key(), None), (forgotten_key(stored.number), Some(Vec::new()))];
-            self.held.commit(&entries)?;
-        }
-        self.held.delete_forgotten()
+        self.held.change(|models| {
+            models.remove(&self.model);
+            Ok(())
+        })
     }
 
-    fn model_key(&self) -> Vec<u8> {
-        [&MODEL, self.model.as_bytes()].concat()
-    }
-
-    fn stored(&self) -> Result<Option<Stored>> {
-        let Some(value) = self.held.get(&self.model_key())? else { return Ok(None) };
-        let (number, fingerprint) =
-            value.split_first_chunk().ok_or_else(|| self.held.failed(&"an entry of a model is too short"))?;
-        Ok(Some(Stored { number: u32::from_be_bytes(*number), fingerprint: fingerprint.to_vec() }))
-    }
-
-    fn number(&self) -> Result<Option<u32>> {
-        let stored = self.stored()?;
-        Ok(stored.filter(|stored| stored.fingerprint == self.fingerprint.as_bytes()).map(|stored| stored.number))
+    fn stored<T>(&self, read: impl FnOnce(&Kept) -> Option<T>) -> Option<T> {
+        let models = self.held.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.get(&self.model).filter(|kept| kept.fingerprint == self.fingerprint).and_then(read)
     }
 }
 
-struct Stored {
-    number: u32,
-    fingerprint: Vec<u8>,
+/// Puts a layer on a stack, which takes up those below it that are not much larger.
+fn put_on(layers: &mut Vec<Arc<Layer>>, pile: Pile, writer: &mut Writer) -> io::Result<()> {
+    let (mut size, mut taken) = (pile.size(), 0);
+    while let Some(below) = layers.get(taken).filter(|below| below.bytes() <= size * APART) {
+        size += below.bytes();
+        taken += 1;
+    }
+    let mut sources: Vec<Box<dyn Ascending>> = vec![Box::new(pile.sorted())];
+    for layer in &layers[..taken] {
+        let mut cursor = Cursor::open(layer)?;
+        cursor.seek(0, &[])?;
+        sources.push(Box::new(cursor));
+    }
+    let layer = writer.layer(&mut sources, taken == layers.len())?;
+    layers.splice(..taken, layer.map(Arc::new));
+    Ok(())
 }
-
-/// A key, and its value or its tombstone.
-type Entry = (Vec<u8>, Option<Vec<u8>>);
 
 impl Held {
-    fn failed(&self, source: &dyn std::fmt::Display) -> Error {
-        failure(&self.directory, source)
-    }
-
-    fn get(&self, key: &[u8]) -> Result<Option<fjall::UserValue>> {
-        self.keys.get(key).map_err(|error| self.failed(&error))
-    }
-
-    fn integer<const BYTES: usize>(&self, key: &[u8]) -> Result<Option<[u8; BYTES]>> {
-        let Some(value) = self.get(key)? else { return Ok(None) };
-        let bytes = value.as_ref().try_into().map_err(|_| self.failed(&"an integer has a length of its own"))?;
-        Ok(Some(bytes))
-    }
-
-    fn next_number(&self) -> Result<u32> {
-        let Some(last) = self.integer(&LAST_NUMBER)? else { return Ok(FIRST_NUMBER) };
-        u32::from_be_bytes(last).checked_add(1).ok_or_else(|| self.failed(&"all its numbers are given out"))
-    }
-
-    /// Writes entries, which are ascending: fjall panics where they are not.
-    fn commit(&self, entries: &[Entry]) -> Result<()> {
-        debug_assert!(entries.is_sorted_by(|(left, _), (right, _)| left < right), "{entries:?}");
-        let write = || {
-            let mut ingestion = self.keys.start_ingestion()?;
-            for (key, value) in entries {
-                match value {
-                    Some(value) => ingestion.write(key.as_slice(), value.as_slice())?,
-                    None => ingestion.write_tombstone(key.as_slice())?,
-                }
-            }
-            ingestion.finish()
-        };
-        write().map_err(|error: fjall::Error| self.failed(&error))
-    }
-
-    /// Deletes what the forgotten numbers hold. Where it stops halfway, the next call goes on.
-    fn delete_forgotten(&self) -> Result<()> {
+    /// Changes what is kept, for this process and for those after it.
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Kept>) -> io::Result<()>) -> Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = self.range(FORGOTTEN.to_vec(), FIRST_NUMBER.to_be_bytes().to_vec(), usize::MAX)?;
-        for waits in waiting {
-            let Some(number) = waits.last_chunk().map(|number| u32::from_be_bytes(*number)) else { continue };
-            let end = number.checked_add(1).map_or(vec![0xFF; 24], |next| next.to_be_bytes().to_vec());
-            self.delete_range(number.to_be_bytes().to_vec(), end)?;
-            self.commit(&[(waits, None)])?;
-        }
+        let before = self.models.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut after = before.clone();
+        let changed = change(&mut after).and_then(|()| self.directory.list(&after));
+        changed.map_err(|error| failed(&self.directory.path, &error))?;
+        let files: HashSet<u64> = layers(&after).map(|layer| layer.place.file).collect();
+        layers(&before).for_each(|layer| layer.file().set_listed(files.contains(&layer.place.file)));
+        layers(&after).for_each(|layer| layer.file().set_listed(true));
+        *self.models.lock().unwrap_or_else(PoisonError::into_inner) = after;
         Ok(())
     }
+}
 
-    fn delete_range(&self, mut from: Vec<u8>, end: Vec<u8>) -> Result<()> {
-        loop {
-            let batch = self.range(from, end.clone(), DELETES)?;
-            let Some(last) = batch.last() else { return Ok(()) };
-            // The least key after the last one, so that the next range does not walk over the tombstones.
-            from = [last.as_slice(), &[0]].concat();
-            let deletes: Vec<Entry> = batch.into_iter().map(|key| (key, None)).collect();
-            self.commit(&deletes)?;
+fn layers(models: &BTreeMap<String, Kept>) -> impl Iterator<Item = &Layer> {
+    models.values().flat_map(|kept| kept.shelves.values()).flatten().map(Arc::as_ref)
+}
+
+/// A shelf that is read. Ascending keys find their neighbours in memory; any order is right.
+#[derive(Debug)]
+pub struct Reader {
+    /// The newest first.
+    layers: Vec<Cursor>,
+    path: PathBuf,
+}
+
+impl Reader {
+    /// What is kept for a key.
+    ///
+    /// # Errors
+    /// [`Error::CacheBroken`] where what is stored is damaged; [`Error::Cache`] where it cannot be read.
+    pub fn get(&mut self, key: u128, rest: &[u8]) -> Result<Option<&[u8]>> {
+        for at in 0..self.layers.len() {
+            if self.layers[at].finds(key, rest).map_err(|error| failed(&self.path, &error))? {
+                return Ok(self.layers[at].value());
+            }
         }
+        Ok(None)
     }
 
-    fn range(&self, from: Vec<u8>, to: Vec<u8>, limit: usize) -> Result<Vec<Vec<u8>>> {
-        let keys = self.keys.range(from..to).take(limit).map(|item| item.key().map(|key| key.to_vec()));
-        keys.collect::<fjall::Result<_>>().map_err(|error| self.failed(&error))
+    /// The first `most` entries of a key, ascending by the rest of it: that, and what is kept.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn under(&mut self, key: u128, most: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut found = Vec::new();
+        let mut take = |entry: Entry<'_>| {
+            found.extend(entry.value.filter(|_| entry.key == key).map(|value| (entry.rest.to_vec(), value.to_vec())));
+            Ok(entry.key == key && found.len() < most)
+        };
+        let read = self.layers.iter_mut().try_for_each(|layer| layer.seek(key, &[]));
+        read.and_then(|()| merge(&mut self.layers, &mut take)).map_err(|error| failed(&self.path, &error))?;
+        Ok(found)
     }
 }
 
-/// Entries ascending by key; of two for one key the last one counts.
-fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.reverse();
-    // The beginning of a key decides nearly always, and beside the entry it is read without a detour.
-    let begin = |key: &[u8]| {
-        let mut begin = [0; 16];
-        let known = key.len().min(16);
-        begin[..known].copy_from_slice(&key[..known]);
-        u128::from_be_bytes(begin)
-    };
-    let mut begun: Vec<(u128, Entry)> = entries.into_iter().map(|entry| (begin(&entry.0), entry)).collect();
-    begun.sort_by(|(a_begin, (a, _)), (b_begin, (b, _))| a_begin.cmp(b_begin).then_with(|| a.cmp(b)));
-    begun.dedup_by(|(_, a), (_, b)| a.0 == b.0);
-    begun.into_iter().map(|(_, entry)| entry).collect()
-}
-
-fn entry(number: u32, shelf: Shelf, key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(5 + key.len());
-    bytes.extend_from_slice(&number.to_be_bytes());
-    bytes.push(shelf);
-    bytes.extend_from_slice(key);
-    bytes
-}
-
-fn forgotten_key(number: u32) -> Vec<u8> {
-    [FORGOTTEN, number.to_be_bytes()].concat()
-}
-
-fn failure(directory: &Path, source: &dyn std::fmt::Display) -> Error {
-    Error::Cache { path: directory.to_owned(), reason: source.to_string() }
+/// Damage is no reason to give up: what was written can be made again.
+fn failed(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::NotFound => Error::CacheBroken,
+        _ => Error::Cache { path: path.to_owned(), reason: error.to_string() },
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The rows that an operator reads, by key, in the state cache: what has to be asked again when a key is touched.
 //!
-//! An entry's key is the hash of the row's key (16 bytes), the bytes of its place in an order where there is one, and the hash
-//! of the row itself (16 bytes); what is kept is how many such rows there are (`u32`, big endian) and the row.
+//! An entry's key is the hash of the row's key; the rest of it is the bytes of its place in an order, where there is one, and the
+//! hash of the row itself (16 bytes). What is kept is how many such rows there are (`u32`, big endian) and the row.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use datafusion::common::{Result as PlanResult, exec_err};
 
 use crate::error::{Error, Result};
 use crate::keys::row_keys;
-use crate::state_cache::{CacheEntry, ModelCache, Shelf};
+use crate::state_cache::{Entries, ModelCache, Reader, Shelf};
 
 /// Rows of one key: by place, how many there are of each, and the row as bytes.
 pub(super) type Bag = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
@@ -79,11 +79,16 @@ impl Arrangement {
         Ok(())
     }
 
+    /// Opens what is kept of the rows.
+    pub(super) fn read(&self, cache: &ModelCache) -> Result<Reader> {
+        cache.read(self.shelf)
+    }
+
     /// The rows of a key as they were, as far as they count when `changes` come to them.
-    pub(super) fn before(&self, cache: &ModelCache, key: u128, changes: Option<&Bag>) -> Result<Bag> {
+    pub(super) fn before(&self, kept: &mut Reader, key: u128, changes: Option<&Bag>) -> Result<Bag> {
         let going = changes.into_iter().flatten().filter(|(_, (count, _))| *count < 0).count();
         let most = self.most.map_or(usize::MAX, |most| most.saturating_add(going));
-        let found = cache.under(self.shelf, &key.to_be_bytes(), most)?;
+        let found = kept.under(key, most)?;
         found.into_iter().map(|(place, value)| Ok((place, counted(&value)?))).collect()
     }
 
@@ -91,34 +96,26 @@ impl Arrangement {
     ///
     /// # Errors
     /// [`Error::Cache`] where rows go that were never there: the cache is not to be trusted.
-    pub(super) fn entries(&self, cache: &ModelCache, delta: &Delta, entries: &mut Vec<CacheEntry>) -> Result<()> {
-        let keys: Vec<Vec<u8>> = delta
-            .iter()
-            .flat_map(|(key, bag)| bag.keys().map(|place| [&key.to_be_bytes(), place.as_slice()].concat()))
-            .collect();
-        let stored = cache.get(self.shelf, &keys)?;
-        let changes = delta.values().flat_map(BTreeMap::values);
-        for ((key, stored), (change, row)) in keys.into_iter().zip(stored).zip(changes) {
-            let before = stored.as_deref().map(counted).transpose()?.map_or(0, |(count, _)| count);
-            let value = match before + change {
-                after if after == before => continue,
-                after @ 1.. => Some([&(after as u32).to_be_bytes(), row.as_slice()].concat()),
-                0 => None,
-                _ => return Err(unknown_row()),
-            };
-            entries.push(CacheEntry { shelf: self.shelf, key, value });
+    pub(super) fn entries(&self, kept: &mut Reader, delta: &Delta, entries: &mut Entries) -> Result<()> {
+        let entries = entries.on(self.shelf);
+        for (key, bag) in delta {
+            for (place, (change, row)) in bag {
+                let before = kept.get(*key, place)?.map(counted).transpose()?.map_or(0, |(count, _)| count);
+                match before + change {
+                    after if after == before => {}
+                    after @ 1.. => entries.keep(*key, place, &[&(after as u32).to_be_bytes(), row.as_slice()].concat()),
+                    0 => entries.take_away(*key, place),
+                    _ => return Err(unknown_row()),
+                }
+            }
         }
         Ok(())
     }
 
     /// Forgets what is beyond the rows that are ever asked for; right only where no row ever goes.
-    pub(super) fn forget(&self, key: u128, beyond: &Bag, entries: &mut Vec<CacheEntry>) {
-        let key = key.to_be_bytes();
-        entries.extend(beyond.keys().map(|place| CacheEntry {
-            shelf: self.shelf,
-            key: [&key, place.as_slice()].concat(),
-            value: None,
-        }));
+    pub(super) fn forget(&self, key: u128, beyond: &Bag, entries: &mut Entries) {
+        let entries = entries.on(self.shelf);
+        beyond.keys().for_each(|place| entries.take_away(key, place));
     }
 
     /// How many rows of each key are ever asked for.

@@ -9,7 +9,7 @@ use datafusion::common::Result as PlanResult;
 
 use crate::error::Result;
 use crate::keys::{KeyMap, row_keys};
-use crate::state_cache::{CacheEntry, ModelCache, Shelf};
+use crate::state_cache::{Entries, ModelCache, Shelf};
 
 /// The rows of `batches` whose key was not seen before, one of each key: that with the least offset. Batches have the columns
 /// of the rows, those of the key, and the offset.
@@ -18,7 +18,7 @@ pub(super) fn unseen(
     (columns, keys): (usize, usize),
     shelf: Shelf,
     cache: &ModelCache,
-) -> Result<(Vec<RecordBatch>, Vec<CacheEntry>)> {
+) -> Result<(Vec<RecordBatch>, Entries)> {
     let mut firsts: KeyMap<(i64, usize, usize)> = KeyMap::default();
     for (at, batch) in batches.iter().enumerate() {
         for (row, (key, offset)) in keyed(batch, (columns, keys))?.enumerate() {
@@ -29,16 +29,15 @@ pub(super) fn unseen(
             }
         }
     }
-    let mut asked: Vec<[u8; 16]> = firsts.keys().map(|key| key.to_be_bytes()).collect();
-    asked.sort_unstable();
+    let asked: Vec<u128> = firsts.keys().copied().collect();
     let seen = cache.has(shelf, &asked)?;
     let mut kept: Vec<Vec<bool>> = batches.iter().map(|batch| vec![false; batch.num_rows()]).collect();
-    let mut entries = Vec::new();
+    let mut entries = Entries::default();
     for (key, _) in asked.into_iter().zip(seen).filter(|(_, seen)| !seen) {
-        if let Some((_, at, row)) = firsts.get(&u128::from_be_bytes(key)) {
+        if let Some((_, at, row)) = firsts.get(&key) {
             kept[*at][*row] = true;
         }
-        entries.push(CacheEntry { shelf, key: key.to_vec(), value: Some(Vec::new()) });
+        entries.on(shelf).keep(key, &[], &[]);
     }
     let visible: Vec<usize> = (0..columns).collect();
     let rows = batches.iter().zip(kept).map(|(batch, kept)| {

@@ -16,7 +16,7 @@ use super::run::Applied;
 use super::states::{Aggregate, StateCodec, accumulators, needs_count, outputs, subtract};
 use crate::error::Result;
 use crate::keys::{KeyMap, row_keys};
-use crate::state_cache::{CacheEntry, ModelCache, Shelf};
+use crate::state_cache::{Entries, ModelCache, Shelf};
 
 /// The key of the one group of a GROUP BY without columns.
 const WHOLE: u128 = 0;
@@ -69,8 +69,8 @@ impl Grouped {
         for batch in &fed.gone {
             touched.take(batch, &[], true)?;
         }
-        let keep = |key: u128| CacheEntry { shelf: self.seen, key: key.to_be_bytes().into(), value: Some(Vec::new()) };
-        let mut entries = seen.into_iter().map(keep).collect();
+        let mut entries = Entries::default();
+        seen.into_iter().for_each(|key| entries.on(self.seen).keep(key, &[], &[]));
         let changes = touched.close(cache, &mut entries)?;
         Ok(Applied { changes, entries, rows: 0 })
     }
@@ -96,8 +96,7 @@ impl Grouped {
                     new.push((key, row));
                 }
             }
-            new.sort_unstable();
-            let asked: Vec<[u8; 16]> = new.iter().map(|(key, _)| key.to_be_bytes()).collect();
+            let asked: Vec<u128> = new.iter().map(|(key, _)| *key).collect();
             for ((key, row), known) in new.into_iter().zip(cache.has(self.seen, &asked)?) {
                 if known {
                     seen.remove(&key);
@@ -184,11 +183,10 @@ impl<'a> Touched<'a> {
     }
 
     /// What the groups come to with what they stood at before.
-    fn close(mut self, cache: &ModelCache, entries: &mut Vec<CacheEntry>) -> Result<Changes> {
+    fn close(mut self, cache: &ModelCache, entries: &mut Entries) -> Result<Changes> {
         let (grouped, total) = (self.grouped, self.keys.len());
         let codec = StateCodec::new(&grouped.aggregates, grouped.counts())?;
-        let keys: Vec<[u8; 16]> = self.keys.iter().map(|key| key.to_be_bytes()).collect();
-        let stored = cache.get(grouped.states, &keys)?;
+        let stored = cache.get(grouped.states, &self.keys)?;
         let had: Vec<usize> = (0..total).filter(|place| stored[*place].is_some()).collect();
         let (old_counts, old) = codec.decode(stored.iter().flatten())?;
         for (counts, old) in self.counts.iter_mut().zip(&old_counts) {
@@ -206,10 +204,12 @@ impl<'a> Touched<'a> {
             return Err(unknown_row());
         }
         let left: Vec<usize> = (0..total).filter(|place| is_left(*place)).collect();
+        let kept = entries.on(grouped.states);
         for (place, state) in states.into_iter().enumerate() {
-            let value = is_left(place).then_some(state);
-            if value != stored[place] {
-                entries.push(CacheEntry { shelf: grouped.states, key: keys[place].to_vec(), value });
+            match &stored[place] {
+                stored if !is_left(place) => stored.iter().for_each(|_| kept.take_away(self.keys[place], &[])),
+                Some(stored) if *stored == state => {}
+                _ => kept.keep(self.keys[place], &[], &state),
             }
         }
         let values = self.key_columns()?;

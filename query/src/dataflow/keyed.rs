@@ -15,7 +15,7 @@ use super::slot_of_input;
 use crate::error::Result;
 use crate::runner::Runner;
 use crate::slots::Filling;
-use crate::state_cache::{CacheEntry, ModelCache};
+use crate::state_cache::{Entries, ModelCache, Reader};
 
 /// So many rows are asked about at once.
 const ROWS_AT_ONCE: usize = 500_000;
@@ -56,9 +56,10 @@ impl Keyed {
         }
         let touched: BTreeSet<u128> = deltas.iter().flat_map(|delta| delta.keys().copied()).collect();
         let (mut old, mut new) = (self.nothing(), self.nothing());
-        let (mut changes, mut asked, mut forgotten) = (Changes::default(), 0, Vec::new());
+        let (mut changes, mut asked, mut forgotten) = (Changes::default(), 0, Entries::default());
+        let mut kept = self.inputs.iter().map(|input| input.rows.read(cache)).collect::<Result<Vec<_>>>()?;
         for key in touched {
-            self.ask_about(key, &deltas, cache, (&mut old, &mut new), &mut forgotten)?;
+            self.ask_about(key, &deltas, &mut kept, (&mut old, &mut new), &mut forgotten)?;
             let rows = old.iter().chain(&new).map(Vec::len).sum::<usize>();
             if rows > ROWS_AT_ONCE {
                 asked += rows;
@@ -69,9 +70,9 @@ impl Keyed {
         asked += old.iter().chain(&new).map(Vec::len).sum::<usize>();
         changes.gone.extend(self.answer(runner, old).await?);
         changes.added.extend(self.answer(runner, new).await?);
-        let mut entries = Vec::new();
-        for (input, delta) in self.inputs.iter().zip(&deltas) {
-            input.rows.entries(cache, delta, &mut entries)?;
+        let mut entries = Entries::default();
+        for ((input, delta), kept) in self.inputs.iter().zip(&deltas).zip(&mut kept) {
+            input.rows.entries(kept, delta, &mut entries)?;
         }
         entries.extend(forgotten);
         Ok(Applied { changes: changes.cancelled(&self.output)?, entries, rows: asked })
@@ -86,19 +87,19 @@ impl Keyed {
         &self,
         key: u128,
         deltas: &[Delta],
-        cache: &ModelCache,
+        kept: &mut [Reader],
         (old, new): (&mut Asked, &mut Asked),
-        forgotten: &mut Vec<CacheEntry>,
+        forgotten: &mut Entries,
     ) -> Result<()> {
         let changed: Vec<usize> = (0..self.inputs.len()).filter(|at| deltas[*at].contains_key(&key)).collect();
         if let [only] = changed.as_slice()
             && self.inputs[*only].linear
         {
-            return self.ask_about_changed(key, *only, &deltas[*only][&key], cache, (old, new));
+            return self.ask_about_changed(key, *only, &deltas[*only][&key], kept, (old, new));
         }
         for (at, input) in self.inputs.iter().enumerate() {
             let changes = deltas[at].get(&key);
-            let before = input.rows.before(cache, key, changes)?;
+            let before = input.rows.before(&mut kept[at], key, changes)?;
             let (now, beyond) = first(after(&before, changes), input.rows.most());
             if input.only_adds && changes.is_some() {
                 input.rows.forget(key, &beyond, forgotten);
@@ -116,7 +117,7 @@ impl Keyed {
         key: u128,
         only: usize,
         changes: &Bag,
-        cache: &ModelCache,
+        kept: &mut [Reader],
         (old, new): (&mut Asked, &mut Asked),
     ) -> Result<()> {
         for (count, row) in changes.values() {
@@ -125,7 +126,7 @@ impl Keyed {
         }
         let [come, go] = [1, -1].map(|sign| changes.values().any(|(count, _)| count.signum() == sign));
         for (at, input) in self.inputs.iter().enumerate().filter(|(at, _)| *at != only) {
-            let rows = input.rows.before(cache, key, None)?;
+            let rows = input.rows.before(&mut kept[at], key, None)?;
             if go {
                 old[at].extend(rows.values().cloned());
             }

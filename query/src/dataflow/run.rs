@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::run_files::cast;
 use crate::runner::Runner;
 use crate::slots::Filling;
-use crate::state_cache::{CacheEntry, ModelCache};
+use crate::state_cache::{Entries, ModelCache};
 
 /// The changes of the tables that a query reads. What is not filled has none.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +28,8 @@ pub(crate) struct TableChanges {
 pub(crate) struct Applied {
     /// Of the rows that it gives.
     pub(crate) changes: Changes,
-    /// What it is to know from now on; of two entries for one key the last one counts.
-    pub(crate) entries: Vec<CacheEntry>,
+    /// What it is to know from now on.
+    pub(crate) entries: Entries,
     /// Rows that were taken in, and rows of touched keys that were asked about.
     pub(crate) rows: usize,
 }

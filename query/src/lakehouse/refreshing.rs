@@ -181,14 +181,18 @@ impl Lakehouse {
         let Some(cache) = cache else { return Ok(()) };
         let mut models = Vec::new();
         for new in std::mem::take(&mut computed.remembered) {
-            let model = refresh::model_cache(cache, &new.model, &new.fingerprint)?;
+            let model = refresh::model_cache(cache, &new.model, &new.fingerprint);
             if new.anew {
                 model.clear()?;
             }
             models.push((model, new.entries));
         }
         let epoch = Some(computed.manifest.epoch);
-        ModelCache::put_together(models.iter_mut().map(|(model, new)| (&*model, std::mem::take(new), epoch)).collect())
+        let puts = models.iter_mut().map(|(model, new)| (&*model, std::mem::take(new), epoch)).collect();
+        match ModelCache::put_together(puts) {
+            Err(Error::CacheBroken) => models.iter().try_for_each(|(model, _)| model.clear()),
+            put => put,
+        }
     }
 
     /// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is
@@ -220,9 +224,9 @@ impl Lakehouse {
             else {
                 continue;
             };
-            let cache = refresh::model_cache(cache, &name, &new.fingerprint)?;
+            let cache = refresh::model_cache(cache, &name, &new.fingerprint);
             // What is not up to date is built from nothing when it is needed.
-            if cache.epoch()? == Some(old.changed) {
+            if cache.epoch() == Some(old.changed) {
                 cache.empty(ADDRESSES)?;
                 refresh::put_addresses(store, new, &cache, Some(new.changed)).await?;
             }

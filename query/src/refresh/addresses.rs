@@ -1,6 +1,6 @@
 //! Where the rows of a model are, by their hash: how a row that goes is found in the runs that have it.
 //!
-//! On the shelf of addresses the key is the first 16 bytes of the row's hash and its address (`u64`, big endian).
+//! On the shelf of addresses the key is the first 16 bytes of the row's hash, and the rest of it the address (`u64`, big endian).
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::hash::{TableHash, row_hashes};
 use crate::run_files::StoredRuns;
 use crate::sinks::ReadRun;
-use crate::state_cache::{ADDRESSES, CacheEntry, ModelCache};
+use crate::state_cache::{ADDRESSES, Entries, ModelCache};
 
 /// How many addresses go into one commit of the cache.
 const AT_ONCE: usize = 500_000;
@@ -34,30 +34,28 @@ impl Addressed {
     ///
     /// # Errors
     /// [`Error::CacheBroken`] where there is no such row.
-    pub(super) fn take_away(
-        &mut self,
-        gone: &[RecordBatch],
-        cache: &ModelCache,
-        entries: &mut Vec<CacheEntry>,
-    ) -> Result<()> {
+    pub(super) fn take_away(&mut self, gone: &[RecordBatch], cache: &ModelCache, entries: &mut Entries) -> Result<()> {
+        let mut rows: Vec<(u128, usize)> = Vec::new();
         for batch in gone {
             for hash in row_hashes(batch)? {
-                // Of equal rows, those that are taken already come first.
-                let mut most = 1;
-                let address = loop {
-                    let found = cache.under(ADDRESSES, &hash[..16], most)?;
-                    let addresses =
-                        found.iter().filter_map(|(rest, _)| Some(u64::from_be_bytes(rest.as_slice().try_into().ok()?)));
-                    match addresses.into_iter().find(|address| !self.gone.contains(*address)) {
-                        Some(address) => break address,
-                        None if found.len() < most => return Err(Error::CacheBroken),
-                        None => most *= 2,
-                    }
-                };
-                self.gone.insert(address);
                 self.hash = self.hash.add(TableHash::of_row(hash));
-                self.of_rows.push(address);
-                entries.push(entry(&hash, address, false));
+                rows.push((beginning(&hash), rows.len()));
+            }
+        }
+        self.of_rows = vec![0; rows.len()];
+        rows.sort_unstable();
+        let (mut addresses, entries) = (cache.read(ADDRESSES)?, entries.on(ADDRESSES));
+        for equal in rows.chunk_by(|(left, _), (right, _)| left == right) {
+            let hash = equal[0].0;
+            let found = addresses.under(hash, equal.len())?;
+            if found.len() < equal.len() {
+                return Err(Error::CacheBroken);
+            }
+            for ((_, row), (rest, _)) in equal.iter().zip(found) {
+                let address = u64::from_be_bytes(rest.as_slice().try_into().map_err(|_| Error::CacheBroken)?);
+                self.gone.insert(address);
+                self.of_rows[*row] = address;
+                entries.take_away(hash, &rest);
             }
         }
         Ok(())
@@ -77,11 +75,11 @@ impl Addressed {
     ///
     /// # Errors
     /// For a value that cannot be hashed.
-    pub(super) fn give(&self, added: &[RecordBatch], first: u64, entries: &mut Vec<CacheEntry>) -> Result<()> {
-        let mut next = first;
+    pub(super) fn give(&self, added: &[RecordBatch], first: u64, entries: &mut Entries) -> Result<()> {
+        let (mut next, entries) = (first, entries.on(ADDRESSES));
         for batch in added {
             for hash in row_hashes(batch)? {
-                entries.push(entry(&hash, next, true));
+                entries.keep(beginning(&hash), &next.to_be_bytes(), &[]);
                 next += 1;
             }
         }
@@ -89,9 +87,10 @@ impl Addressed {
     }
 }
 
-fn entry(hash: &[u8; 32], address: u64, is_there: bool) -> CacheEntry {
-    let key = [&hash[..16], &address.to_be_bytes()].concat();
-    CacheEntry { shelf: ADDRESSES, key, value: is_there.then(Vec::new) }
+fn beginning(hash: &[u8; 32]) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    u128::from_be_bytes(bytes)
 }
 
 /// Puts the address of each row of a table into the cache, which then stands at `epoch`, if there is one.
@@ -105,13 +104,14 @@ pub(crate) async fn put_addresses(
     epoch: Option<u64>,
 ) -> Result<()> {
     let (rows, stored) = (state.stored(runs).await?, StoredRuns(runs.clone()));
-    let mut entries: Vec<CacheEntry> = Vec::new();
+    let mut entries = Entries::default();
     for (run, selection) in rows.in_runs() {
         let mut addresses = run.addresses().filter(|address| rows.has(*address));
         let mut batches = stored.read(run, selection);
         while let Some(batch) = batches.try_next().await? {
             let addressed = row_hashes(&batch)?.into_iter().zip(&mut addresses);
-            entries.extend(addressed.map(|(hash, address)| entry(&hash, address, true)));
+            let kept = entries.on(ADDRESSES);
+            addressed.for_each(|(hash, address)| kept.keep(beginning(&hash), &address.to_be_bytes(), &[]));
             if entries.len() > AT_ONCE {
                 cache.put(std::mem::take(&mut entries), None)?;
             }

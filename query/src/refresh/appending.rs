@@ -6,7 +6,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 use super::{Computed, Inputs, ModelRefresh, planning};
 use crate::epoch::{ModelState, Work};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::first_wins::{self, FirstRows};
 use crate::slots::Filling;
 use crate::state_cache::SEEN;
@@ -45,18 +45,18 @@ impl ModelRefresh<'_> {
             None => vec![false; keys.len()],
         };
         let (later, keys) = first.finish(keys, &seen);
-        let entries = keys.into_iter().map(first_wins::seen).collect();
-        self.remember(entries, to.is_none(), computed);
+        self.remember(first_wins::seen(keys), to.is_none(), computed);
         first_wins::without_window(self.plan.clone(), &later)
     }
 
     /// Which keys were seen by the epoch before: from the cache, or where it is not there or not up to date, from the log.
     async fn seen(&self, inputs: &Inputs<'_>, before: &ModelState, keys: &[u128]) -> Result<Vec<bool>> {
-        let cached = inputs.cache.map(|cache| self.cache(cache)).transpose()?;
-        if let Some(cached) = &cached
-            && cached.epoch()? == Some(before.changed)
-        {
-            return cached.has(SEEN, &keys.iter().map(|key| key.to_be_bytes()).collect::<Vec<_>>());
+        let cached = inputs.cache.map(|cache| self.cache(cache));
+        if let Some(cached) = cached.as_ref().filter(|cached| cached.epoch() == Some(before.changed)) {
+            match cached.has(SEEN, keys) {
+                Err(Error::CacheBroken) => self.cache_is_broken(),
+                seen => return seen,
+            }
         }
         let tables = planning::before(inputs, self.model).await?;
         let mut first = FirstRows::default();
@@ -66,7 +66,7 @@ impl ModelRefresh<'_> {
         let known: HashSet<u128> = old.iter().copied().collect();
         if let Some(cached) = cached {
             cached.clear()?;
-            cached.put(old.into_iter().map(first_wins::seen).collect(), Some(before.changed))?;
+            cached.put(first_wins::seen(old), Some(before.changed))?;
         }
         Ok(keys.iter().map(|key| known.contains(key)).collect())
     }

@@ -13,7 +13,7 @@ use crate::epoch::{ModelState, Work};
 use crate::error::{Error, Result};
 use crate::rows;
 use crate::run_files;
-use crate::state_cache::{CacheEntry, ModelCache};
+use crate::state_cache::{Entries, ModelCache};
 
 /// So many rows of a table are taken up at once where operators learn their history: where they hold the rows …
 const ROWS_AT_ONCE: u64 = 250_000;
@@ -32,12 +32,12 @@ impl ModelRefresh<'_> {
         computed: &mut Computed,
     ) -> Result<ModelState> {
         let tables = changes(inputs, self.model, &computed.manifest, &computed.gone).await?;
-        if cache.epoch()? != Some(before.changed) {
+        if cache.epoch() != Some(before.changed) {
             self.learn(inputs, flow, before, cache).await?;
         }
         let (applied, addressed, entries) = match self.take_in(flow, &tables, before, cache).await {
             Err(Error::CacheBroken) => {
-                tracing::warn!(model = %self.model.name, "its state cache is made anew");
+                self.cache_is_broken();
                 self.learn(inputs, flow, before, cache).await?;
                 self.take_in(flow, &tables, before, cache).await?
             }
@@ -69,7 +69,7 @@ impl ModelRefresh<'_> {
         tables: &TableChanges,
         before: &ModelState,
         cache: &ModelCache,
-    ) -> Result<(Applied, Addressed, Vec<CacheEntry>)> {
+    ) -> Result<(Applied, Addressed, Entries)> {
         let mut applied = flow.apply(&self.runner, tables, cache, Some(&self.schema)).await?;
         let mut entries = std::mem::take(&mut applied.entries);
         let mut addressed = Addressed::default();
@@ -126,7 +126,7 @@ impl ModelRefresh<'_> {
             cache.put(learnt.entries, None)?;
         }
         match flow.only_adds {
-            true => cache.put(Vec::new(), Some(state.changed)),
+            true => cache.put(Entries::default(), Some(state.changed)),
             false => put_addresses(inputs.runs, state, cache, Some(state.changed)).await,
         }
     }

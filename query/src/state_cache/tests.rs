@@ -1,5 +1,11 @@
 //! The cache against a real directory: what is added is there after reopening, and what is lost is lost whole.
 
+use std::collections::BTreeMap;
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::directory::FORMAT;
 use super::*;
 
 fn open(directory: &Path) -> StateCache {
@@ -14,45 +20,138 @@ trait Keys {
 
 impl Keys for ModelCache {
     fn seen(&self, keys: &[u128]) -> Result<Vec<bool>> {
-        self.has(SEEN, &keys.iter().map(|key| key.to_be_bytes()).collect::<Vec<_>>())
+        self.has(SEEN, keys)
     }
 
     fn add(&self, keys: Vec<u128>, epoch: u64) -> Result<()> {
-        self.put(keys.into_iter().map(crate::first_wins::seen).collect(), Some(epoch))
+        self.put(crate::first_wins::seen(keys), Some(epoch))
     }
 }
 
-fn stored_entries(cache: &StateCache) -> usize {
-    cache.0.keys.len().unwrap()
+fn files(directory: &Path) -> usize {
+    let files = fs::read_dir(directory.join(FORMAT)).unwrap();
+    files.filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().ends_with(".layers")).count()
 }
 
 #[test]
 fn what_is_added_is_seen_also_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().join("cache/of/a/lake");
-    let keys = open(&place).model("silver.orders", "a").unwrap();
-    assert_eq!(keys.epoch().unwrap(), None);
+    let keys = open(&place).model("silver.orders", "a");
+    assert_eq!(keys.epoch(), None);
     assert_eq!(keys.seen(&[0, 1]).unwrap(), [false, false]);
     keys.add(vec![9, 1, u128::MAX, 1, 0], 4).unwrap();
     drop(keys);
-    let keys = open(&place).model("silver.orders", "a").unwrap();
-    assert_eq!(keys.epoch().unwrap(), Some(4));
+    let keys = open(&place).model("silver.orders", "a");
+    assert_eq!(keys.epoch(), Some(4));
     assert_eq!(keys.seen(&[0, 1, 2, 9, u128::MAX]).unwrap(), [true, true, false, true, true]);
     keys.add(vec![2], 5).unwrap();
     keys.add(vec![], 6).unwrap();
-    assert_eq!(keys.epoch().unwrap(), Some(6));
+    assert_eq!(keys.epoch(), Some(6));
     assert_eq!(keys.seen(&[0, 1, 2, 3]).unwrap(), [true, true, true, false]);
     assert_eq!(keys.seen(&[]).unwrap(), [false; 0]);
 }
 
+/// What a shelf is asked, or told.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Key, rest and value of each entry; without a value it is taken away.
+    Put(Vec<(u128, Vec<u8>, Option<Vec<u8>>)>),
+    Empty,
+    Reopen,
+}
+
+/// Few keys with many rests, and rests and values that are longer than a block.
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let bytes = prop_oneof![
+        6 => prop::collection::vec(any::<u8>(), 0..3),
+        2 => (0_u16..400).prop_map(|number| number.to_be_bytes().to_vec()),
+        1 => (0_usize..9000).prop_map(|length| vec![7; length]),
+    ];
+    let key = prop_oneof![2 => 0_u128..6, 1 => any::<u128>(), 1 => Just(u128::MAX), 1 => (0_u128..50).prop_map(|key| key << 100)];
+    let entry = (key, bytes.clone(), prop::option::weighted(0.7, bytes));
+    let put = (prop::collection::vec(entry, 0..6), 0_u128..400).prop_map(|(mut entries, many)| {
+        entries
+            .extend((0..many).map(|at| (at % 3, at.to_be_bytes().to_vec(), (at % 5 > 0).then(|| vec![at as u8; 40]))));
+        Step::Put(entries)
+    });
+    let step = prop_oneof![12 => put, 1 => Just(Step::Empty), 2 => Just(Step::Reopen)];
+    prop::collection::vec(step, 1..14)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_shelf_is_read_as_a_map_would_be(steps in steps()) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut cache = open(directory.path());
+        let mut expected: BTreeMap<(u128, Vec<u8>), Vec<u8>> = BTreeMap::new();
+        let (mut asked, mut epoch) = (BTreeMap::new(), None);
+        for (number, step) in steps.into_iter().enumerate() {
+            let model = cache.model("gold.m", "f");
+            match step {
+                Step::Put(said) => {
+                    let mut entries = Entries::default();
+                    for (key, rest, value) in said {
+                        asked.insert((key, rest.clone()), ());
+                        match value {
+                            Some(value) => {
+                                entries.on(OPERATORS).keep(key, &rest, &value);
+                                expected.insert((key, rest), value);
+                            }
+                            None => {
+                                entries.on(OPERATORS).take_away(key, &rest);
+                                expected.remove(&(key, rest));
+                            }
+                        }
+                    }
+                    // Another shelf, and another model, in the same file.
+                    entries.on(ADDRESSES).keep(1, b"here", b"");
+                    let mut other = Entries::default();
+                    other.on(OPERATORS).keep(1, b"", b"other");
+                    epoch = Some(number as u64);
+                    let second = cache.model("gold.n", "f");
+                    ModelCache::put_together(vec![(&model, entries, epoch), (&second, other, epoch)]).unwrap();
+                }
+                Step::Empty => {
+                    model.empty(OPERATORS).unwrap();
+                    expected.clear();
+                }
+                Step::Reopen => {
+                    drop((cache, model));
+                    cache = open(directory.path());
+                }
+            }
+            let model = cache.model("gold.m", "f");
+            prop_assert_eq!(model.epoch(), epoch);
+            let mut shelf = model.read(OPERATORS).unwrap();
+            for (key, rest) in asked.keys().rev().chain(asked.keys()) {
+                let value = expected.get(&(*key, rest.clone()));
+                prop_assert_eq!(shelf.get(*key, rest).unwrap(), value.map(Vec::as_slice));
+            }
+            for most in [1, 3, usize::MAX] {
+                for key in [0, 1, 2, 5, 1 << 100, u128::MAX] {
+                    let under = expected.range((key, Vec::new())..).take_while(|((found, _), _)| *found == key);
+                    let under: Vec<_> = under.map(|((_, rest), value)| (rest.clone(), value.clone())).take(most).collect();
+                    prop_assert_eq!(shelf.under(key, most).unwrap(), under);
+                }
+            }
+        }
+        if epoch.is_some() {
+            prop_assert_eq!(cache.model("gold.n", "f").get(OPERATORS, &[1]).unwrap(), [Some(b"other".to_vec())]);
+            prop_assert_eq!(cache.model("gold.m", "f").read(ADDRESSES).unwrap().under(1, 9).unwrap().len(), 1);
+        }
+    }
+}
+
 #[test]
-fn many_commits_over_reopenings_are_read_as_a_set_would_be() {
+fn many_commits_over_reopenings_are_read_as_a_set_would_be_and_lie_in_few_files() {
     let directory = tempfile::tempdir().unwrap();
     let mut set = std::collections::BTreeSet::new();
     for epoch in 0..60_u64 {
-        let cache = open(directory.path());
-        let keys = cache.model("gold.m", "f").unwrap();
-        assert_eq!(keys.epoch().unwrap(), epoch.checked_sub(1));
+        let keys = open(directory.path()).model("gold.m", "f");
+        assert_eq!(keys.epoch(), epoch.checked_sub(1));
         let drawn = (0..200_u64).map(|draw| u128::from((epoch * 7_919 + draw * 104_729) % 20_000) << 64);
         keys.add(drawn.clone().collect(), epoch).unwrap();
         set.extend(drawn);
@@ -60,30 +159,33 @@ fn many_commits_over_reopenings_are_read_as_a_set_would_be() {
     let all: Vec<u128> = (0..20_000_u128).map(|key| key << 64).collect();
     let expected: Vec<bool> = all.iter().map(|key| set.contains(key)).collect();
     assert!(expected.contains(&true) && expected.contains(&false));
-    assert_eq!(open(directory.path()).model("gold.m", "f").unwrap().seen(&all).unwrap(), expected);
+    assert_eq!(open(directory.path()).model("gold.m", "f").seen(&all).unwrap(), expected);
+    assert!((1..=4).contains(&files(directory.path())), "{} files", files(directory.path()));
 }
 
 #[test]
-fn a_process_that_ends_without_an_add_leaves_what_was_there() {
+fn a_process_that_ends_before_its_commit_leaves_what_was_there_and_its_files_go() {
     let directory = tempfile::tempdir().unwrap();
     let cache = open(directory.path());
-    cache.model("m", "f").unwrap().add(vec![1], 1).unwrap();
-    {
-        let mut ingestion = cache.0.keys.start_ingestion().unwrap();
-        ingestion.write(2_u32.to_be_bytes(), 2_u64.to_be_bytes()).unwrap();
-        ingestion.write(entry(2, SEEN, &2_u128.to_be_bytes()), []).unwrap();
-    }
+    cache.model("m", "f").add(vec![1], 1).unwrap();
+    let mut writer = cache.0.directory.create().unwrap();
+    writer.layer(&mut [crate::first_wins::seen(vec![2]).into_piles().next().unwrap().1.sorted()], true).unwrap();
+    // As a kill leaves it: the file is there, and nobody deletes it.
+    std::mem::forget(writer);
+    fs::write(directory.path().join(FORMAT).join("layers.json.new"), "{").unwrap();
     drop(cache);
-    let keys = open(directory.path()).model("m", "f").unwrap();
-    assert_eq!(keys.epoch().unwrap(), Some(1));
+    assert_eq!(files(directory.path()), 2);
+    let keys = open(directory.path()).model("m", "f");
+    assert_eq!(keys.epoch(), Some(1));
     assert_eq!(keys.seen(&[1, 2]).unwrap(), [true, false]);
+    assert_eq!(files(directory.path()), 1);
 }
 
 #[test]
 fn a_second_opener_gets_none_until_the_last_handle_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let cache = open(directory.path());
-    let keys = cache.clone().model("m", "f").unwrap();
+    let keys = cache.clone().model("m", "f");
     assert!(StateCache::open(directory.path()).unwrap().is_none());
     drop(cache);
     assert!(StateCache::open(directory.path()).unwrap().is_none());
@@ -96,68 +198,86 @@ fn a_second_opener_gets_none_until_the_last_handle_is_gone() {
 fn another_fingerprint_is_empty_and_takes_the_models_place_at_its_first_add() {
     let directory = tempfile::tempdir().unwrap();
     let cache = open(directory.path());
-    let (old, other) = (cache.model("m", "old").unwrap(), cache.model("n", "old").unwrap());
+    let (old, other) = (cache.model("m", "old"), cache.model("n", "old"));
     old.add((0..1_000).collect(), 7).unwrap();
     other.add(vec![5], 7).unwrap();
-    let new = cache.model("m", "new").unwrap();
-    assert_eq!((new.epoch().unwrap(), new.seen(&[5]).unwrap()), (None, vec![false]));
-    assert_eq!(old.epoch().unwrap(), Some(7), "asking takes nothing away");
+    let new = cache.model("m", "new");
+    assert_eq!((new.epoch(), new.seen(&[5]).unwrap()), (None, vec![false]));
+    assert_eq!(old.epoch(), Some(7), "asking takes nothing away");
     new.add(vec![6], 8).unwrap();
-    assert_eq!((new.epoch().unwrap(), new.seen(&[5, 6]).unwrap()), (Some(8), vec![false, true]));
-    assert_eq!((old.epoch().unwrap(), old.seen(&[5, 6]).unwrap()), (None, vec![false, false]));
-    assert_eq!((other.epoch().unwrap(), other.seen(&[5, 6]).unwrap()), (Some(7), vec![true, false]));
-    // The last number; each model's number, epoch and one key: the thousand keys are gone.
-    assert_eq!(stored_entries(&cache), 1 + 2 * 3);
+    assert_eq!((new.epoch(), new.seen(&[5, 6]).unwrap()), (Some(8), vec![false, true]));
+    assert_eq!((old.epoch(), old.seen(&[5, 6]).unwrap()), (None, vec![false, false]));
+    assert_eq!((other.epoch(), other.seen(&[5, 6]).unwrap()), (Some(7), vec![true, false]));
+    assert_eq!(files(directory.path()), 2, "the file with the thousand keys is gone");
 }
 
 #[test]
 fn a_cleared_model_is_empty_and_can_be_filled_again() {
     let directory = tempfile::tempdir().unwrap();
     let cache = open(directory.path());
-    let (keys, other) = (cache.model("m", "f").unwrap(), cache.model("mm", "f").unwrap());
+    let (keys, other) = (cache.model("m", "f"), cache.model("mm", "f"));
     keys.clear().unwrap();
     keys.add((0..10).collect(), 1).unwrap();
     other.add(vec![1], 1).unwrap();
+    let mut reader = keys.read(SEEN).unwrap();
     keys.clear().unwrap();
-    assert_eq!((keys.epoch().unwrap(), keys.seen(&[1]).unwrap()), (None, vec![false]));
+    assert_eq!((keys.epoch(), keys.seen(&[1]).unwrap()), (None, vec![false]));
+    assert_eq!(reader.get(1, &[]).unwrap(), Some(&[][..]), "who reads a shelf reads on");
     keys.add(vec![2], 2).unwrap();
-    assert_eq!((keys.epoch().unwrap(), keys.seen(&[1, 2]).unwrap()), (Some(2), vec![false, true]));
-    assert_eq!((other.epoch().unwrap(), other.seen(&[1, 2]).unwrap()), (Some(1), vec![true, false]));
-    assert_eq!(stored_entries(&cache), 1 + 2 * 3);
+    assert_eq!((keys.epoch(), keys.seen(&[1, 2]).unwrap()), (Some(2), vec![false, true]));
+    assert_eq!((other.epoch(), other.seen(&[1, 2]).unwrap()), (Some(1), vec![true, false]));
+    drop(reader);
+    assert_eq!(files(directory.path()), 2);
 }
 
 #[test]
-fn the_next_opener_deletes_what_was_forgotten_in_more_than_one_batch() {
+fn a_cache_that_cannot_be_read_is_made_anew() {
     let directory = tempfile::tempdir().unwrap();
-    let cache = open(directory.path());
-    let keys = cache.model("m", "f").unwrap();
-    keys.add((0..DELETES as u128 + 10).collect(), 1).unwrap();
-    // What `clear` does before it dies.
-    let number = keys.number().unwrap().unwrap();
-    cache.0.commit(&[(keys.model_key(), None), (forgotten_key(number), Some(vec![]))]).unwrap();
-    drop((cache, keys));
-    let cache = open(directory.path());
-    assert_eq!(cache.model("m", "f").unwrap().epoch().unwrap(), None);
-    assert_eq!(stored_entries(&cache), 1, "the last number alone");
-}
-
-#[test]
-fn a_database_that_cannot_be_read_is_made_anew() {
-    let directory = tempfile::tempdir().unwrap();
-    let database = directory.path().join(DATABASE);
-    let add = || open(directory.path()).model("m", "f").unwrap().add(vec![1], 1).unwrap();
+    let list = directory.path().join(FORMAT).join("layers.json");
+    let add = || open(directory.path()).model("m", "f").add(vec![1], 1).unwrap();
+    let epoch = || open(directory.path()).model("m", "f").epoch();
+    let layers = || {
+        let mut files = fs::read_dir(directory.path().join(FORMAT)).unwrap().map(|file| file.unwrap().path());
+        files.find(|path| path.extension().is_some_and(|extension| extension == "layers")).unwrap()
+    };
     add();
-    fs::write(database.join("version"), b"no such format").unwrap();
-    assert_eq!(open(directory.path()).model("m", "f").unwrap().epoch().unwrap(), None);
-    add();
-    for keyspace in fs::read_dir(database.join("keyspaces")).unwrap() {
-        fs::write(keyspace.unwrap().path().join("current"), b"x").unwrap();
+    for bytes in ["", "{", r#"{"m":{"fingerprint":7}}"#] {
+        fs::write(&list, bytes).unwrap();
+        assert_eq!((epoch(), files(directory.path())), (None, 0));
+        add();
     }
-    assert_eq!(open(directory.path()).model("m", "f").unwrap().epoch().unwrap(), None);
+    fs::remove_file(layers()).unwrap();
+    assert_eq!(epoch(), None);
+    add();
+    let whole = fs::read(layers()).unwrap();
+    fs::write(layers(), &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(epoch(), None);
     fs::create_dir_all(directory.path().join("format-0/tables")).unwrap();
     add();
     assert!(!directory.path().join("format-0").exists());
-    assert_eq!(open(directory.path()).model("m", "f").unwrap().epoch().unwrap(), Some(1));
+    assert_eq!(epoch(), Some(1));
+}
+
+#[test]
+fn each_byte_of_a_layer_that_is_another_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut entries = Entries::default();
+    (0..300_u64).for_each(|at| entries.on(SEEN).keep(u128::from(at), &at.to_be_bytes(), b"value"));
+    open(directory.path()).model("m", "f").put(entries, Some(1)).unwrap();
+    let path = directory.path().join(FORMAT).join("0.layers");
+    let whole = fs::read(&path).unwrap();
+    for at in (0..whole.len()).step_by(97) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&path, damaged).unwrap();
+        let model = open(directory.path()).model("m", "f");
+        let read = model.read(SEEN).and_then(|mut shelf| {
+            (0..300_u64).try_for_each(|at| {
+                shelf.get(u128::from(at), &at.to_be_bytes()).map(|value| assert_eq!(value, Some(&b"value"[..])))
+            })
+        });
+        assert!(matches!(read, Err(Error::CacheBroken)), "byte {at} of {}", whole.len());
+    }
 }
 
 #[test]
@@ -169,23 +289,18 @@ fn a_place_that_is_no_directory_is_an_error_with_a_hint() {
 }
 
 #[test]
-fn entries_are_found_by_the_beginning_of_their_key_in_order_and_can_be_taken_away() {
+fn of_two_entries_for_one_key_the_last_one_counts() {
     let directory = tempfile::tempdir().unwrap();
-    let cache = open(directory.path()).model("m", "f").unwrap();
-    let entry = |shelf, key: &[u8], value: Option<&[u8]>| CacheEntry {
-        shelf,
-        key: key.to_vec(),
-        value: value.map(<[u8]>::to_vec),
-    };
-    let entries = [entry(2, b"ab2", Some(b"y")), entry(2, b"ab1", Some(b"x")), entry(2, b"ac", Some(b"z"))];
-    cache.put([entries.to_vec(), vec![entry(3, b"ab0", Some(b"w"))]].concat(), Some(1)).unwrap();
-    let under = |prefix: &[u8], most| cache.under(2, prefix, most).unwrap();
-    assert_eq!(under(b"ab", 9), [(b"1".to_vec(), b"x".to_vec()), (b"2".to_vec(), b"y".to_vec())]);
-    assert_eq!(under(b"", 1), [(b"ab1".to_vec(), b"x".to_vec())]);
-    assert_eq!(cache.get(2, &[&b"ac"[..], b"ab", b"ab1"]).unwrap(), [Some(b"z".to_vec()), None, Some(b"x".to_vec())]);
-    // Of two entries for one key the last one counts.
-    cache.put(vec![entry(2, b"ab1", Some(b"q")), entry(2, b"ab1", None)], Some(2)).unwrap();
-    assert_eq!(under(b"ab", 9).len(), 1);
-    cache.empty(2).unwrap();
-    assert_eq!((under(b"", 9).len(), cache.under(3, b"", 9).unwrap().len()), (0, 1));
+    let cache = open(directory.path()).model("m", "f");
+    let mut entries = Entries::default();
+    entries.on(2).keep(1, b"a", b"x");
+    entries.on(2).keep(1, b"b", b"y");
+    entries.on(2).take_away(1, b"a");
+    let mut later = Entries::default();
+    later.on(2).take_away(1, b"b");
+    later.on(2).keep(1, b"b", b"z");
+    entries.extend(later);
+    assert_eq!(entries.len(), 5);
+    cache.put(entries, Some(1)).unwrap();
+    assert_eq!(cache.read(2).unwrap().under(1, 9).unwrap(), [(b"b".to_vec(), b"z".to_vec())]);
 }

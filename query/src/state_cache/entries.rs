@@ -1,0 +1,142 @@
+//! What is to be kept and what is to be taken away, collected without an allocation for each entry.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::io;
+
+use super::merging::{Ascending, Entry};
+
+/// One kind of a model's entries: each operator of its query has shelves of its own.
+pub type Shelf = u8;
+
+/// Changes of what a model's shelves hold, in any order; of two for one key the one that was said last counts.
+#[derive(Debug, Default)]
+pub struct Entries(BTreeMap<Shelf, Pile>);
+
+impl Entries {
+    /// What is said of a shelf so far, to be added to.
+    pub fn on(&mut self, shelf: Shelf) -> &mut Pile {
+        self.0.entry(shelf).or_default()
+    }
+
+    /// Takes up what others say, as said after its own.
+    pub fn extend(&mut self, later: Self) {
+        for (shelf, pile) in later.0 {
+            self.on(shelf).extend(pile);
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.values().map(|pile| pile.heads.len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn into_piles(self) -> impl Iterator<Item = (Shelf, Pile)> {
+        self.0.into_iter().filter(|(_, pile)| !pile.heads.is_empty())
+    }
+}
+
+/// Changes of what one shelf holds.
+#[derive(Debug, Default)]
+pub struct Pile {
+    heads: Vec<Head>,
+    /// The rest of each key, and the value, one behind the other.
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    key: u128,
+    start: usize,
+    rest: u32,
+    /// The length of the value; `GONE`: there is none any more.
+    value: u32,
+}
+
+const GONE: u32 = u32::MAX;
+
+impl Pile {
+    /// To be kept for a key: 128 bits, which spread evenly, as hashes do, and what tells apart those that share them.
+    pub fn keep(&mut self, key: u128, rest: &[u8], value: &[u8]) {
+        self.say(key, rest, length(value));
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// To be kept no more.
+    pub fn take_away(&mut self, key: u128, rest: &[u8]) {
+        self.say(key, rest, GONE);
+    }
+
+    fn say(&mut self, key: u128, rest: &[u8], value: u32) {
+        self.heads.push(Head { key, start: self.bytes.len(), rest: length(rest), value });
+        self.bytes.extend_from_slice(rest);
+    }
+
+    fn extend(&mut self, later: Self) {
+        let before = self.bytes.len();
+        self.heads.extend(later.heads.into_iter().map(|head| Head { start: before + head.start, ..head }));
+        self.bytes.extend(later.bytes);
+    }
+
+    fn entry(&self, head: &Head) -> Entry<'_> {
+        let (start, end) = (head.start, head.start + head.rest as usize);
+        let value = (head.value != GONE).then(|| &self.bytes[end..end + head.value as usize]);
+        Entry { key: head.key, rest: &self.bytes[start..end], value }
+    }
+
+    /// About how many bytes they take.
+    pub(super) fn size(&self) -> u64 {
+        (self.heads.len() * super::layer::HEAD + self.bytes.len()) as u64
+    }
+
+    /// In the order of their keys, each key once.
+    pub(super) fn sorted(mut self) -> Sorted {
+        let bytes = &self.bytes;
+        let rest = |head: &Head| &bytes[head.start..head.start + head.rest as usize];
+        let same = |left: &Head, right: &Head| left.key == right.key && rest(left) == rest(right);
+        // Stable, so that of two for one key the later one comes last, and is the one that stays.
+        self.heads.sort_by(|left, right| match left.key.cmp(&right.key) {
+            Ordering::Equal => rest(left).cmp(rest(right)),
+            other => other,
+        });
+        let mut kept = 0;
+        for at in 0..self.heads.len() {
+            if self.heads.get(at + 1).is_none_or(|next| !same(&self.heads[at], next)) {
+                self.heads[kept] = self.heads[at];
+                kept += 1;
+            }
+        }
+        self.heads.truncate(kept);
+        Sorted { pile: self, at: 0 }
+    }
+}
+
+/// # Panics
+/// At 2 GiB, which Arrow's rows and strings do not reach.
+fn length(bytes: &[u8]) -> u32 {
+    assert!(i32::try_from(bytes.len()).is_ok(), "an entry of 2 GiB");
+    bytes.len() as u32
+}
+
+/// Changes in the order of their keys.
+#[derive(Debug)]
+pub(super) struct Sorted {
+    pile: Pile,
+    at: usize,
+}
+
+impl Ascending for Sorted {
+    fn head(&self) -> Option<Entry<'_>> {
+        self.pile.heads.get(self.at).map(|head| self.pile.entry(head))
+    }
+
+    fn advance(&mut self) -> io::Result<()> {
+        self.at += 1;
+        Ok(())
+    }
+}
