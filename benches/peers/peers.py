@@ -2,6 +2,7 @@
 
     peers.py ingest NAME EVENTS.ndjson OUT       NDJSON to Parquet by day: duckdb, duckdb-without-doc, polars, chdb
     peers.py models PARQUET_DIR DATABASE         silver and gold in DuckDB, from nothing
+    peers.py check DATABASE                      what must be the same on both sides
     peers.py serve TABLE PARQUET_DIR             an Arrow C++ Flight server with one table in memory
     peers.py read URI ROUNDS [SQL]               reads a stream to its end, ROUNDS times: Flight SQL if SQL is given
 
@@ -120,12 +121,14 @@ def build_models(parquet, database):
             for name, sql in models.gold("duckdb").items():
                 connection.execute(f"CREATE TABLE gold.{name} AS {sql}")
 
-    figures = timed(work())
+    return timed(work()) | check(database)
+
+
+def check(database):
     import duckdb
     with duckdb.connect(database, read_only=True) as connection:
-        figures["checks"] = {name: [int(n) for n in connection.execute(sql).fetchone()]
-                             for name, sql in models.CHECKS.items()}
-    return figures
+        return {"checks": {name: [int(n) for n in connection.execute(sql).fetchone()]
+                           for name, sql in models.CHECKS.items()}}
 
 
 def timed(work):
@@ -197,7 +200,7 @@ def field(number, value):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=["ingest", "models", "serve", "read"])
+    parser.add_argument("work", choices=["ingest", "models", "check", "serve", "read"])
     parser.add_argument("arguments", nargs="+")
     given = parser.parse_args()
     arguments = given.arguments
@@ -206,7 +209,7 @@ def main():
     if given.work == "read":
         figures = read(arguments[0], int(arguments[1]), arguments[2] if len(arguments) > 2 else None)
     else:
-        figures = {"ingest": ingest, "models": build_models}[given.work](*arguments)
+        figures = {"ingest": ingest, "models": build_models, "check": check}[given.work](*arguments)
     print(json.dumps(figures))
 
 

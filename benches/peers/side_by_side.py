@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 
+import dbt_project
 import models
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -92,9 +93,9 @@ def default_binary():
     return pathlib.Path(target) / "release" / "lakebed"
 
 
-def environment():
-    """The interpreter of a virtual environment with requirements.txt, made on first use."""
-    requirements = HERE / "requirements.txt"
+def environment(requirements="requirements.txt"):
+    """The interpreter of a virtual environment with these requirements, made on first use."""
+    requirements = HERE / requirements
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     root = cache / "lakebed" / f"peers-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]}"
     python, complete = root / "bin" / "python", root / "complete"
@@ -159,10 +160,23 @@ class Bench:
     def build(self, work, new_rows, project, parquet, database):
         peer = self.peer("models", parquet, database)
         self.add(work, "duckdb script", new_rows, peer, out_bytes=size_of(database))
+        self.add(work, "dbt-duckdb", new_rows, self.dbt(parquet, peer["checks"], anew=work == "models"))
         if not self.given.peers_only:
             self.add(work, "lakebed", new_rows, self.lakebed(project, "run"))
             for table, sql in models.CHECKS.items():
                 self.expect(project, sql, peer["checks"][table], table)
+
+    def dbt(self, parquet, expected, anew):
+        """Runs the dbt project: from nothing, or on what it made before."""
+        project, database = self.work / "dbt", self.work / "dbt.duckdb"
+        if anew:
+            dbt_project.write(remove(project), parquet, remove(database))
+        dbt = environment("requirements-dbt.txt").parent / "dbt"
+        figures = self.process(dbt, "run", "--quiet", "--project-dir", project, "--profiles-dir", project)
+        checks = self.peer("check", database)["checks"]
+        if checks != expected:
+            raise Failed(f"dbt has counts and sums {checks}, the script {expected}: nothing to compare")
+        return figures
 
     def flight(self, name, parquet, project):
         servers = {"arrow c++ server": ([self.python, HERE / "peers.py", "serve", name, parquet], [])}
@@ -198,13 +212,17 @@ class Bench:
         return json.loads(self.execute([self.python, HERE / "peers.py", *words]))
 
     def lakebed(self, project, *words):
-        """Runs a command of the product; its figures are those of the whole process."""
+        """Runs a command of the product."""
+        return self.process(self.given.lakebed, "--project", project, *words)
+
+    def process(self, *words):
+        """Runs a command; its figures are those of the whole process."""
         start = time.monotonic()
-        process = subprocess.Popen(texts([self.given.lakebed, "--project", project, *words]), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(texts(words), stdout=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
-            raise Failed(f"lakebed {words[0]} ended with {process.returncode}")
+            raise Failed(f"{' '.join(texts(words))} ended with {process.returncode}")
         return {"seconds": time.monotonic() - start, "cpu_seconds": used.ru_utime + used.ru_stime,
                 "peak_bytes": used.ru_maxrss * bytes_of_maxrss()}
 
@@ -235,6 +253,7 @@ class Bench:
                 lines.append(row(work, who, runs, ours))
         notes = [f"refresh: {self.later_count:,} new events, then all models; DuckDB's script rebuilds, as scripts do. "
                  "Its rows/s are the new events.",
+                 "dbt-duckdb: silver incremental by event_id, gold anew; the whole process is timed, as lakebed's is.",
                  "duckdb-without-doc and polars do not keep the event's own text; chdb keeps it with 8 of 36 columns.",
                  "flight: the C++ server streams batches that lie ready in memory: the ceiling, not an engine; its peak "
                  "holds the loading of that table."]

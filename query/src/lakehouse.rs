@@ -60,7 +60,7 @@ struct Inner {
     pinned: Vec<(String, ColumnType)>,
     /// Held by one refresh at a time; opened by the first.
     cache: Mutex<Option<Arc<StateCache>>>,
-    refreshing: tokio::sync::Mutex<()>,
+    refreshing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Lakehouse {
@@ -91,7 +91,7 @@ impl Lakehouse {
         let directory = duckdb.directory.as_ref().map_or(beside, |at| project.directory.join(at));
         let sink = DuckDbSink::new(directory, PUBLISHED_NAME, duckdb.keep);
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
-        let (cache, refreshing) = (Mutex::default(), tokio::sync::Mutex::default());
+        let (cache, refreshing) = (Mutex::default(), Arc::default());
         let chain = Chain::default();
         Ok(Self { inner: Arc::new(Inner { project, log, sink, pinned, chain, cache, refreshing }) })
     }
@@ -123,7 +123,7 @@ impl Lakehouse {
     pub(crate) fn beside(&self, replay: &str) -> Self {
         let Inner { project, log, sink, pinned, .. } = self.inner.as_ref();
         let (project, log, pinned) = (project.clone(), log.clone(), pinned.clone());
-        let (cache, refreshing) = (Mutex::default(), tokio::sync::Mutex::default());
+        let (cache, refreshing) = (Mutex::default(), Arc::default());
         let (sink, chain) = (sink.named(replay), Chain::of_replay(replay));
         Self { inner: Arc::new(Inner { project, log, sink, pinned, chain, cache, refreshing }) }
     }

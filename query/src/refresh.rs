@@ -7,7 +7,8 @@ mod flowing;
 mod planning;
 pub(crate) mod shape;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
@@ -133,11 +134,12 @@ pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Res
 }
 
 /// Has every model's operators learn what they have to know of the epoch `inputs.before`, so that the next refresh costs no
-/// more than what changes. It may be left out: then that refresh does it.
+/// more than what changes. It may be left out: then that refresh does it. Several may work side by side: each takes a model that
+/// none has taken.
 ///
 /// # Errors
 /// Whatever goes wrong in a query, the store or the cache.
-pub(crate) async fn prepare(inputs: &Inputs<'_>) -> Result<()> {
+pub(crate) async fn prepare(inputs: &Inputs<'_>, taken: &Mutex<BTreeSet<TableName>>) -> Result<()> {
     let (Some(manifest), Some(cache)) = (inputs.before, inputs.cache) else { return Ok(()) };
     let planner = Planner::new(inputs)?;
     let mut strategies = BTreeMap::new();
@@ -146,7 +148,8 @@ pub(crate) async fn prepare(inputs: &Inputs<'_>) -> Result<()> {
         strategies.insert(model.name.clone(), refresh.strategy.clone());
         let (Some(flow), Some(state)) = (&refresh.flow, refresh.before) else { continue };
         let cache = refresh.cache(cache);
-        if cache.epoch() != Some(state.changed) {
+        let take = || taken.lock().unwrap_or_else(PoisonError::into_inner).insert(model.name.clone());
+        if cache.epoch() != Some(state.changed) && take() {
             refresh.learn(inputs, flow, state, &cache).await?;
         }
     }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::directory::Directory;
-use self::entries::Pile;
+use self::entries::Sorted;
 pub use self::entries::{Entries, Shelf};
 use self::layer::{Cursor, Layer, Writer};
 use self::merging::{Ascending, Entry, merge};
@@ -151,20 +151,21 @@ impl ModelCache {
     /// [`Error::Cache`], or [`Error::CacheBroken`] where what is stored is damaged; nothing was kept.
     pub fn put_together(puts: Vec<(&Self, Entries, Option<u64>)>) -> Result<()> {
         let Some(held) = puts.first().map(|(model, ..)| Arc::clone(&model.held)) else { return Ok(()) };
+        let puts: Vec<_> = puts.into_iter().map(|(model, entries, epoch)| (model, entries.sorted(), epoch)).collect();
         held.change(|models| {
             let mut writer = None;
-            for (model, entries, epoch) in puts {
+            for (model, shelves, epoch) in puts {
                 let kept = models.entry(model.model.clone()).or_default();
                 if kept.fingerprint != model.fingerprint {
                     *kept = Kept { fingerprint: model.fingerprint.clone(), ..Kept::default() };
                 }
                 kept.epoch = epoch.or(kept.epoch);
-                for (shelf, pile) in entries.into_piles() {
+                for (shelf, entries) in shelves {
                     let writer = match &mut writer {
                         Some(writer) => writer,
                         None => writer.insert(held.directory.create()?),
                     };
-                    put_on(kept.shelves.entry(shelf).or_default(), pile, writer)?;
+                    put_on(kept.shelves.entry(shelf).or_default(), entries, writer)?;
                 }
             }
             writer.map_or(Ok(()), Writer::finish)
@@ -201,13 +202,13 @@ impl ModelCache {
 }
 
 /// Puts a layer on a stack, which takes up those below it that are not much larger.
-fn put_on(layers: &mut Vec<Arc<Layer>>, pile: Pile, writer: &mut Writer) -> io::Result<()> {
-    let (mut size, mut taken) = (pile.size(), 0);
+fn put_on(layers: &mut Vec<Arc<Layer>>, entries: Sorted, writer: &mut Writer) -> io::Result<()> {
+    let (mut size, mut taken) = (entries.size(), 0);
     while let Some(below) = layers.get(taken).filter(|below| below.bytes() <= size * APART) {
         size += below.bytes();
         taken += 1;
     }
-    let mut sources: Vec<Box<dyn Ascending>> = vec![Box::new(pile.sorted())];
+    let mut sources: Vec<Box<dyn Ascending>> = vec![Box::new(entries)];
     for layer in &layers[..taken] {
         let mut cursor = Cursor::open(layer)?;
         cursor.seek(0, &[])?;

@@ -140,11 +140,6 @@ impl Reason {
         Self::new("subquery", "a subquery in an expression", "(select", "write it as a JOIN on columns")
     }
 
-    pub(crate) fn uncomparable() -> Self {
-        let node = "a column whose values cannot be compared, such as a map";
-        Self::new("uncomparable-column", node, "map", "take the values out of it, or make it a text")
-    }
-
     pub(crate) fn too_many() -> Self {
         Self::new("too-many-operators", "more operators than one model may have", "", "split it into several models")
     }

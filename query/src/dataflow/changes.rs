@@ -1,17 +1,14 @@
 //! What came and what went: two multisets of rows with the same columns.
 
-use std::collections::HashMap;
-
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
-use datafusion::common::Result;
+use datafusion::common::{HashMap, Result};
 
-/// Whether rows of these columns can be compared, and kept as bytes.
-pub(super) fn comparable(columns: &SchemaRef) -> bool {
-    let fields: Vec<_> = columns.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-    RowConverter::supports_fields(&fields)
+fn converter(columns: &SchemaRef) -> Result<RowConverter> {
+    let fields = columns.fields().iter().map(|field| SortField::new(field.data_type().clone()));
+    Ok(RowConverter::new(fields.collect())?)
 }
 
 /// Rows that came and rows that went.
@@ -43,24 +40,54 @@ impl Changes {
             let rest = |batch: &RecordBatch| batch.slice(both, batch.num_rows() - both);
             return Ok(Self { added: vec![rest(&added)], gone: vec![rest(&gone)] });
         }
-        let fields = columns.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let converter = RowConverter::new(fields)?;
+        let converter = converter(columns)?;
         let (new, old) = (converter.convert_columns(added.columns())?, converter.convert_columns(gone.columns())?);
-        let mut went: HashMap<_, Vec<usize>> = HashMap::new();
+        // The last of the rows that are the same, and for each the one before it.
+        let mut went: HashMap<_, Option<usize>> = HashMap::with_capacity(old.num_rows());
+        let mut before = vec![None; old.num_rows()];
         for (at, row) in old.iter().enumerate() {
-            went.entry(row).or_default().push(at);
+            before[at] = went.insert(row, Some(at)).flatten();
         }
-        let mut goes = vec![true; gone.num_rows()];
-        let comes = new.iter().map(|row| match went.get_mut(&row).and_then(Vec::pop) {
-            Some(same) => {
-                goes[same] = false;
-                Some(false)
-            }
-            None => Some(true),
+        let pairs = new.iter().enumerate().filter_map(|(at, row)| {
+            let last = went.get_mut(&row)?;
+            let same = (*last)?;
+            *last = before[same];
+            Some((same, at))
         });
-        let comes: BooleanArray = comes.collect();
+        Self::without((gone, added), pairs)
+    }
+
+    /// What leads from one state of things to another: the numbers of those that are there, ascending, and the row of each.
+    ///
+    /// # Errors
+    /// As [`Self::cancelled`].
+    pub(super) fn between((had, gone): (&[usize], RecordBatch), (has, added): (&[usize], RecordBatch)) -> Result<Self> {
+        let converter = converter(gone.schema_ref())?;
+        let rows = |batch: &RecordBatch| match batch.num_columns() {
+            0 => Ok(None),
+            _ => converter.convert_columns(batch.columns()).map(Some),
+        };
+        let (old, new) = (rows(&gone)?, rows(&added)?);
+        let mut now = 0;
+        let pairs = had.iter().enumerate().filter_map(|(before, thing)| {
+            while has.get(now).is_some_and(|next| next < thing) {
+                now += 1;
+            }
+            has.get(now).filter(|next| *next == thing)?;
+            let same = old.as_ref().zip(new.as_ref()).is_none_or(|(old, new)| old.row(before) == new.row(now));
+            same.then_some((before, now))
+        });
+        Self::without((gone, added), pairs)
+    }
+
+    /// Without pairs of rows, of which the first went and the second came.
+    fn without((gone, added): (RecordBatch, RecordBatch), pairs: impl Iterator<Item = (usize, usize)>) -> Result<Self> {
+        let (mut goes, mut comes) = (vec![true; gone.num_rows()], vec![true; added.num_rows()]);
+        for (old, new) in pairs {
+            (goes[old], comes[new]) = (false, false);
+        }
         Ok(Self {
-            added: vec![filter_record_batch(&added, &comes)?],
+            added: vec![filter_record_batch(&added, &BooleanArray::from(comes))?],
             gone: vec![filter_record_batch(&gone, &BooleanArray::from(goes))?],
         })
     }

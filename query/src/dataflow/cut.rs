@@ -20,7 +20,6 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 
 use super::arrangement::Arrangement;
-use super::changes::comparable;
 use super::grouped::Grouped;
 use super::grouping::{aggregate_of, aggregates, feed, mergeable};
 use super::keyed::{Arranged, Keyed};
@@ -28,7 +27,6 @@ use super::named::{numbered, numbered_columns, standing_for};
 use super::ranked::{Ranked, ranked, with_input};
 use super::states::subtracts;
 use super::{By, Dataflow, Kind, Operator, Said, Segment, slot_of_input, slot_of_operator};
-use crate::run_files::stored_schema;
 use crate::slots::{scanned, slot_name};
 use crate::state_cache::{OPERATORS, Shelf};
 use crate::strategy::{Reason, has_subquery, in_log_order, name_of, rows_of_the_log, stands_for_now, window_function};
@@ -72,9 +70,6 @@ pub(crate) fn cut(
     let plan = joined(state, plan.clone())?;
     let mut cut = Cut { only_adds, operators: Vec::new(), shelf: OPERATORS };
     let top = cut.piece(&plan)?;
-    if !top.only_adds && !comparable(&stored_schema(plan.schema().as_arrow())) {
-        return Err(Reason::uncomparable().into());
-    }
     Ok(Dataflow { operators: cut.operators, top: Segment::new(top.plan)?, only_adds: top.only_adds })
 }
 
@@ -167,9 +162,6 @@ impl Cut<'_> {
         schema: &DFSchemaRef,
         said: Said,
     ) -> Result<LogicalPlan, Uncut> {
-        if !comparable(&numbered(schema)) || !feeds.iter().all(|feed| comparable(&numbered(feed.schema()))) {
-            return Err(Reason::uncomparable().into());
-        }
         let feeds = feeds.into_iter().map(Segment::new).collect::<PlanResult<_>>()?;
         let stand_in = standing_for(&slot_of_operator(self.operators.len()), schema)?;
         self.operators.push(Operator { kind, feeds, schema: Arc::clone(schema), said });

@@ -59,7 +59,7 @@ struct Touched<'a> {
 
 impl Grouped {
     /// What the rows do to the groups.
-    pub(super) fn apply(&self, fed: &Changes, rows: &SchemaRef, cache: &ModelCache) -> Result<Applied> {
+    pub(super) fn apply(&self, fed: &Changes, rows: &SchemaRef, cache: &ModelCache, wanted: bool) -> Result<Applied> {
         let mut touched = Touched::new(self, rows)?;
         let mut seen = HashSet::new();
         for batch in &fed.added {
@@ -71,7 +71,7 @@ impl Grouped {
         }
         let mut entries = Entries::default();
         seen.into_iter().for_each(|key| entries.on(self.seen).keep(key, &[], &[]));
-        let changes = touched.close(cache, &mut entries)?;
+        let changes = touched.close(cache, &mut entries, wanted)?;
         Ok(Applied { changes, entries, rows: 0 })
     }
 
@@ -183,7 +183,7 @@ impl<'a> Touched<'a> {
     }
 
     /// What the groups come to with what they stood at before.
-    fn close(mut self, cache: &ModelCache, entries: &mut Entries) -> Result<Changes> {
+    fn close(mut self, cache: &ModelCache, entries: &mut Entries, wanted: bool) -> Result<Changes> {
         let (grouped, total) = (self.grouped, self.keys.len());
         let codec = StateCodec::new(&grouped.aggregates, grouped.counts())?;
         let stored = cache.get(grouped.states, &self.keys)?;
@@ -212,6 +212,9 @@ impl<'a> Touched<'a> {
                 _ => kept.keep(self.keys[place], &[], &state),
             }
         }
+        if !wanted {
+            return Ok(Changes::default());
+        }
         let values = self.key_columns()?;
         let rows = |states: Vec<Vec<ArrayRef>>, places: &[usize]| -> PlanResult<RecordBatch> {
             let picked = places_array(places);
@@ -225,22 +228,19 @@ impl<'a> Touched<'a> {
             states.iter().map(|state| take(state, &picked, None)).collect::<Result<Vec<_>, _>>()
         };
         let new = new.into_iter().map(kept).collect::<Result<Vec<_>, _>>()?;
-        let changes = Changes { added: vec![rows(new, &left)?], gone: vec![rows(old, &had)?] };
-        Ok(changes.cancelled(&grouped.output)?)
+        Ok(Changes::between((&had, rows(old, &had)?), (&left, rows(new, &left)?))?)
     }
 
     /// The states of all groups that were touched.
     fn merged(&mut self, old: &[Vec<ArrayRef>], had: &[usize]) -> PlanResult<Vec<Vec<ArrayRef>>> {
         let (grouped, total) = (self.grouped, self.keys.len());
-        let everyone: Vec<usize> = (0..total).collect();
-        let mut merged = accumulators(&grouped.aggregates)?;
         let mut states = Vec::new();
         self.added.know(grouped, &self.rows, total)?;
-        for (at, merged) in merged.iter_mut().enumerate() {
-            let added = self.added.accumulators[at].state(EmitTo::All)?;
-            merged.merge_batch(&added, &everyone, total)?;
-            merged.merge_batch(&old[at], had, total)?;
-            states.push(merged.state(EmitTo::All)?);
+        for (accumulator, old) in self.added.accumulators.iter_mut().zip(old) {
+            if !had.is_empty() {
+                accumulator.merge_batch(old, had, total)?;
+            }
+            states.push(accumulator.state(EmitTo::All)?);
         }
         if !grouped.retracts {
             return Ok(states);

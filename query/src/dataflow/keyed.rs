@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
@@ -39,12 +40,25 @@ pub(super) struct Arranged {
     pub(super) only_adds: bool,
 }
 
+impl Arranged {
+    /// Whether rows that are never asked for again are kept no more.
+    fn forgets(&self) -> bool {
+        self.only_adds && self.rows.most().is_some()
+    }
+}
+
 /// Rows to ask about, for each input.
 type Asked = Vec<Vec<(i64, Vec<u8>)>>;
 
 impl Keyed {
-    /// What the changed rows of its inputs do to the answer.
-    pub(super) async fn apply(&self, runner: &Runner, fed: &[Changes], cache: &ModelCache) -> Result<Applied> {
+    /// What the changed rows of its inputs do to the answer, if that is wanted.
+    pub(super) async fn apply(
+        &self,
+        runner: &Runner,
+        fed: &[Changes],
+        cache: &ModelCache,
+        wanted: bool,
+    ) -> Result<Applied> {
         let mut deltas = vec![Delta::new(); self.inputs.len()];
         for ((input, fed), delta) in self.inputs.iter().zip(fed).zip(&mut deltas) {
             fed.added.iter().try_for_each(|batch| input.rows.count(batch, false, delta))?;
@@ -54,7 +68,10 @@ impl Keyed {
             }
             delta.retain(|_, bag| !bag.is_empty());
         }
-        let touched: BTreeSet<u128> = deltas.iter().flat_map(|delta| delta.keys().copied()).collect();
+        let mut touched: BTreeSet<u128> = deltas.iter().flat_map(|delta| delta.keys().copied()).collect();
+        if !wanted && !self.inputs.iter().any(Arranged::forgets) {
+            touched.clear();
+        }
         let (mut old, mut new) = (self.nothing(), self.nothing());
         let (mut changes, mut asked, mut forgotten) = (Changes::default(), 0, Entries::default());
         let mut kept = self.inputs.iter().map(|input| input.rows.read(cache)).collect::<Result<Vec<_>>>()?;
@@ -63,13 +80,12 @@ impl Keyed {
             let rows = old.iter().chain(&new).map(Vec::len).sum::<usize>();
             if rows > ROWS_AT_ONCE {
                 asked += rows;
-                changes.gone.extend(self.answer(runner, std::mem::replace(&mut old, self.nothing())).await?);
-                changes.added.extend(self.answer(runner, std::mem::replace(&mut new, self.nothing())).await?);
+                let rows = [&mut old, &mut new].map(|rows| std::mem::replace(rows, self.nothing()));
+                self.answer(runner, rows, wanted, &mut changes).await?;
             }
         }
         asked += old.iter().chain(&new).map(Vec::len).sum::<usize>();
-        changes.gone.extend(self.answer(runner, old).await?);
-        changes.added.extend(self.answer(runner, new).await?);
+        self.answer(runner, [old, new], wanted, &mut changes).await?;
         let mut entries = Entries::default();
         for ((input, delta), kept) in self.inputs.iter().zip(&deltas).zip(&mut kept) {
             input.rows.entries(kept, delta, &mut entries)?;
@@ -101,7 +117,7 @@ impl Keyed {
             let changes = deltas[at].get(&key);
             let before = input.rows.before(&mut kept[at], key, changes)?;
             let (now, beyond) = first(after(&before, changes), input.rows.most());
-            if input.only_adds && changes.is_some() {
+            if input.forgets() && changes.is_some() {
                 input.rows.forget(key, &beyond, forgotten);
             }
             let (before, _) = first(before, input.rows.most());
@@ -137,7 +153,15 @@ impl Keyed {
         Ok(())
     }
 
-    async fn answer(&self, runner: &Runner, rows: Asked) -> Result<Vec<arrow::array::RecordBatch>> {
+    async fn answer(&self, runner: &Runner, [old, new]: [Asked; 2], wanted: bool, changes: &mut Changes) -> Result<()> {
+        if wanted {
+            changes.gone.extend(self.answer_of(runner, old).await?);
+            changes.added.extend(self.answer_of(runner, new).await?);
+        }
+        Ok(())
+    }
+
+    async fn answer_of(&self, runner: &Runner, rows: Asked) -> Result<Vec<RecordBatch>> {
         if rows.iter().all(Vec::is_empty) {
             return Ok(Vec::new());
         }

@@ -54,15 +54,18 @@ impl Dataflow {
             for feed in &operator.feeds {
                 fed.push(feed.changes(runner, &filled).await?);
             }
-            let Applied { changes, entries, rows } = operator.apply(runner, &fed, cache).await?;
+            let slot = slot_of_operator(number);
+            let is_read = |operator: &Operator| operator.feeds.iter().any(|feed| feed.reads.contains(&slot));
+            let wanted = visible.is_some() || self.operators.iter().any(is_read);
+            let Applied { changes, entries, rows } = operator.apply(runner, &fed, cache, wanted).await?;
             applied.rows += rows + fed.iter().map(Changes::rows).sum::<usize>();
             applied.entries.extend(entries);
-            let (columns, name) = (numbered(&operator.schema), slot_of_operator(number));
+            let columns = numbered(&operator.schema);
             if changes.added.iter().any(|batch| batch.num_rows() > 0) {
-                filled.added.put(name.clone(), in_memory(&columns, changes.added)?);
+                filled.added.put(slot.clone(), in_memory(&columns, changes.added)?);
             }
             if changes.gone.iter().any(|batch| batch.num_rows() > 0) {
-                filled.gone.put(name, in_memory(&columns, changes.gone)?);
+                filled.gone.put(slot, in_memory(&columns, changes.gone)?);
             }
         }
         if let Some(visible) = visible {
@@ -73,14 +76,15 @@ impl Dataflow {
 }
 
 impl Operator {
-    async fn apply(&self, runner: &Runner, fed: &[Changes], cache: &ModelCache) -> Result<Applied> {
+    /// What it makes of changes; where nobody wants to know what comes of them, only what is to be kept.
+    async fn apply(&self, runner: &Runner, fed: &[Changes], cache: &ModelCache, wanted: bool) -> Result<Applied> {
         match (&self.kind, fed) {
             (Kind::First { columns, keys, shelf }, [fed]) => {
                 let (added, entries) = first::unseen(&fed.added, (*columns, *keys), *shelf, cache)?;
                 Ok(Applied { changes: Changes { added, gone: Vec::new() }, entries, rows: 0 })
             }
-            (Kind::Grouped { grouped, fed: columns }, [fed]) => grouped.apply(fed, columns, cache),
-            (Kind::Keyed(keyed), fed) => keyed.apply(runner, fed, cache).await,
+            (Kind::Grouped { grouped, fed: columns }, [fed]) => grouped.apply(fed, columns, cache, wanted),
+            (Kind::Keyed(keyed), fed) => keyed.apply(runner, fed, cache, wanted).await,
             _ => Ok(Applied::default()),
         }
     }

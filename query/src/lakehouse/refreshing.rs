@@ -1,8 +1,11 @@
 //! Refreshes: the models of a project, and what they are published to, from one version of the log to another.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
 
 use lakebed_log::Snapshot;
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
 use super::Lakehouse;
@@ -10,7 +13,7 @@ use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::folding;
 use crate::models::{Model, TableName};
-use crate::refresh::{self, Computed, Inputs, ModelRefreshed, Progress};
+use crate::refresh::{self, Computed, Inputs, ModelRefreshed, Progress, Remembered};
 use crate::run_files::StoredRuns;
 use crate::sinks::duckdb::Published;
 use crate::sinks::{Image, TableImage};
@@ -18,6 +21,9 @@ use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
 /// How often a refresh starts again because another was first.
 const TRIES: usize = 5;
+
+/// So many models learn their history side by side at most: each holds a piece of it.
+const LEARNERS: usize = 4;
 
 /// What a refresh came to.
 #[derive(Clone, Debug)]
@@ -44,6 +50,10 @@ pub(crate) enum Publish<'a> {
     /// These.
     Named(&'a [String]),
 }
+
+/// That no other refresh works on the state cache. Whoever writes it has a handle: nobody else begins before the last one is
+/// dropped, also where a refresh is given up and what it started has yet to end.
+type Alone = Arc<OwnedMutexGuard<()>>;
 
 /// What one epoch came to.
 enum Advanced {
@@ -95,10 +105,10 @@ impl Lakehouse {
         publish: Publish<'_>,
         progress: &dyn Progress,
     ) -> Result<Refreshed> {
-        let _one_at_a_time = self.inner.refreshing.lock().await;
+        let alone = Arc::new(Arc::clone(&self.inner.refreshing).lock_owned().await);
         let mut overtaken = 0;
         while overtaken < TRIES {
-            match self.advance(version, models, publish, progress).await? {
+            match self.advance(&alone, version, models, publish, progress).await? {
                 Advanced::ToTheEnd(refreshed) => return Ok(refreshed),
                 Advanced::Partly => {}
                 // Another refresh was first: what it did counts, and ours starts from there.
@@ -111,6 +121,7 @@ impl Lakehouse {
     /// One epoch on the way to a version: all the way, or as far as what changed fits memory.
     async fn advance(
         &self,
+        alone: &Alone,
         version: Option<u64>,
         models: &[&Model],
         publish: Publish<'_>,
@@ -149,18 +160,19 @@ impl Lakehouse {
             refresh::discard(store, &computed).await?;
             return Ok(Advanced::Overtaken);
         }
-        self.remember(cache.as_deref(), &mut computed)?;
-        let duckdb = self.publish_and_learn(&computed, cache.clone(), snapshot, models, publish).await?;
+        let duckdb = self.publish_and_learn(alone, &mut computed, cache.clone(), snapshot, models, publish).await?;
         let epoch = self.renew(cache.as_deref(), &computed.manifest).await?;
         let version = computed.manifest.version;
         let refreshed = Refreshed { version, epoch, unchanged: false, models: computed.models, duckdb };
         Ok(if step.is_some() { Advanced::Partly } else { Advanced::ToTheEnd(refreshed) })
     }
 
-    /// Brings the sinks up; operators that have their history still to learn do so meanwhile, in a task of their own.
+    /// Brings the sinks up. Meanwhile the state cache takes up what changed, and operators that have their history still to
+    /// learn do so, in tasks of their own.
     async fn publish_and_learn(
         &self,
-        computed: &Computed,
+        alone: &Alone,
+        computed: &mut Computed,
         cache: Option<Arc<StateCache>>,
         snapshot: Snapshot,
         models: &[&Model],
@@ -168,45 +180,45 @@ impl Lakehouse {
     ) -> Result<Option<Published>> {
         let mut learning = JoinSet::new();
         if computed.unlearnt {
-            let (lakehouse, models): (_, Vec<TableName>) =
-                (self.clone(), models.iter().map(|model| model.name.clone()).collect());
-            learning.spawn(async move { lakehouse.prepare(cache.as_deref(), &snapshot, &models).await });
+            let models: Vec<TableName> = models.iter().map(|model| model.name.clone()).collect();
+            let taken = Arc::default();
+            for _ in 0..available_parallelism().map_or(1, usize::from).min(LEARNERS) {
+                let (lakehouse, models, taken) = (self.clone(), models.clone(), Arc::clone(&taken));
+                let (cache, snapshot, alone) = (cache.clone(), snapshot.clone(), Arc::clone(alone));
+                learning.spawn(async move {
+                    lakehouse.prepare(cache.as_deref(), &snapshot, &models, &taken).await;
+                    drop(alone);
+                });
+            }
         }
+        let (new, epoch) = (std::mem::take(&mut computed.remembered), computed.manifest.epoch);
+        let alone = Arc::clone(alone);
+        let remembering = tokio::task::spawn_blocking(move || {
+            let remembered = remember(cache.as_deref(), new, epoch);
+            drop(alone);
+            remembered
+        });
         let published = self.publish(&computed.manifest, publish).await;
         while learning.join_next().await.is_some() {}
+        remembering.await??;
         published
-    }
-
-    fn remember(&self, cache: Option<&StateCache>, computed: &mut Computed) -> Result<()> {
-        let Some(cache) = cache else { return Ok(()) };
-        let mut models = Vec::new();
-        for new in std::mem::take(&mut computed.remembered) {
-            let model = refresh::model_cache(cache, &new.model, &new.fingerprint);
-            if new.anew {
-                model.clear()?;
-            }
-            models.push((model, new.entries));
-        }
-        let epoch = Some(computed.manifest.epoch);
-        let puts = models.iter_mut().map(|(model, new)| (&*model, std::mem::take(new), epoch)).collect();
-        match ModelCache::put_together(puts) {
-            Err(Error::CacheBroken) => models.iter().try_for_each(|(model, _)| model.clear()),
-            put => put,
-        }
     }
 
     /// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is
     /// over; the next one meets it again.
-    async fn prepare(&self, cache: Option<&StateCache>, snapshot: &Snapshot, models: &[TableName]) {
+    async fn prepare(
+        &self,
+        cache: Option<&StateCache>,
+        snapshot: &Snapshot,
+        models: &[TableName],
+        taken: &Mutex<BTreeSet<TableName>>,
+    ) {
         let store = self.log().store();
         let models = self.project().models.iter().filter(|model| models.contains(&model.name));
         let prepared = async {
             let manifest = self.chain().newest(store).await?;
-            refresh::prepare(&Inputs {
-                models: models.collect(),
-                ..self.inputs(snapshot, manifest.as_ref(), cache, store)
-            })
-            .await
+            let inputs = self.inputs(snapshot, manifest.as_ref(), cache, store);
+            refresh::prepare(&Inputs { models: models.collect(), ..inputs }, taken).await
         };
         if let Err(error) = prepared.await {
             tracing::warn!("the next refresh has to learn the models' history first: {error}");
@@ -271,4 +283,22 @@ fn same_state(before: &Manifest, now: &Manifest) -> bool {
     };
     let models = (before.models.iter(), now.models.iter());
     before.version == now.version && before.models.len() == now.models.len() && models.0.zip(models.1).all(same)
+}
+
+/// Has the state cache take up what an epoch changed.
+fn remember(cache: Option<&StateCache>, new: Vec<Remembered>, epoch: u64) -> Result<()> {
+    let Some(cache) = cache else { return Ok(()) };
+    let mut models = Vec::new();
+    for new in new {
+        let model = refresh::model_cache(cache, &new.model, &new.fingerprint);
+        if new.anew {
+            model.clear()?;
+        }
+        models.push((model, new.entries));
+    }
+    let puts = models.iter_mut().map(|(model, new)| (&*model, std::mem::take(new), Some(epoch))).collect();
+    match ModelCache::put_together(puts) {
+        Err(Error::CacheBroken) => models.iter().try_for_each(|(model, _)| model.clear()),
+        put => put,
+    }
 }

@@ -36,8 +36,10 @@ impl Entries {
         self.len() == 0
     }
 
-    pub(super) fn into_piles(self) -> impl Iterator<Item = (Shelf, Pile)> {
-        self.0.into_iter().filter(|(_, pile)| !pile.heads.is_empty())
+    /// What is said of each shelf, in the order of the keys.
+    pub(super) fn sorted(self) -> Vec<(Shelf, Sorted)> {
+        let said = self.0.into_iter().filter(|(_, pile)| !pile.heads.is_empty());
+        said.map(|(shelf, pile)| (shelf, pile.sorted())).collect()
     }
 }
 
@@ -89,13 +91,8 @@ impl Pile {
         Entry { key: head.key, rest: &self.bytes[start..end], value }
     }
 
-    /// About how many bytes they take.
-    pub(super) fn size(&self) -> u64 {
-        (self.heads.len() * super::layer::HEAD + self.bytes.len()) as u64
-    }
-
     /// In the order of their keys, each key once.
-    pub(super) fn sorted(mut self) -> Sorted {
+    fn sorted(mut self) -> Sorted {
         let bytes = &self.bytes;
         let rest = |head: &Head| &bytes[head.start..head.start + head.rest as usize];
         let same = |left: &Head, right: &Head| left.key == right.key && rest(left) == rest(right);
@@ -128,6 +125,13 @@ fn length(bytes: &[u8]) -> u32 {
 pub(super) struct Sorted {
     pile: Pile,
     at: usize,
+}
+
+impl Sorted {
+    /// About how many bytes they take in a layer.
+    pub(super) fn size(&self) -> u64 {
+        (self.pile.heads.len() * super::layer::HEAD + self.pile.bytes.len()) as u64
+    }
 }
 
 impl Ascending for Sorted {

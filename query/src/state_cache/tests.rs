@@ -169,7 +169,7 @@ fn a_process_that_ends_before_its_commit_leaves_what_was_there_and_its_files_go(
     let cache = open(directory.path());
     cache.model("m", "f").add(vec![1], 1).unwrap();
     let mut writer = cache.0.directory.create().unwrap();
-    writer.layer(&mut [crate::first_wins::seen(vec![2]).into_piles().next().unwrap().1.sorted()], true).unwrap();
+    writer.layer(&mut [crate::first_wins::seen(vec![2]).sorted().remove(0).1], true).unwrap();
     // As a kill leaves it: the file is there, and nobody deletes it.
     std::mem::forget(writer);
     fs::write(directory.path().join(FORMAT).join("layers.json.new"), "{").unwrap();

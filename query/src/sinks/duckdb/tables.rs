@@ -119,19 +119,21 @@ fn change_all(database: &Database, image: &Image, runs: &mut Runs) -> Result<Wri
     create_bookkeeping(database)?;
     let held = held(database)?;
     drop_others(database, image, &held)?;
+    let described = descriptions(database)?;
     let mut written = Written::default();
     for table in &image.tables {
+        let described = described.get(&table.model()).map(String::as_str);
         match change(table, held.get(&table.model())) {
-            Change::Nothing | Change::Relabel => describe(database, table)?,
+            Change::Nothing | Change::Relabel => describe(database, table, described)?,
             Change::Difference { gone, added } => {
-                describe(database, table)?;
+                describe(database, table, described)?;
                 delete(database, table, &gone, runs)?;
                 written.rows += gone.len() + load(database, table, &added, runs)?;
                 written.changed += 1;
             }
             Change::Rebuild => {
                 create(database, table)?;
-                describe(database, table)?;
+                describe(database, table, None)?;
                 written.rows += load(database, table, &table.rows, runs)?;
                 written.rebuilt += 1;
             }
@@ -221,19 +223,25 @@ fn create(database: &Database, table: &TableImage) -> Result<()> {
     ))
 }
 
-/// Writes the description beside the table, if it is another than the one that is there.
-fn describe(database: &Database, table: &TableImage) -> Result<()> {
-    let mut current = None;
+/// What is said beside each table, by model.
+fn descriptions(database: &Database) -> Result<HashMap<String, String>> {
+    let mut found = HashMap::new();
     let select = format!(
-        "SELECT comment FROM duckdb_tables() WHERE database_name = '{CATALOG}' AND schema_name = {} AND table_name = {}",
-        literal(&table.schema),
-        literal(&table.name)
+        "SELECT schema_name || '.' || table_name, comment FROM duckdb_tables()
+         WHERE database_name = '{CATALOG}' AND comment IS NOT NULL"
     );
     database.query(&select, &mut |batch| {
-        current = batch.column(0).as_string::<i32>().iter().next().flatten().map(str::to_owned);
+        let [models, comments] =
+            [0, 1].map(|at| batch.column(at).as_string::<i32>().iter().flatten().map(str::to_owned));
+        found.extend(models.zip(comments));
         Ok(())
     })?;
-    if current == table.description {
+    Ok(found)
+}
+
+/// Writes the description beside the table, if it is another than the one that is there.
+fn describe(database: &Database, table: &TableImage, current: Option<&str>) -> Result<()> {
+    if current == table.description.as_deref() {
         return Ok(());
     }
     let comment = table.description.as_deref().map_or_else(|| "NULL".to_owned(), literal);

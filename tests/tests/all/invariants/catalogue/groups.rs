@@ -29,6 +29,10 @@ pub(super) const GROUPS: Shape = Shape {
             "gold.by_day",
             "SELECT event_date AS day, kind, count(*) AS rows, sum(n) AS n FROM silver.rows GROUP BY 1, 2",
         ),
+        query(
+            "gold.as_a_map",
+            "SELECT kind, map(['rows', 'n'], [count(*), sum(n)]) AS of FROM silver.rows GROUP BY kind",
+        ),
         query("gold.by_decimal", "SELECT price, count(*) AS rows FROM silver.rows GROUP BY price"),
         query("gold.by_flag", "SELECT flag, count(*) AS rows, min(y) AS low FROM silver.rows GROUP BY flag"),
         query("gold.by_double", "SELECT y, count(*) AS rows, max(event_id) AS last FROM silver.rows GROUP BY y"),
