@@ -116,7 +116,7 @@ impl Lakehouse {
         let inputs = self.inputs(&snapshot, stored.as_ref(), None, self.log().store());
         let shapes = shapes(&inputs).await?;
         let reads = Reads::of(&shapes, stored.as_ref(), &snapshot);
-        let named = |shape: &&Shape<'_>| only.is_empty() || only.contains(&shape.model.name.to_string());
+        let named = |shape: &&Shape| only.is_empty() || only.contains(&shape.model.name.to_string());
         Ok(shapes.iter().filter(named).map(|shape| explained(shape, stored.as_ref(), &reads)).collect())
     }
 
@@ -160,7 +160,7 @@ impl Lakehouse {
 }
 
 /// Why a model that is there is computed anew.
-fn difference(stored: &ModelState, shape: &Shape<'_>, parents: &[Planned]) -> String {
+fn difference(stored: &ModelState, shape: &Shape, parents: &[Planned]) -> String {
     let rebuilt = |parent: &&Planned| {
         let reads = shape.model.references.iter().any(|name| name.to_string() == parent.model);
         reads && parent.action == Action::Rebuild
@@ -179,7 +179,7 @@ fn difference(stored: &ModelState, shape: &Shape<'_>, parents: &[Planned]) -> St
     }
 }
 
-fn update(shape: &Shape<'_>) -> String {
+fn update(shape: &Shape) -> String {
     match &shape.strategy {
         Strategy::Full { because } => format!("rows are new, and {because}"),
         _ => "rows are new".to_owned(),
@@ -192,7 +192,7 @@ struct Reads {
 }
 
 impl Reads {
-    fn of(shapes: &[Shape<'_>], stored: Option<&Manifest>, snapshot: &lakebed_log::Snapshot) -> Self {
+    fn of(shapes: &[Shape], stored: Option<&Manifest>, snapshot: &lakebed_log::Snapshot) -> Self {
         let mut of: BTreeMap<String, Predicted> = BTreeMap::new();
         let events_from = |offset: u64| Predicted {
             rows: snapshot.next_offset.saturating_sub(offset),
@@ -228,7 +228,7 @@ impl Reads {
     }
 }
 
-fn explained(shape: &Shape<'_>, stored: Option<&Manifest>, reads: &Reads) -> Explained {
+fn explained(shape: &Shape, stored: Option<&Manifest>, reads: &Reads) -> Explained {
     let name = shape.model.name.to_string();
     let state = stored.and_then(|stored| stored.models.get(&name));
     let state = state.filter(|state| state.fingerprint == shape.state.fingerprint);

@@ -59,7 +59,7 @@ struct Inner {
     chain: Chain,
     pinned: Vec<(String, ColumnType)>,
     /// Held by one refresh at a time; opened by the first.
-    cache: Mutex<Option<Arc<StateCache>>>,
+    cache: Mutex<Option<StateCache>>,
     refreshing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -157,21 +157,28 @@ impl Lakehouse {
         }
     }
 
-    pub(crate) fn inputs<'a>(
-        &'a self,
-        snapshot: &'a Snapshot,
-        before: Option<&'a Manifest>,
-        cache: Option<&'a StateCache>,
-        runs: &'a Store,
-    ) -> Inputs<'a> {
-        let models = self.project().models.iter().collect();
-        let (pinned, lake) = (&self.inner.pinned[..], self.log().store());
-        Inputs { models, pinned, snapshot, before, cache, lake, runs }
+    pub(crate) fn inputs(
+        &self,
+        snapshot: &Snapshot,
+        before: Option<&Manifest>,
+        cache: Option<&StateCache>,
+        runs: &Store,
+    ) -> Inputs {
+        Inputs {
+            models: self.project().models.iter().cloned().map(Arc::new).collect(),
+            pinned: self.inner.pinned.clone(),
+            snapshot: snapshot.clone(),
+            before: before.cloned(),
+            cache: cache.cloned(),
+            lake: self.log().store().clone(),
+            runs: runs.clone(),
+            _alone: None,
+        }
     }
 
     /// The state cache of this lake, if no other process has it. Its directory carries the table's id: a lake that was made
     /// anew, or another lake of the same project, has epochs of its own under the same numbers.
-    async fn cache(&self) -> Result<Option<Arc<StateCache>>> {
+    async fn cache(&self) -> Result<Option<StateCache>> {
         let table = self.log().table_id().await.simple().to_string();
         let mut cache = self.inner.cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if cache.is_none() {
@@ -181,7 +188,7 @@ impl Lakehouse {
             };
             let directory = self.project().directory.join(".lakebed").join("state-cache").join(table);
             // It is not the truth: without it the log is asked.
-            *cache = StateCache::open(&directory).map(|cache| cache.map(Arc::new)).unwrap_or_else(|error| {
+            *cache = StateCache::open(&directory).unwrap_or_else(|error| {
                 tracing::warn!("goes on without {error}");
                 None
             });

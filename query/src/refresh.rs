@@ -3,20 +3,24 @@
 mod addresses;
 mod appending;
 mod comparing;
+mod computed;
 mod flowing;
 mod planning;
 pub(crate) mod shape;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use lakebed_log::{ColumnType, Snapshot, Store};
+use lakebed_log::Store;
+use tokio::task::JoinSet;
 
 pub(crate) use self::addresses::put_addresses;
-use self::planning::{Gone, Growth, Planner, events_came, in_model, unplannable};
+pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered};
+use self::planning::{Growth, Planner, events_came, in_model, unplannable};
 use crate::dataflow::Dataflow;
 use crate::epoch::{LAYOUT, Manifest, ModelState, Work, columns_of};
 use crate::error::Result;
@@ -31,6 +35,9 @@ use crate::total_order::unique_columns;
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
 const ENGINE: &str = "3";
+
+/// So many models are refreshed, or learn their history, side by side at most: each holds what changed of it.
+const AT_ONCE: usize = 4;
 
 /// Is told how far a refresh has come.
 pub trait Progress: Send + Sync {
@@ -58,67 +65,45 @@ pub struct ModelRefreshed {
     pub rows: u64,
 }
 
-/// Everything that a refresh reads.
-pub(crate) struct Inputs<'a> {
-    /// Parents before children; none reads another one.
-    pub(crate) models: Vec<&'a Model>,
-    pub(crate) pinned: &'a [(String, ColumnType)],
-    pub(crate) snapshot: &'a Snapshot,
-    /// The epoch to start from; without one everything is computed from version 0.
-    pub(crate) before: Option<&'a Manifest>,
-    /// Which keys were seen before; without it they are read from the log.
-    pub(crate) cache: Option<&'a StateCache>,
-    /// Holds the log.
-    pub(crate) lake: &'a Store,
-    /// Takes the runs: the lake's store, or a replay's own.
-    pub(crate) runs: &'a Store,
-}
-
-/// A refresh that is computed and not yet there for anybody.
-pub(crate) struct Computed {
-    pub(crate) manifest: Manifest,
-    pub(crate) models: Vec<ModelRefreshed>,
-    pub(crate) remembered: Vec<Remembered>,
-    /// Objects that this refresh wrote, by their paths.
-    pub(crate) written: Vec<String>,
-    /// The rows of each model that went.
-    gone: Gone,
-    /// A model was computed from everything whose operators do not know that yet.
-    pub(crate) unlearnt: bool,
-}
-
-/// What the state cache is to know once the manifest is there.
-pub(crate) struct Remembered {
-    pub(crate) model: String,
-    pub(crate) fingerprint: String,
-    pub(crate) entries: Entries,
-    /// The model was computed from nothing: what the cache holds of it goes.
-    pub(crate) anew: bool,
+/// How many models are worked on side by side.
+pub(crate) fn at_once() -> usize {
+    available_parallelism().map_or(1, usize::from).min(AT_ONCE)
 }
 
 /// Computes every model as of the snapshot.
 ///
 /// # Errors
 /// [`crate::Error::Model`] for a query that does not plan or is no function of the log; whatever goes wrong while it runs.
-pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Result<Computed> {
-    let snapshot = inputs.snapshot;
-    let epoch = inputs.before.map_or(0, |before| before.epoch) + 1;
+pub(crate) async fn compute(inputs: &Arc<Inputs>, progress: &dyn Progress) -> Result<Computed> {
+    let snapshot = &inputs.snapshot;
+    let epoch = inputs.before.as_ref().map_or(0, |before| before.epoch) + 1;
     let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
     let manifest = Manifest { layout: LAYOUT, epoch, version, time, next_offset, models: BTreeMap::new() };
-    let (models, remembered, written, gone) = (Vec::new(), Vec::new(), Vec::new(), Gone::new());
-    let mut computed = Computed { manifest, models, remembered, written, gone, unlearnt: false };
+    let mut computed = Computed::new(manifest);
     let planner = Planner::new(inputs)?;
     let mut strategies = BTreeMap::new();
-    for (done, model) in inputs.models.iter().copied().enumerate() {
-        progress.model(&model.name.to_string(), done, inputs.models.len());
-        let refresh = ModelRefresh::plan(&planner, inputs, model, &computed.manifest, &strategies).await?;
-        strategies.insert(model.name.clone(), refresh.strategy.clone());
-        refresh.run(inputs, &mut computed).await?;
+    let (mut waiting, mut running) = (VecDeque::from(inputs.models.clone()), JoinSet::new());
+    loop {
+        while running.len() < at_once()
+            && let Some(next) = waiting.iter().position(|model| computed.has_parents_of(model, inputs))
+            && let Some(model) = waiting.remove(next)
+        {
+            progress.model(&model.name.to_string(), computed.models.len(), inputs.models.len());
+            let refresh = ModelRefresh::plan(&planner, inputs, &model, &computed.manifest, &strategies).await?;
+            strategies.insert(model.name.clone(), refresh.strategy.clone());
+            let (inputs, mut alone) = (Arc::clone(inputs), computed.parents_of(&model));
+            running.spawn(async move { refresh.run(&inputs, &mut alone).await.map(|()| alone) });
+        }
+        match running.join_next().await {
+            Some(done) => computed.take(done??),
+            None => break,
+        }
     }
-    for model in inputs.models.iter().copied() {
+    computed.models.sort_by_key(|done| inputs.models.iter().position(|model| model.name.to_string() == done.name));
+    for model in &inputs.models {
         let state = computed.manifest.models.get_mut(&model.name.to_string());
         if let Some(state) = state.filter(|state| state.changed == epoch) {
-            let folded = folding::fold_if_many(inputs.runs, &model.name, state).await?;
+            let folded = folding::fold_if_many(&inputs.runs, &model.name, state).await?;
             computed.written.extend(folded.written);
         }
     }
@@ -139,14 +124,14 @@ pub(crate) async fn compute(inputs: &Inputs<'_>, progress: &dyn Progress) -> Res
 ///
 /// # Errors
 /// Whatever goes wrong in a query, the store or the cache.
-pub(crate) async fn prepare(inputs: &Inputs<'_>, taken: &Mutex<BTreeSet<TableName>>) -> Result<()> {
-    let (Some(manifest), Some(cache)) = (inputs.before, inputs.cache) else { return Ok(()) };
+pub(crate) async fn prepare(inputs: &Inputs, taken: &Mutex<BTreeSet<TableName>>) -> Result<()> {
+    let (Some(manifest), Some(cache)) = (&inputs.before, &inputs.cache) else { return Ok(()) };
     let planner = Planner::new(inputs)?;
     let mut strategies = BTreeMap::new();
-    for model in inputs.models.iter().copied() {
+    for model in &inputs.models {
         let refresh = ModelRefresh::plan(&planner, inputs, model, manifest, &strategies).await?;
         strategies.insert(model.name.clone(), refresh.strategy.clone());
-        let (Some(flow), Some(state)) = (&refresh.flow, refresh.before) else { continue };
+        let (Some(flow), Some(state)) = (&refresh.flow, &refresh.before) else { continue };
         let cache = refresh.cache(cache);
         let take = || taken.lock().unwrap_or_else(PoisonError::into_inner).insert(model.name.clone());
         if cache.epoch() != Some(state.changed) && take() {
@@ -157,8 +142,8 @@ pub(crate) async fn prepare(inputs: &Inputs<'_>, taken: &Mutex<BTreeSet<TableNam
 }
 
 /// One model's refresh, planned.
-struct ModelRefresh<'a> {
-    model: &'a Model,
+struct ModelRefresh {
+    model: Arc<Model>,
     strategy: Strategy,
     /// The operators that keep it up to date, if any do.
     flow: Option<Dataflow>,
@@ -174,14 +159,14 @@ struct ModelRefresh<'a> {
     schema: SchemaRef,
     runner: Runner,
     /// The model's stored form in the epoch before, if it still stands for the same query.
-    before: Option<&'a ModelState>,
+    before: Option<ModelState>,
 }
 
-impl<'a> ModelRefresh<'a> {
+impl ModelRefresh {
     async fn plan(
         planner: &Planner,
-        inputs: &Inputs<'a>,
-        model: &'a Model,
+        inputs: &Inputs,
+        model: &Arc<Model>,
         now: &Manifest,
         strategies: &BTreeMap<TableName, Strategy>,
     ) -> Result<Self> {
@@ -205,10 +190,10 @@ impl<'a> ModelRefresh<'a> {
             fingerprint.update(parent.identity.as_bytes());
         }
         let fingerprint = fingerprint.finalize().to_hex()[..32].to_owned();
-        let before = inputs.before.and_then(|before| before.models.get(&model.name.to_string()));
-        let before = before.filter(|before| before.fingerprint == fingerprint);
+        let before = inputs.before.as_ref().and_then(|before| before.models.get(&model.name.to_string()));
+        let before = before.filter(|before| before.fingerprint == fingerprint).cloned();
         Ok(Self {
-            model,
+            model: Arc::clone(model),
             strategy,
             flow: derived.flow,
             fingerprint,
@@ -222,15 +207,15 @@ impl<'a> ModelRefresh<'a> {
         })
     }
 
-    async fn run(self, inputs: &Inputs<'a>, computed: &mut Computed) -> Result<()> {
+    async fn run(self, inputs: &Inputs, computed: &mut Computed) -> Result<()> {
         let name = self.model.name.to_string();
-        let growth = match Growth::of(inputs, self.model, &computed.manifest) {
+        let growth = match Growth::of(inputs, &self.model, &computed.manifest) {
             // Its rows are what they were, and the time is another.
             Growth::None if self.shows_time && events_came(inputs, &computed.manifest) => Growth::Changed,
             growth => growth,
         };
-        let cache = inputs.cache.map(|cache| self.cache(cache));
-        let mut state = match (self.before, &self.flow, cache) {
+        let cache = inputs.cache.as_ref().map(|cache| self.cache(cache));
+        let mut state = match (&self.before, &self.flow, cache) {
             (Some(before), ..) if growth == Growth::None => before.clone(),
             (Some(before), None, _) if self.strategy.only_adds() => self.appended(inputs, before, computed).await?,
             (Some(before), Some(flow), Some(cache)) => self.flowed(inputs, flow, before, &cache, computed).await?,
@@ -262,10 +247,10 @@ impl<'a> ModelRefresh<'a> {
     }
 
     /// The state after a computation from nothing.
-    async fn anew(&self, inputs: &Inputs<'_>, computed: &mut Computed) -> Result<ModelState> {
-        let tables = planning::everything(inputs, self.model, &computed.manifest).await?;
+    async fn anew(&self, inputs: &Inputs, computed: &mut Computed) -> Result<ModelState> {
+        let tables = planning::everything(inputs, &self.model, &computed.manifest).await?;
         let written = self.write(inputs, &tables, None, computed).await?;
-        let other = inputs.before.and_then(|before| before.models.get(&self.model.name.to_string()));
+        let other = inputs.before.as_ref().and_then(|before| before.models.get(&self.model.name.to_string()));
         if let Some(same) = other.filter(|other| self.gave_the_same(other, &written)) {
             // The runs that were just written are in no epoch.
             let (fingerprint, query, strategy) =
@@ -312,7 +297,7 @@ impl<'a> ModelRefresh<'a> {
     /// Runs the query over the tables and writes its rows as runs: all rows, or those that come to what was there.
     async fn write(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         tables: &Filling,
         to: Option<&ModelState>,
         computed: &mut Computed,
@@ -329,7 +314,7 @@ impl<'a> ModelRefresh<'a> {
         }
         let (name, schema) = (&self.model.name, &self.schema);
         let rows = self.runner.streams(&tables.bind_or_empty(&plan)?).await?;
-        let written = run_files::write_all(inputs.runs, name, &self.fingerprint, schema, 0, rows).await?;
+        let written = run_files::write_all(&inputs.runs, name, &self.fingerprint, schema, 0, rows).await?;
         computed.written.extend(written.runs.iter().map(|run| run.path.clone()));
         Ok(written)
     }
@@ -337,13 +322,13 @@ impl<'a> ModelRefresh<'a> {
     /// Writes rows behind all that were ever written under this fingerprint.
     async fn write_rows(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         rows: SendableRecordBatchStream,
         computed: &mut Computed,
     ) -> Result<Written> {
-        let first = self.before.map_or(0, ModelState::end);
+        let first = self.before.as_ref().map_or(0, ModelState::end);
         let (name, schema) = (&self.model.name, &self.schema);
-        let written = run_files::write(inputs.runs, name, &self.fingerprint, schema, first, rows).await?;
+        let written = run_files::write(&inputs.runs, name, &self.fingerprint, schema, first, rows).await?;
         computed.written.extend(written.runs.iter().map(|run| run.path.clone()));
         Ok(written)
     }

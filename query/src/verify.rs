@@ -1,6 +1,7 @@
 //! Verification: stored = sink = replay, by reading every row back and hashing it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use lakebed_log::Store;
@@ -58,7 +59,7 @@ impl Lakehouse {
         }
         let snapshot = self.log().snapshot_at(manifest.version).await?;
         let scratch = Scratch::new()?;
-        let inputs = self.inputs(&snapshot, None, None, &scratch.store);
+        let inputs = Arc::new(self.inputs(&snapshot, None, None, &scratch.store));
         let replayed = refresh::compute(&inputs, &()).await?.manifest;
         let here = self.inputs(&snapshot, Some(&manifest), None, store);
         let shapes = shapes(&here).await?;

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::thread::available_parallelism;
 
-use lakebed_log::Snapshot;
-use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
 use super::Lakehouse;
@@ -13,7 +10,7 @@ use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::folding;
 use crate::models::{Model, TableName};
-use crate::refresh::{self, Computed, Inputs, ModelRefreshed, Progress, Remembered};
+use crate::refresh::{self, Alone, Computed, Inputs, ModelRefreshed, Progress, Remembered};
 use crate::run_files::StoredRuns;
 use crate::sinks::duckdb::Published;
 use crate::sinks::{Image, TableImage};
@@ -21,9 +18,6 @@ use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
 /// How often a refresh starts again because another was first.
 const TRIES: usize = 5;
-
-/// So many models learn their history side by side at most: each holds a piece of it.
-const LEARNERS: usize = 4;
 
 /// What a refresh came to.
 #[derive(Clone, Debug)]
@@ -50,10 +44,6 @@ pub(crate) enum Publish<'a> {
     /// These.
     Named(&'a [String]),
 }
-
-/// That no other refresh works on the state cache. Whoever writes it has a handle: nobody else begins before the last one is
-/// dropped, also where a refresh is given up and what it started has yet to end.
-type Alone = Arc<OwnedMutexGuard<()>>;
 
 /// What one epoch came to.
 enum Advanced {
@@ -142,8 +132,9 @@ impl Lakehouse {
             Some((version, _)) => (self.log().snapshot_at(version).await?, Publish::Nothing),
             None => (end, publish),
         };
-        let inputs =
-            Inputs { models: models.to_vec(), ..self.inputs(&snapshot, before.as_ref(), cache.as_deref(), store) };
+        let models = models.iter().map(|model| Arc::new((*model).clone())).collect();
+        let inputs = self.inputs(&snapshot, before.as_ref(), cache.as_ref(), store);
+        let inputs = Arc::new(Inputs { models, _alone: Some(Arc::clone(alone)), ..inputs });
         let mut computed = refresh::compute(&inputs, progress).await?;
         if let Some(before) = before.filter(|before| same_state(before, &computed.manifest)) {
             let duckdb = self.publish(&before, publish).await?;
@@ -160,8 +151,8 @@ impl Lakehouse {
             refresh::discard(store, &computed).await?;
             return Ok(Advanced::Overtaken);
         }
-        let duckdb = self.publish_and_learn(alone, &mut computed, cache.clone(), snapshot, models, publish).await?;
-        let epoch = self.renew(cache.as_deref(), &computed.manifest).await?;
+        let duckdb = self.publish_and_learn(Arc::unwrap_or_clone(inputs), &mut computed, publish).await?;
+        let epoch = self.renew(cache.as_ref(), &computed.manifest).await?;
         let version = computed.manifest.version;
         let refreshed = Refreshed { version, epoch, unchanged: false, models: computed.models, duckdb };
         Ok(if step.is_some() { Advanced::Partly } else { Advanced::ToTheEnd(refreshed) })
@@ -171,58 +162,24 @@ impl Lakehouse {
     /// learn do so, in tasks of their own.
     async fn publish_and_learn(
         &self,
-        alone: &Alone,
+        inputs: Inputs,
         computed: &mut Computed,
-        cache: Option<Arc<StateCache>>,
-        snapshot: Snapshot,
-        models: &[&Model],
         publish: Publish<'_>,
     ) -> Result<Option<Published>> {
+        let inputs = Arc::new(Inputs { before: Some(computed.manifest.clone()), ..inputs });
         let mut learning = JoinSet::new();
         if computed.unlearnt {
-            let models: Vec<TableName> = models.iter().map(|model| model.name.clone()).collect();
             let taken = Arc::default();
-            for _ in 0..available_parallelism().map_or(1, usize::from).min(LEARNERS) {
-                let (lakehouse, models, taken) = (self.clone(), models.clone(), Arc::clone(&taken));
-                let (cache, snapshot, alone) = (cache.clone(), snapshot.clone(), Arc::clone(alone));
-                learning.spawn(async move {
-                    lakehouse.prepare(cache.as_deref(), &snapshot, &models, &taken).await;
-                    drop(alone);
-                });
+            for _ in 0..refresh::at_once() {
+                learning.spawn(learn(Arc::clone(&inputs), Arc::clone(&taken)));
             }
         }
         let (new, epoch) = (std::mem::take(&mut computed.remembered), computed.manifest.epoch);
-        let alone = Arc::clone(alone);
-        let remembering = tokio::task::spawn_blocking(move || {
-            let remembered = remember(cache.as_deref(), new, epoch);
-            drop(alone);
-            remembered
-        });
+        let remembering = tokio::task::spawn_blocking(move || remember(&inputs, new, epoch));
         let published = self.publish(&computed.manifest, publish).await;
         while learning.join_next().await.is_some() {}
         remembering.await??;
         published
-    }
-
-    /// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is
-    /// over; the next one meets it again.
-    async fn prepare(
-        &self,
-        cache: Option<&StateCache>,
-        snapshot: &Snapshot,
-        models: &[TableName],
-        taken: &Mutex<BTreeSet<TableName>>,
-    ) {
-        let store = self.log().store();
-        let models = self.project().models.iter().filter(|model| models.contains(&model.name));
-        let prepared = async {
-            let manifest = self.chain().newest(store).await?;
-            let inputs = self.inputs(snapshot, manifest.as_ref(), cache, store);
-            refresh::prepare(&Inputs { models: models.collect(), ..inputs }, taken).await
-        };
-        if let Err(error) = prepared.await {
-            tracing::warn!("the next refresh has to learn the models' history first: {error}");
-        }
     }
 
     /// Writes tables anew that are mostly deleted rows; gives the epoch that is the newest then.
@@ -285,9 +242,17 @@ fn same_state(before: &Manifest, now: &Manifest) -> bool {
     before.version == now.version && before.models.len() == now.models.len() && models.0.zip(models.1).all(same)
 }
 
+/// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is over;
+/// the next one meets it again.
+async fn learn(inputs: Arc<Inputs>, taken: Arc<Mutex<BTreeSet<TableName>>>) {
+    if let Err(error) = refresh::prepare(&inputs, &taken).await {
+        tracing::warn!("the next refresh has to learn the models' history first: {error}");
+    }
+}
+
 /// Has the state cache take up what an epoch changed.
-fn remember(cache: Option<&StateCache>, new: Vec<Remembered>, epoch: u64) -> Result<()> {
-    let Some(cache) = cache else { return Ok(()) };
+fn remember(inputs: &Inputs, new: Vec<Remembered>, epoch: u64) -> Result<()> {
+    let Some(cache) = &inputs.cache else { return Ok(()) };
     let mut models = Vec::new();
     for new in new {
         let model = refresh::model_cache(cache, &new.model, &new.fingerprint);

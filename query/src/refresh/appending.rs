@@ -11,15 +11,15 @@ use crate::first_wins::{self, FirstRows};
 use crate::slots::Filling;
 use crate::state_cache::SEEN;
 
-impl ModelRefresh<'_> {
+impl ModelRefresh {
     /// The state with the rows that the query gives over new rows.
     pub(super) async fn appended(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         before: &ModelState,
         computed: &mut Computed,
     ) -> Result<ModelState> {
-        let tables = planning::changes(inputs, self.model, &computed.manifest, &computed.gone).await?;
+        let tables = planning::changes(inputs, &self.model, &computed.manifest, &computed.gone).await?;
         let added = self.write(inputs, &tables.added, Some(before), computed).await?;
         let mut state = before.clone();
         state.changed = computed.manifest.epoch;
@@ -31,7 +31,7 @@ impl ModelRefresh<'_> {
     /// The plan with the rows left out whose key came before, among the new rows or in an earlier epoch.
     pub(super) async fn first_rows_only(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         tables: &Filling,
         to: Option<&ModelState>,
         computed: &mut Computed,
@@ -50,15 +50,15 @@ impl ModelRefresh<'_> {
     }
 
     /// Which keys were seen by the epoch before: from the cache, or where it is not there or not up to date, from the log.
-    async fn seen(&self, inputs: &Inputs<'_>, before: &ModelState, keys: &[u128]) -> Result<Vec<bool>> {
-        let cached = inputs.cache.map(|cache| self.cache(cache));
+    async fn seen(&self, inputs: &Inputs, before: &ModelState, keys: &[u128]) -> Result<Vec<bool>> {
+        let cached = inputs.cache.as_ref().map(|cache| self.cache(cache));
         if let Some(cached) = cached.as_ref().filter(|cached| cached.epoch() == Some(before.changed)) {
             match cached.has(SEEN, keys) {
                 Err(Error::CacheBroken) => self.cache_is_broken(),
                 seen => return seen,
             }
         }
-        let tables = planning::before(inputs, self.model).await?;
+        let tables = planning::before(inputs, &self.model).await?;
         let mut first = FirstRows::default();
         let plan = tables.bind_or_empty(&first_wins::keys_and_offsets(&self.plan)?)?;
         first.read(self.runner.streams(&plan).await?).await?;

@@ -24,15 +24,15 @@ struct Stored {
     stays: Vec<bool>,
 }
 
-impl ModelRefresh<'_> {
+impl ModelRefresh {
     /// The state after the query ran over everything.
     pub(super) async fn compared(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         before: &ModelState,
         computed: &mut Computed,
     ) -> Result<ModelState> {
-        let tables = everything(inputs, self.model, &computed.manifest).await?;
+        let tables = everything(inputs, &self.model, &computed.manifest).await?;
         let stored = Arc::new(Mutex::new(Stored::read(inputs, before).await?));
         let (known, schema) = (Arc::clone(&stored), Arc::clone(&self.schema));
         let new = self.stream(&self.plan, &tables).await?.and_then(move |batch| {
@@ -51,7 +51,7 @@ impl ModelRefresh<'_> {
         state.changed = computed.manifest.epoch;
         state.work = Work { added: added.rows, gone: gone.len(), ..Work::default() };
         if !gone.is_empty() {
-            let (all, runs) = (before.stored(inputs.runs).await?, StoredRuns(inputs.runs.clone()));
+            let (all, runs) = (before.stored(&inputs.runs).await?, StoredRuns(inputs.runs.clone()));
             let mut batches = Vec::new();
             for (run, selection) in all.at(&gone) {
                 batches.extend(runs.read(run, Some(selection)).try_collect::<Vec<_>>().await?);
@@ -69,8 +69,8 @@ impl ModelRefresh<'_> {
 }
 
 impl Stored {
-    async fn read(inputs: &Inputs<'_>, state: &ModelState) -> Result<Self> {
-        let (all, runs) = (state.stored(inputs.runs).await?, StoredRuns(inputs.runs.clone()));
+    async fn read(inputs: &Inputs, state: &ModelState) -> Result<Self> {
+        let (all, runs) = (state.stored(&inputs.runs).await?, StoredRuns(inputs.runs.clone()));
         let mut rows = Vec::with_capacity(usize::try_from(state.rows).unwrap_or_default());
         for (run, selection) in all.in_runs() {
             let mut addresses = run.addresses().filter(|address| all.has(*address));

@@ -21,17 +21,17 @@ const ROWS_AT_ONCE: u64 = 250_000;
 /// … and where they hold no more of them than states.
 const STATES_AT_ONCE: u64 = 2_000_000;
 
-impl ModelRefresh<'_> {
+impl ModelRefresh {
     /// The state after the operators took in what changed. A cache that turns out not to be what it says it is is made anew.
     pub(super) async fn flowed(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         flow: &Dataflow,
         before: &ModelState,
         cache: &ModelCache,
         computed: &mut Computed,
     ) -> Result<ModelState> {
-        let tables = changes(inputs, self.model, &computed.manifest, &computed.gone).await?;
+        let tables = changes(inputs, &self.model, &computed.manifest, &computed.gone).await?;
         if cache.epoch() != Some(before.changed) {
             self.learn(inputs, flow, before, cache).await?;
         }
@@ -84,7 +84,7 @@ impl ModelRefresh<'_> {
     /// Deletes rows, whose images are given ascending by address.
     pub(super) async fn delete(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         state: &mut ModelState,
         gone: &RoaringTreemap,
         images: Vec<RecordBatch>,
@@ -95,11 +95,11 @@ impl ModelRefresh<'_> {
             futures::stream::iter(images.into_iter().map(Ok)),
         ));
         let (name, schema) = (&self.model.name, &self.schema);
-        let mut images = run_files::write(inputs.runs, name, &self.fingerprint, schema, 0, images).await?.runs;
+        let mut images = run_files::write(&inputs.runs, name, &self.fingerprint, schema, 0, images).await?.runs;
         computed.written.extend(images.iter().map(|run| run.path.clone()));
         // So many that one run does not hold them are as well read from where they were.
         let images = images.pop().filter(|_| images.is_empty());
-        let deletion = rows::put_deletion(inputs.runs, name, &self.fingerprint, gone, images).await?;
+        let deletion = rows::put_deletion(&inputs.runs, name, &self.fingerprint, gone, images).await?;
         computed.written.push(deletion.path.clone());
         state.deletions.push(deletion);
         Ok(())
@@ -108,15 +108,15 @@ impl ModelRefresh<'_> {
     /// Has the operators learn the history that led to a state, piece by piece; the cache then stands where that does.
     pub(super) async fn learn(
         &self,
-        inputs: &Inputs<'_>,
+        inputs: &Inputs,
         flow: &Dataflow,
         state: &ModelState,
         cache: &ModelCache,
     ) -> Result<()> {
-        let Some(epoch) = inputs.before else { return Ok(()) };
+        let Some(epoch) = &inputs.before else { return Ok(()) };
         cache.clear()?;
         let at_once = if flow.holds_rows() { ROWS_AT_ONCE } else { STATES_AT_ONCE };
-        let mut pieces = history(inputs, self.model, epoch, at_once).await?;
+        let mut pieces = history(inputs, &self.model, epoch, at_once).await?;
         if pieces.is_empty() {
             // A count of no rows is a row as well.
             pieces.push(TableChanges::default());
@@ -127,7 +127,7 @@ impl ModelRefresh<'_> {
         }
         match flow.only_adds {
             true => cache.put(Entries::default(), Some(state.changed)),
-            false => put_addresses(inputs.runs, state, cache, Some(state.changed)).await,
+            false => put_addresses(&inputs.runs, state, cache, Some(state.changed)).await,
         }
     }
 }

@@ -34,8 +34,8 @@ pub(super) enum Growth {
 }
 
 impl Growth {
-    pub(super) fn of(inputs: &Inputs<'_>, model: &Model, now: &Manifest) -> Self {
-        let Some(before) = inputs.before else { return Self::Another };
+    pub(super) fn of(inputs: &Inputs, model: &Model, now: &Manifest) -> Self {
+        let Some(before) = &inputs.before else { return Self::Another };
         let of_reference = |reference: &TableName| {
             if reference.schema == BRONZE {
                 return if events_came(inputs, now) { Self::Changed } else { Self::None };
@@ -55,8 +55,8 @@ impl Growth {
     }
 }
 
-pub(super) fn events_came(inputs: &Inputs<'_>, now: &Manifest) -> bool {
-    inputs.before.is_none_or(|before| before.next_offset != now.next_offset)
+pub(super) fn events_came(inputs: &Inputs, now: &Manifest) -> bool {
+    inputs.before.as_ref().is_none_or(|before| before.next_offset != now.next_offset)
 }
 
 /// A session for the models of one refresh, over slots, whose clock stands at the last version that brought rows.
@@ -66,8 +66,8 @@ pub(super) struct Planner {
 }
 
 impl Planner {
-    pub(super) fn new(inputs: &Inputs<'_>) -> Result<Self> {
-        let context = catalog::session(inputs.lake, inputs.runs)?;
+    pub(super) fn new(inputs: &Inputs) -> Result<Self> {
+        let context = catalog::session(&inputs.lake, &inputs.runs)?;
         let state = catalog::at(&context, inputs.snapshot.filled);
         Ok(Self { context, state })
     }
@@ -80,10 +80,10 @@ impl Planner {
     ///
     /// # Errors
     /// [`Error::Model`] for a query that does not plan.
-    pub(super) async fn plan(&self, inputs: &Inputs<'_>, model: &Model, now: &Manifest) -> Result<LogicalPlan> {
+    pub(super) async fn plan(&self, inputs: &Inputs, model: &Model, now: &Manifest) -> Result<LogicalPlan> {
         for name in &model.references {
             let columns = match name.schema.as_str() {
-                BRONZE => catalog::events_schema(inputs.snapshot, inputs.pinned),
+                BRONZE => catalog::events_schema(&inputs.snapshot, &inputs.pinned),
                 _ => match now.models.get(&name.to_string()) {
                     Some(parent) => parent.schema()?,
                     None => continue,
@@ -98,13 +98,13 @@ impl Planner {
 }
 
 /// All rows of the tables that a model reads.
-pub(super) async fn everything(inputs: &Inputs<'_>, model: &Model, now: &Manifest) -> Result<Filling> {
+pub(super) async fn everything(inputs: &Inputs, model: &Model, now: &Manifest) -> Result<Filling> {
     let mut filling = Filling::default();
     for name in &model.references {
         if name.schema == BRONZE {
-            filling.put(name.to_string(), catalog::events(inputs.snapshot, inputs.pinned, 0..now.next_offset)?);
+            filling.put(name.to_string(), catalog::events(&inputs.snapshot, &inputs.pinned, 0..now.next_offset)?);
         } else if let Some(parent) = now.models.get(&name.to_string()) {
-            let rows = parent.stored(inputs.runs).await?;
+            let rows = parent.stored(&inputs.runs).await?;
             filling.put(name.to_string(), catalog::rows(parent.schema()?, &rows));
         }
     }
@@ -112,30 +112,30 @@ pub(super) async fn everything(inputs: &Inputs<'_>, model: &Model, now: &Manifes
 }
 
 /// The rows that the epoch before had of the tables that a model reads.
-pub(super) async fn before(inputs: &Inputs<'_>, model: &Model) -> Result<Filling> {
-    match inputs.before {
+pub(super) async fn before(inputs: &Inputs, model: &Model) -> Result<Filling> {
+    match &inputs.before {
         Some(before) => everything(inputs, model, before).await,
         None => Ok(Filling::default()),
     }
 }
 
 /// What has come to the tables that a model reads since the epoch before, and what has gone.
-pub(super) async fn changes(inputs: &Inputs<'_>, model: &Model, now: &Manifest, gone: &Gone) -> Result<TableChanges> {
+pub(super) async fn changes(inputs: &Inputs, model: &Model, now: &Manifest, gone: &Gone) -> Result<TableChanges> {
     let mut tables = TableChanges::default();
-    let Some(before) = inputs.before else { return Ok(tables) };
+    let Some(before) = &inputs.before else { return Ok(tables) };
     for name in &model.references {
         let table = name.to_string();
         if name.schema == BRONZE {
             if events_came(inputs, now) {
                 let offsets = before.next_offset..now.next_offset;
-                tables.added.put(table, catalog::events(inputs.snapshot, inputs.pinned, offsets)?);
+                tables.added.put(table, catalog::events(&inputs.snapshot, &inputs.pinned, offsets)?);
             }
             continue;
         }
         let Some(parent) = now.models.get(&table) else { continue };
         let end = before.models.get(&table).map_or(0, ModelState::end);
         if end < parent.end() {
-            let rows = parent.stored(inputs.runs).await?.since(end);
+            let rows = parent.stored(&inputs.runs).await?.since(end);
             tables.added.put(table.clone(), catalog::rows(parent.schema()?, &rows));
         }
         if let Some(gone) = gone.get(&table).filter(|gone| gone.iter().any(|batch| batch.num_rows() > 0)) {
@@ -148,7 +148,7 @@ pub(super) async fn changes(inputs: &Inputs<'_>, model: &Model, now: &Manifest, 
 
 /// The rows that an epoch has of the tables that a model reads, as changes one after the other of at most so many rows.
 pub(super) async fn history(
-    inputs: &Inputs<'_>,
+    inputs: &Inputs,
     model: &Model,
     epoch: &Manifest,
     at_once: u64,
@@ -163,10 +163,10 @@ pub(super) async fn history(
         if name.schema == BRONZE {
             for from in (0..epoch.next_offset).step_by(at_once as usize) {
                 let offsets = from..epoch.next_offset.min(from + at_once);
-                add(name, catalog::events(inputs.snapshot, inputs.pinned, offsets)?);
+                add(name, catalog::events(&inputs.snapshot, &inputs.pinned, offsets)?);
             }
         } else if let Some(parent) = epoch.models.get(&name.to_string()) {
-            let rows = parent.stored(inputs.runs).await?;
+            let rows = parent.stored(&inputs.runs).await?;
             for from in (rows.addresses.start..rows.addresses.end).step_by(at_once as usize) {
                 let some = rows.between(from..rows.addresses.end.min(from + at_once));
                 if some.count() > 0 {

@@ -1,6 +1,7 @@
 //! The models as they would be refreshed, without a look at a row: what is planned, and how.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::planning::Planner;
 use super::{Inputs, ModelRefresh};
@@ -13,8 +14,8 @@ use crate::strategy::Strategy;
 
 /// A model, planned.
 #[derive(Debug)]
-pub(crate) struct Shape<'a> {
-    pub(crate) model: &'a Model,
+pub(crate) struct Shape {
+    pub(crate) model: Arc<Model>,
     pub(crate) strategy: Strategy,
     /// Its operators, those below before those above.
     pub(crate) operators: Vec<Said>,
@@ -26,22 +27,22 @@ pub(crate) struct Shape<'a> {
 ///
 /// # Errors
 /// [`crate::Error::Model`] for the first query that does not plan or is no function of the log.
-pub(crate) async fn shapes<'a>(inputs: &Inputs<'a>) -> Result<Vec<Shape<'a>>> {
-    let snapshot = inputs.snapshot;
+pub(crate) async fn shapes(inputs: &Inputs) -> Result<Vec<Shape>> {
+    let snapshot = &inputs.snapshot;
     let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
     let mut manifest = Manifest { layout: LAYOUT, epoch: 0, version, time, next_offset, models: BTreeMap::new() };
     let planner = Planner::new(inputs)?;
     let (mut shapes, mut strategies) = (Vec::new(), BTreeMap::new());
-    for model in inputs.models.iter().copied() {
+    for model in &inputs.models {
         let planned = ModelRefresh::plan(&planner, inputs, model, &manifest, &strategies).await?;
         let state = planned.table(0, Written::default());
         // What reads it is bound to the table that is there, if it is of this very query.
-        let stored = inputs.before.and_then(|before| before.models.get(&model.name.to_string()));
+        let stored = inputs.before.as_ref().and_then(|before| before.models.get(&model.name.to_string()));
         let stored = stored.filter(|stored| stored.fingerprint == state.fingerprint);
         strategies.insert(model.name.clone(), planned.strategy.clone());
         manifest.models.insert(model.name.to_string(), stored.unwrap_or(&state).clone());
         let said = planned.flow.into_iter().flat_map(|flow| flow.operators).map(|operator| operator.said);
-        shapes.push(Shape { model, strategy: planned.strategy, operators: said.collect(), state });
+        shapes.push(Shape { model: Arc::clone(model), strategy: planned.strategy, operators: said.collect(), state });
     }
     Ok(shapes)
 }

@@ -62,6 +62,13 @@ enum Change {
 /// # Errors
 /// [`Error::NotPublished`] if something is in it that is not lakebed's.
 pub(super) fn watermarks(database: &Database) -> Result<Option<Vec<Watermark>>> {
+    let mut watermarks = Vec::new();
+    let select = format!(
+        "SELECT model, fingerprint, version, rows, content_hash, as_of FROM {CATALOG}.{BOOKKEEPING}.watermarks ORDER BY model"
+    );
+    let Err(error) = database.query(&select, &mut |batch| watermarks_of(&batch, database, &mut watermarks)) else {
+        return Ok(Some(watermarks));
+    };
     let mut names = Vec::new();
     let tables =
         format!("SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = '{CATALOG}'");
@@ -72,15 +79,10 @@ pub(super) fn watermarks(database: &Database) -> Result<Option<Vec<Watermark>>> 
     if names.is_empty() {
         return Ok(None);
     }
-    if !names.iter().any(|name| name == "lakebed.watermarks") {
-        return Err(Error::NotPublished { path: database.path().to_owned() });
-    }
-    let mut watermarks = Vec::new();
-    let select = format!(
-        "SELECT model, fingerprint, version, rows, content_hash, as_of FROM {CATALOG}.{BOOKKEEPING}.watermarks ORDER BY model"
-    );
-    database.query(&select, &mut |batch| watermarks_of(&batch, database, &mut watermarks))?;
-    Ok(Some(watermarks))
+    Err(match names.iter().any(|name| name == "lakebed.watermarks") {
+        true => error,
+        false => Error::NotPublished { path: database.path().to_owned() },
+    })
 }
 
 fn watermarks_of(batch: &RecordBatch, database: &Database, into: &mut Vec<Watermark>) -> Result<()> {
