@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod signals;
 mod starter;
+mod system;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ use crate::invocation::Invocation;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    system::share_freed_memory();
     let Arguments { global, command } = Arguments::parse();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let output = Output::new(&global, no_colour);

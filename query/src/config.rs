@@ -99,7 +99,7 @@ impl Default for Config {
                 batch_events: 65_536,
                 batch_bytes: 32 << 20,
             },
-            refresh: RefreshConfig { events_at_once: 1_000_000 },
+            refresh: RefreshConfig { events_at_once: 250_000 },
             duckdb: DuckDbConfig { directory: None, keep: 3 },
             serve: ServeConfig { flight: local(31_337), http: local(8_080) },
         }

@@ -91,8 +91,8 @@ pub(crate) async fn compute(inputs: &Arc<Inputs>, progress: &dyn Progress) -> Re
             progress.model(&model.name.to_string(), computed.models.len(), inputs.models.len());
             let refresh = ModelRefresh::plan(&planner, inputs, &model, &computed.manifest, &strategies).await?;
             strategies.insert(model.name.clone(), refresh.strategy.clone());
-            let (inputs, mut alone) = (Arc::clone(inputs), computed.parents_of(&model));
-            running.spawn(async move { refresh.run(&inputs, &mut alone).await.map(|()| alone) });
+            let (inputs, mut part) = (Arc::clone(inputs), computed.parents_of(&model));
+            running.spawn(async move { refresh.run(&inputs, &mut part).await.map(|()| part) });
         }
         match running.join_next().await {
             Some(done) => computed.take(done??),

@@ -167,7 +167,10 @@ impl DuckDbSink {
             }
             Err(error) => return Err(error),
         };
-        let written = self.bring_up(work, image, &mut runs)?;
+        let written = match self.bring_up(work, image, &mut runs)? {
+            Some(written) => written,
+            None => self.bring_up(self.open_copy()?, image, &mut runs)?.unwrap_or_default(),
+        };
         self.files.publish(image.version)?;
         Ok(Published {
             rows_written: written.rows,
@@ -184,10 +187,11 @@ impl DuckDbSink {
     }
 
     /// Writes the image into the file in work and closes it. After a failure of the store the file is as it was, and the
-    /// next publication starts from it; after one of DuckDB's it goes, and its space with it.
-    fn bring_up(&self, work: Work, image: &Image, runs: &mut Runs) -> Result<tables::Written> {
+    /// next publication starts from it; after one of DuckDB's it goes, and its space with it. `None` where it was a kept
+    /// version, and a copy of the newest one is the shorter way.
+    fn bring_up(&self, work: Work, image: &Image, runs: &mut Runs) -> Result<Option<tables::Written>> {
         let Work { database, _taken } = work;
-        let written = match tables::bring_up(&database, image, runs) {
+        let written = match tables::bring_up(&database, image, runs, _taken.is_some()) {
             Ok(written) => database.checkpoint_and_close().map(|()| written),
             Err(error) => {
                 drop(database);
@@ -201,7 +205,7 @@ impl DuckDbSink {
     }
 
     /// The file to bring up to date: one that a failed publication left, else the oldest kept version, else a copy of the
-    /// newest, else a new one.
+    /// newest, else a new one. A kept version that turns out to be far behind makes room for a copy as well.
     fn open_work(&self) -> Result<Work> {
         if let Some(work) = self.open_left_over()? {
             return Ok(work);

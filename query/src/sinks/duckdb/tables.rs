@@ -103,10 +103,17 @@ fn watermarks_of(batch: &RecordBatch, database: &Database, into: &mut Vec<Waterm
     Ok(())
 }
 
-/// Brings every table up to the image, or none of them.
-pub(super) fn bring_up(database: &Database, image: &Image, runs: &mut Runs) -> Result<Written> {
+/// Brings every table up to the image, or none of them. `None`, and nothing done, where the file may be given up and so much
+/// is to be changed that a copy of a newer one is the shorter way.
+pub(super) fn bring_up(
+    database: &Database,
+    image: &Image,
+    runs: &mut Runs,
+    may_give_up: bool,
+) -> Result<Option<Written>> {
     database.execute("BEGIN TRANSACTION")?;
-    match change_all(database, image, runs).and_then(|written| database.execute("COMMIT").map(|()| written)) {
+    let changed = change_all(database, image, runs, may_give_up);
+    match changed.and_then(|written| database.execute("COMMIT").map(|()| written)) {
         Ok(written) => Ok(written),
         Err(error) => {
             if let Err(rollback) = database.execute("ROLLBACK") {
@@ -117,15 +124,21 @@ pub(super) fn bring_up(database: &Database, image: &Image, runs: &mut Runs) -> R
     }
 }
 
-fn change_all(database: &Database, image: &Image, runs: &mut Runs) -> Result<Written> {
+fn change_all(database: &Database, image: &Image, runs: &mut Runs, may_give_up: bool) -> Result<Option<Written>> {
     create_bookkeeping(database)?;
     let held = held(database)?;
+    let changes: Vec<Change> = image.tables.iter().map(|table| change(table, held.get(&table.model()))).collect();
+    let rows = image.tables.iter().map(|table| table.rows.count());
+    let changing: u64 = changes.iter().zip(rows.clone()).map(|(change, rows)| change.rows(rows)).sum();
+    if may_give_up && changing > rows.sum::<u64>() / 8 + 10_000 {
+        return Ok(None);
+    }
     drop_others(database, image, &held)?;
     let described = descriptions(database)?;
     let mut written = Written::default();
-    for table in &image.tables {
+    for (table, change) in image.tables.iter().zip(changes) {
         let described = described.get(&table.model()).map(String::as_str);
-        match change(table, held.get(&table.model())) {
+        match change {
             Change::Nothing | Change::Relabel => describe(database, table, described)?,
             Change::Difference { gone, added } => {
                 describe(database, table, described)?;
@@ -143,7 +156,18 @@ fn change_all(database: &Database, image: &Image, runs: &mut Runs) -> Result<Wri
     }
     record_addresses(database, image)?;
     record_watermarks(database, image)?;
-    Ok(written)
+    Ok(Some(written))
+}
+
+impl Change {
+    /// How many rows are written or deleted, of a table with so many.
+    fn rows(&self, all: u64) -> u64 {
+        match self {
+            Self::Nothing | Self::Relabel => 0,
+            Self::Difference { gone, added } => gone.len() + added.count(),
+            Self::Rebuild => all,
+        }
+    }
 }
 
 fn change(table: &TableImage, held: Option<&Held>) -> Change {

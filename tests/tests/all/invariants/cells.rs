@@ -89,12 +89,21 @@ fn column(array: &ArrayRef) -> Vec<Cell> {
             cells(&|at| Cell::Instant(micros.as_primitive::<TimestampMicrosecondType>().value(at)))
         }
         DataType::List(_) => cells(&|at| Cell::List(column(&array.as_list::<i32>().value(at)))),
+        DataType::Map(..) => cells(&|at| {
+            let entries = array.as_map().value(at);
+            pairs(column(entries.column(0)).into_iter().zip(column(entries.column(1))))
+        }),
         kind if kind.is_numeric() => {
             let numbers = cast(array, &DataType::Float64).unwrap();
             cells(&|at| Cell::Number(numbers.as_primitive::<Float64Type>().value(at)))
         }
         _ => cells(&|at| Cell::Text(array_value_to_string(array, at).unwrap())),
     }
+}
+
+/// A map, as a list of its entries.
+fn pairs(entries: impl Iterator<Item = (Cell, Cell)>) -> Cell {
+    Cell::List(entries.map(|(key, value)| Cell::List(vec![key, value])).collect())
 }
 
 /// A value of DuckDB.
@@ -116,6 +125,9 @@ pub(super) fn of_duckdb(value: Value) -> Cell {
         Value::Date32(value) => Cell::Day(value),
         Value::Text(value) => Cell::Text(value),
         Value::List(values) => Cell::List(values.into_iter().map(of_duckdb).collect()),
+        Value::Map(entries) => {
+            pairs(entries.iter().map(|(key, value)| (of_duckdb(key.clone()), of_duckdb(value.clone()))))
+        }
         other => panic!("no query of the catalogue gives {other:?}"),
     }
 }

@@ -47,6 +47,22 @@ async fn only_missing_runs_are_written_into_whichever_file_is_brought_up_to_date
 }
 
 #[tokio::test]
+async fn what_is_far_behind_is_not_brought_up_to_date_but_copied() {
+    let (mut lake, mut runs) = Lake::grown(3, 3).await;
+    runs.push(lake.run("t/4", 4..30_004));
+    // The newest file lacks them just as well.
+    let published = lake.publish(4, vec![table("t", "f", &runs)]).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_changed), (30_000, 1));
+    for version in 5..=7 {
+        let published = lake.grow(version, &mut runs).await.unwrap();
+        let expected = if version == 7 { 3 } else { 1 };
+        assert_eq!(published.rows_written, expected, "version {version}: the files of before would lack 30,000");
+    }
+    assert_eq!(lake.rows("t").len(), 30_006);
+    assert_eq!(lake.versions(), ["lakebed-5.duckdb", "lakebed-6.duckdb", "lakebed-7.duckdb"]);
+}
+
+#[tokio::test]
 async fn the_number_of_kept_versions_is_kept() {
     for keep in [0, 1, 2, 5] {
         let (lake, _) = Lake::grown(keep, 7).await;
