@@ -46,7 +46,7 @@ def arguments():
     parser.add_argument("--lakebed", type=pathlib.Path, default=side_by_side.default_binary())
     parser.add_argument("--sizes", default="100000,1000000,10000000")
     parser.add_argument("--runs", type=int, default=3, help="timed runs at each size; the median counts")
-    parser.add_argument("--rebuild-up-to", type=int, default=1_000_000)
+    parser.add_argument("--rebuild-up-to", type=int, default=10_000_000)
     parser.add_argument("--svg")
     parser.add_argument("--work")
     given = parser.parse_args()
