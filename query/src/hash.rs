@@ -64,6 +64,13 @@ impl TableHash {
     }
 }
 
+/// The first 128 bits of a row's hash.
+pub(crate) fn short(hash: &[u8; 32]) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    u128::from_be_bytes(bytes)
+}
+
 /// The hash of each of the batch's rows.
 ///
 /// # Errors

@@ -58,8 +58,9 @@ struct Inner {
     sink: DuckDbSink,
     chain: Chain,
     pinned: Vec<(String, ColumnType)>,
-    /// Held by one refresh at a time; opened by the first.
+    /// Opened by the first refresh.
     cache: Mutex<Option<StateCache>>,
+    /// Held by one refresh at a time.
     refreshing: Arc<tokio::sync::Mutex<()>>,
 }
 

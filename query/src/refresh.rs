@@ -9,7 +9,7 @@ mod planning;
 pub(crate) mod shape;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use arrow::datatypes::SchemaRef;
@@ -66,7 +66,7 @@ pub struct ModelRefreshed {
 }
 
 /// How many models are worked on side by side.
-pub(crate) fn at_once() -> usize {
+fn at_once() -> usize {
     available_parallelism().map_or(1, usize::from).min(AT_ONCE)
 }
 
@@ -88,7 +88,8 @@ pub(crate) async fn compute(inputs: &Arc<Inputs>, progress: &dyn Progress) -> Re
             && let Some(next) = waiting.iter().position(|model| computed.has_parents_of(model, inputs))
             && let Some(model) = waiting.remove(next)
         {
-            progress.model(&model.name.to_string(), computed.models.len(), inputs.models.len());
+            let begun = inputs.models.len() - waiting.len() - 1;
+            progress.model(&model.name.to_string(), begun, inputs.models.len());
             let refresh = ModelRefresh::plan(&planner, inputs, &model, &computed.manifest, &strategies).await?;
             strategies.insert(model.name.clone(), refresh.strategy.clone());
             let (inputs, mut part) = (Arc::clone(inputs), computed.parents_of(&model));
@@ -118,27 +119,42 @@ pub(crate) async fn compute(inputs: &Arc<Inputs>, progress: &dyn Progress) -> Re
     Ok(computed)
 }
 
-/// Has every model's operators learn what they have to know of the epoch `inputs.before`, so that the next refresh costs no
-/// more than what changes. It may be left out: then that refresh does it. Several may work side by side: each takes a model that
-/// none has taken.
+/// Has the operators of models learn what they have to know of the epoch `inputs.before`, so that the next refresh costs no
+/// more than what changes. It may be left out: then that refresh does it. Models in `known` are left alone: what they have to
+/// know is written by another.
 ///
 /// # Errors
 /// Whatever goes wrong in a query, the store or the cache.
-pub(crate) async fn prepare(inputs: &Inputs, taken: &Mutex<BTreeSet<TableName>>) -> Result<()> {
+pub(crate) async fn prepare(inputs: &Arc<Inputs>, known: &BTreeSet<String>) -> Result<()> {
     let (Some(manifest), Some(cache)) = (&inputs.before, &inputs.cache) else { return Ok(()) };
     let planner = Planner::new(inputs)?;
-    let mut strategies = BTreeMap::new();
+    let (mut strategies, mut waiting) = (BTreeMap::new(), VecDeque::new());
     for model in &inputs.models {
         let refresh = ModelRefresh::plan(&planner, inputs, model, manifest, &strategies).await?;
         strategies.insert(model.name.clone(), refresh.strategy.clone());
-        let (Some(flow), Some(state)) = (&refresh.flow, &refresh.before) else { continue };
-        let cache = refresh.cache(cache);
-        let take = || taken.lock().unwrap_or_else(PoisonError::into_inner).insert(model.name.clone());
-        if cache.epoch() != Some(state.changed) && take() {
-            refresh.learn(inputs, flow, state, &cache).await?;
+        let stands_at = refresh.before.as_ref().map(|state| state.changed);
+        if !known.contains(&model.name.to_string()) && refresh.cache(cache).epoch() != stands_at {
+            waiting.push_back(refresh);
         }
     }
-    Ok(())
+    let mut learning = JoinSet::new();
+    loop {
+        while learning.len() < at_once()
+            && let Some(refresh) = waiting.pop_front()
+        {
+            let (inputs, cache) = (Arc::clone(inputs), refresh.cache(cache));
+            learning.spawn(async move {
+                match (&refresh.flow, &refresh.before) {
+                    (Some(flow), Some(state)) => refresh.learn(&inputs, flow, state, &cache).await,
+                    _ => Ok(()),
+                }
+            });
+        }
+        match learning.join_next().await {
+            Some(learnt) => learnt??,
+            None => return Ok(()),
+        }
+    }
 }
 
 /// One model's refresh, planned.

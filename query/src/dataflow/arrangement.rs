@@ -95,7 +95,7 @@ impl Arrangement {
     /// What is to be kept of rows that change.
     ///
     /// # Errors
-    /// [`Error::Cache`] where rows go that were never there: the cache is not to be trusted.
+    /// [`Error::CacheBroken`] where rows go that were never there: the cache is not to be trusted.
     pub(super) fn entries(&self, kept: &mut Reader, delta: &Delta, entries: &mut Entries) -> Result<()> {
         let entries = entries.on(self.shelf);
         for (key, bag) in delta {

@@ -1,7 +1,7 @@
 //! Refreshes: the models of a project, and what they are published to, from one version of the log to another.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
@@ -9,7 +9,7 @@ use super::Lakehouse;
 use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::folding;
-use crate::models::{Model, TableName};
+use crate::models::Model;
 use crate::refresh::{self, Alone, Computed, Inputs, ModelRefreshed, Progress, Remembered};
 use crate::run_files::StoredRuns;
 use crate::sinks::duckdb::Published;
@@ -167,18 +167,19 @@ impl Lakehouse {
         publish: Publish<'_>,
     ) -> Result<Option<Published>> {
         let inputs = Arc::new(Inputs { before: Some(computed.manifest.clone()), ..inputs });
+        let (new, epoch) = (std::mem::take(&mut computed.remembered), computed.manifest.epoch);
         let mut learning = JoinSet::new();
         if computed.unlearnt {
-            let taken = Arc::default();
-            for _ in 0..refresh::at_once() {
-                learning.spawn(learn(Arc::clone(&inputs), Arc::clone(&taken)));
-            }
+            // They do not stand at this epoch before they are remembered, and must not be learnt meanwhile.
+            let known = new.iter().map(|new| new.model.clone()).collect();
+            learning.spawn(learn(Arc::clone(&inputs), known));
         }
-        let (new, epoch) = (std::mem::take(&mut computed.remembered), computed.manifest.epoch);
         let remembering = tokio::task::spawn_blocking(move || remember(&inputs, new, epoch));
         let published = self.publish(&computed.manifest, publish).await;
         while learning.join_next().await.is_some() {}
-        remembering.await??;
+        if let Err(error) = remembering.await? {
+            tracing::warn!("the next refresh has to learn the models' history first: {error}");
+        }
         published
     }
 
@@ -244,8 +245,8 @@ fn same_state(before: &Manifest, now: &Manifest) -> bool {
 
 /// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is over;
 /// the next one meets it again.
-async fn learn(inputs: Arc<Inputs>, taken: Arc<Mutex<BTreeSet<TableName>>>) {
-    if let Err(error) = refresh::prepare(&inputs, &taken).await {
+async fn learn(inputs: Arc<Inputs>, known: BTreeSet<String>) {
+    if let Err(error) = refresh::prepare(&inputs, &known).await {
         tracing::warn!("the next refresh has to learn the models' history first: {error}");
     }
 }

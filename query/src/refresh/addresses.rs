@@ -11,7 +11,7 @@ use roaring::RoaringTreemap;
 
 use crate::epoch::ModelState;
 use crate::error::{Error, Result};
-use crate::hash::{TableHash, row_hashes};
+use crate::hash::{TableHash, row_hashes, short};
 use crate::run_files::StoredRuns;
 use crate::sinks::ReadRun;
 use crate::state_cache::{ADDRESSES, Entries, ModelCache};
@@ -39,7 +39,7 @@ impl Addressed {
         for batch in gone {
             for hash in row_hashes(batch)? {
                 self.hash = self.hash.add(TableHash::of_row(hash));
-                rows.push((beginning(&hash), rows.len()));
+                rows.push((short(&hash), rows.len()));
             }
         }
         self.of_rows = vec![0; rows.len()];
@@ -79,18 +79,12 @@ impl Addressed {
         let (mut next, entries) = (first, entries.on(ADDRESSES));
         for batch in added {
             for hash in row_hashes(batch)? {
-                entries.keep(beginning(&hash), &next.to_be_bytes(), &[]);
+                entries.keep(short(&hash), &next.to_be_bytes(), &[]);
                 next += 1;
             }
         }
         Ok(())
     }
-}
-
-fn beginning(hash: &[u8; 32]) -> u128 {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash[..16]);
-    u128::from_be_bytes(bytes)
 }
 
 /// Puts the address of each row of a table into the cache, which then stands at `epoch`, if there is one.
@@ -111,7 +105,7 @@ pub(crate) async fn put_addresses(
         while let Some(batch) = batches.try_next().await? {
             let addressed = row_hashes(&batch)?.into_iter().zip(&mut addresses);
             let kept = entries.on(ADDRESSES);
-            addressed.for_each(|(hash, address)| kept.keep(beginning(&hash), &address.to_be_bytes(), &[]));
+            addressed.for_each(|(hash, address)| kept.keep(short(&hash), &address.to_be_bytes(), &[]));
             if entries.len() > AT_ONCE {
                 cache.put(std::mem::take(&mut entries), None)?;
             }

@@ -14,7 +14,7 @@ use super::planning::everything;
 use super::{Computed, Inputs, ModelRefresh};
 use crate::epoch::{ModelState, Work};
 use crate::error::Result;
-use crate::hash::{TableHash, row_hashes};
+use crate::hash::{TableHash, row_hashes, short};
 use crate::run_files::{StoredRuns, cast};
 use crate::sinks::ReadRun;
 
@@ -98,10 +98,4 @@ impl Stored {
         let rows = self.rows.iter().zip(&self.stays).filter(|(_, stays)| !**stays);
         rows.map(|((_, address), _)| *address).collect()
     }
-}
-
-fn short(hash: &[u8; 32]) -> u128 {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash[..16]);
-    u128::from_be_bytes(bytes)
 }

@@ -84,12 +84,18 @@ impl Directory {
         Ok((Self { path, next: AtomicU64::new(next) }, models))
     }
 
+    /// People are told that they may delete it at any time.
+    fn make(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.path)
+    }
+
     /// A new file for layers.
     ///
     /// # Errors
     /// What the file system says.
     pub(super) fn create(&self) -> io::Result<Writer> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.make()?;
         Writer::create(&self.path.join(format!("{number}.layers")), number)
     }
 
@@ -100,6 +106,7 @@ impl Directory {
     pub(super) fn list(&self, models: &BTreeMap<String, Kept>) -> io::Result<()> {
         let list: BTreeMap<&String, Listed> = models.iter().map(|(name, kept)| (name, Listed::of(kept))).collect();
         let new = self.path.join(NEW_LIST);
+        self.make()?;
         fs::write(&new, serde_json::to_vec_pretty(&list)?)?;
         fs::rename(new, self.path.join(LIST))
     }

@@ -278,12 +278,14 @@ impl Building {
         BEGIN + self.keys.len() + self.ends.len() + self.payloads.len()
     }
 
-    fn add(&mut self, entry: Entry<'_>) {
+    fn add(&mut self, entry: Entry<'_>) -> io::Result<()> {
         self.keys.extend(entry.key.to_be_bytes());
         write_leb128(entry.rest.len() << 1 | usize::from(entry.value.is_none()), &mut self.payloads);
         self.payloads.extend_from_slice(entry.rest);
         self.payloads.extend_from_slice(entry.value.unwrap_or_default());
-        self.ends.extend((self.payloads.len() as u32).to_be_bytes());
+        let end = u32::try_from(self.payloads.len()).map_err(|_| io::Error::other("a block of 4 GiB"))?;
+        self.ends.extend(end.to_be_bytes());
+        Ok(())
     }
 
     /// Writes it and is empty then; gives its length.
@@ -336,9 +338,9 @@ impl Writer {
                 *position += block.write(out)?;
             }
             if block.count() == 0 {
-                index.add(Entry { value: Some(&(*position - start).to_be_bytes()), ..entry });
+                index.add(Entry { value: Some(&(*position - start).to_be_bytes()), ..entry })?;
             }
-            block.add(entry);
+            block.add(entry)?;
             Ok(true)
         })?;
         if index.count() == 0 {
@@ -346,7 +348,7 @@ impl Writer {
         }
         *position += block.write(out)?;
         let end = (*position - start).to_be_bytes();
-        index.add(Entry { key: u128::MAX, rest: &[], value: Some(&end) });
+        index.add(Entry { key: u128::MAX, rest: &[], value: Some(&end) })?;
         let begin = *position;
         *position += index.write(out)?;
         let place = Place { file: self.number, start, index: begin, end: *position };

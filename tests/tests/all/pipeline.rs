@@ -100,6 +100,29 @@ async fn small_steps_come_to_the_same_as_one() {
 
 /// Two projects with the same events and refreshes: the one's lake is on an S3 server, and between any two of its epochs its
 /// files are compacted, a checkpoint is written, and what was replaced is deleted.
+/// A new model learns its history beside others whose changes the state cache takes up at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn models_that_come_later_disturb_none_that_were_there() {
+    let directory = TempDir::new().unwrap();
+    let mut lake = project(directory.path()).await;
+    for round in 0..6 {
+        append(&lake, round).await;
+        lake.refresh(&[], &()).await.unwrap();
+        let sql = format!("SELECT user_id, count(*) + {round} AS events FROM silver.events GROUP BY user_id");
+        std::fs::write(directory.path().join(format!("sql/gold/later_{round}.sql")), sql).unwrap();
+        // Its state cache is held by one of them at a time.
+        drop(lake);
+        lake = project(directory.path()).await;
+    }
+    append(&lake, 6).await;
+    lake.refresh(&[], &()).await.unwrap();
+    let verified = lake.verify(&[]).await.unwrap();
+    assert!(verified.iter().any(|verified| verified.model == "gold.later_5"));
+    for verified in verified {
+        assert!(verified.holds(), "{verified:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compaction_and_vacuum_between_any_two_epochs_change_nothing() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());

@@ -61,7 +61,7 @@ struct Reading {
 struct Work {
     database: Database,
     /// Dropped after the database, see [`Taken`].
-    _taken: Option<Taken>,
+    taken: Option<Taken>,
 }
 
 impl DuckDbSink {
@@ -147,17 +147,17 @@ impl DuckDbSink {
     fn publish_here(&self, image: &Image, mut runs: Runs) -> Result<Published> {
         let _alone = self.files.lock()?;
         self.files.recover()?;
-        let work = match self.watermarks() {
+        let (work, newest) = match self.watermarks() {
             Ok(published) => match superseding(image, &published) {
                 Some(version) => return Ok(self.unchanged(version)),
-                None => self.open_work()?,
+                None => (self.open_work()?, Some(published)),
             },
             // Someone opened the public file for writing, or damaged it. Only a copy of it can be looked into.
             Err(Error::Held { .. } | Error::DuckDb { .. }) => {
                 let work = self.open_copy()?;
                 let published = tables::watermarks(&work.database);
                 match published.map(|published| superseding(image, &published.unwrap_or_default())) {
-                    Ok(None) => work,
+                    Ok(None) => (work, None),
                     found => {
                         drop(work);
                         self.files.discard_work()?;
@@ -167,10 +167,11 @@ impl DuckDbSink {
             }
             Err(error) => return Err(error),
         };
-        let written = match self.bring_up(work, image, &mut runs)? {
-            Some(written) => written,
-            None => self.bring_up(self.open_copy()?, image, &mut runs)?.unwrap_or_default(),
+        let written = match self.bring_up(work, image, &mut runs, newest.as_deref())? {
+            Some(written) => Some(written),
+            None => self.bring_up(self.open_copy()?, image, &mut runs, None)?,
         };
+        let written = written.ok_or(Error::Interrupted)?;
         self.files.publish(image.version)?;
         Ok(Published {
             rows_written: written.rows,
@@ -189,13 +190,20 @@ impl DuckDbSink {
     /// Writes the image into the file in work and closes it. After a failure of the store the file is as it was, and the
     /// next publication starts from it; after one of DuckDB's it goes, and its space with it. `None` where it was a kept
     /// version, and a copy of the newest one is the shorter way.
-    fn bring_up(&self, work: Work, image: &Image, runs: &mut Runs) -> Result<Option<tables::Written>> {
-        let Work { database, _taken } = work;
-        let written = match tables::bring_up(&database, image, runs, _taken.is_some()) {
-            Ok(written) => database.checkpoint_and_close().map(|()| written),
-            Err(error) => {
+    fn bring_up(
+        &self,
+        work: Work,
+        image: &Image,
+        runs: &mut Runs,
+        newest: Option<&[Watermark]>,
+    ) -> Result<Option<tables::Written>> {
+        let Work { database, taken } = work;
+        let newest = newest.filter(|_| taken.is_some());
+        let written = match tables::bring_up(&database, image, runs, newest) {
+            Ok(Some(written)) => database.checkpoint_and_close().map(|()| Some(written)),
+            not_written => {
                 drop(database);
-                Err(error)
+                not_written
             }
         };
         if let Err(Error::DuckDb { .. }) = &written {
@@ -212,7 +220,7 @@ impl DuckDbSink {
         }
         if let Some(taken) = self.files.take_oldest()? {
             match Database::open(self.files.work(), &self.files.spill()) {
-                Ok(database) => return Ok(Work { database, _taken: Some(taken) }),
+                Ok(database) => return Ok(Work { database, taken: Some(taken) }),
                 Err(Error::Held { .. }) => self.files.give_back(&taken)?,
                 Err(error) => {
                     tracing::warn!(%error, "a kept version cannot be brought up to date; it is made anew");
@@ -230,7 +238,7 @@ impl DuckDbSink {
         }
         let database = Database::open(work, &self.files.spill());
         match database.and_then(|database| tables::watermarks(&database).map(|_| database)) {
-            Ok(database) => Ok(Some(Work { database, _taken: None })),
+            Ok(database) => Ok(Some(Work { database, taken: None })),
             Err(error) => {
                 tracing::warn!(%error, "what a failed publication left is of no use; it is removed");
                 self.files.discard_work().map(|()| None)
@@ -249,7 +257,7 @@ impl DuckDbSink {
             }
             database => database?,
         };
-        Ok(Work { database, _taken: None })
+        Ok(Work { database, taken: None })
     }
 }
 

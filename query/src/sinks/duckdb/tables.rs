@@ -103,18 +103,18 @@ fn watermarks_of(batch: &RecordBatch, database: &Database, into: &mut Vec<Waterm
     Ok(())
 }
 
-/// Brings every table up to the image, or none of them. `None`, and nothing done, where the file may be given up and so much
-/// is to be changed that a copy of a newer one is the shorter way.
+/// Brings every table up to the image, or none of them. `None`, and nothing done, where a copy of the newest file, of which
+/// these are the watermarks, is the shorter way.
 pub(super) fn bring_up(
     database: &Database,
     image: &Image,
     runs: &mut Runs,
-    may_give_up: bool,
+    newest: Option<&[Watermark]>,
 ) -> Result<Option<Written>> {
     database.execute("BEGIN TRANSACTION")?;
-    let changed = change_all(database, image, runs, may_give_up);
-    match changed.and_then(|written| database.execute("COMMIT").map(|()| written)) {
-        Ok(written) => Ok(written),
+    match change_all(database, image, runs, newest) {
+        Ok(Some(written)) => database.execute("COMMIT").map(|()| Some(written)),
+        Ok(None) => database.execute("ROLLBACK").map(|()| None),
         Err(error) => {
             if let Err(rollback) = database.execute("ROLLBACK") {
                 tracing::debug!(%rollback, "the transaction had ended already");
@@ -124,13 +124,16 @@ pub(super) fn bring_up(
     }
 }
 
-fn change_all(database: &Database, image: &Image, runs: &mut Runs, may_give_up: bool) -> Result<Option<Written>> {
+fn change_all(
+    database: &Database,
+    image: &Image,
+    runs: &mut Runs,
+    newest: Option<&[Watermark]>,
+) -> Result<Option<Written>> {
     create_bookkeeping(database)?;
     let held = held(database)?;
     let changes: Vec<Change> = image.tables.iter().map(|table| change(table, held.get(&table.model()))).collect();
-    let rows = image.tables.iter().map(|table| table.rows.count());
-    let changing: u64 = changes.iter().zip(rows.clone()).map(|(change, rows)| change.rows(rows)).sum();
-    if may_give_up && changing > rows.sum::<u64>() / 8 + 10_000 {
+    if newest.is_some_and(|newest| is_far_behind(image, &changes, newest)) {
         return Ok(None);
     }
     drop_others(database, image, &held)?;
@@ -157,6 +160,16 @@ fn change_all(database: &Database, image: &Image, runs: &mut Runs, may_give_up: 
     record_addresses(database, image)?;
     record_watermarks(database, image)?;
     Ok(Some(written))
+}
+
+/// Whether a copy of the newest file saves so many rows that it is worth it: an eighth of all, and some.
+fn is_far_behind(image: &Image, changes: &[Change], newest: &[Watermark]) -> bool {
+    let saved = image.tables.iter().zip(changes).map(|(table, change)| {
+        let (model, rows) = (table.model(), table.rows.count());
+        let newest = newest.iter().find(|newest| newest.model == model && newest.fingerprint == table.fingerprint);
+        newest.map_or(0, |newest| change.rows(rows).saturating_sub(rows.abs_diff(newest.rows)))
+    });
+    saved.sum::<u64>() > image.tables.iter().map(|table| table.rows.count()).sum::<u64>() / 8 + 10_000
 }
 
 impl Change {
