@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::sinks::{Image, ReadRun, TableImage, Watermark};
 
 mod arrow_bridge;
+mod bookkeeping;
 mod database;
 mod feed;
 mod files;
@@ -110,7 +111,7 @@ impl DuckDbSink {
     /// is not ours.
     pub fn watermarks(&self) -> Result<Vec<Watermark>> {
         match self.open_public()? {
-            Some(public) => Ok(tables::watermarks(&public.database)?.unwrap_or_default()),
+            Some(public) => Ok(bookkeeping::watermarks(&public.database)?.unwrap_or_default()),
             None => Ok(Vec::new()),
         }
     }
@@ -124,7 +125,7 @@ impl DuckDbSink {
         let model = format!("{schema}.{name}");
         let unknown = || Error::UnknownTable { name: model.clone(), nearest: None };
         let public = self.open_public()?.ok_or_else(unknown)?;
-        let published = tables::watermarks(&public.database)?.unwrap_or_default();
+        let published = bookkeeping::watermarks(&public.database)?.unwrap_or_default();
         if !published.iter().any(|watermark| watermark.model == model) {
             return Err(unknown());
         }
@@ -155,7 +156,7 @@ impl DuckDbSink {
             // Someone opened the public file for writing, or damaged it. Only a copy of it can be looked into.
             Err(Error::Held { .. } | Error::DuckDb { .. }) => {
                 let work = self.open_copy()?;
-                let published = tables::watermarks(&work.database);
+                let published = bookkeeping::watermarks(&work.database);
                 match published.map(|published| superseding(image, &published.unwrap_or_default())) {
                     Ok(None) => (work, None),
                     found => {
@@ -237,7 +238,7 @@ impl DuckDbSink {
             return Ok(None);
         }
         let database = Database::open(work, &self.files.spill());
-        match database.and_then(|database| tables::watermarks(&database).map(|_| database)) {
+        match database.and_then(|database| bookkeeping::watermarks(&database).map(|_| database)) {
             Ok(database) => Ok(Some(Work { database, taken: None })),
             Err(error) => {
                 tracing::warn!(%error, "what a failed publication left is of no use; it is removed");
