@@ -5,6 +5,9 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "mallopt has no safe binding; it is called before there is a second thread")]
 pub(crate) fn share_freed_memory() {
+    if std::env::var_os("MALLOC_ARENA_MAX").is_some() {
+        return;
+    }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     // It says whether it did; where not, all is as it was.
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, i32::try_from(cores).unwrap_or(i32::MAX)) };
