@@ -103,7 +103,8 @@ impl FirstRows {
 /// That keys were seen.
 pub(crate) fn seen(keys: Vec<u128>) -> Entries {
     let mut entries = Entries::default();
-    keys.into_iter().for_each(|key| entries.on(SEEN).keep(key, &[], &[]));
+    let seen = entries.on(SEEN);
+    keys.into_iter().for_each(|key| seen.keep(key, &[], &[]));
     entries
 }
 

@@ -95,37 +95,6 @@ impl ModelCache {
         self.stored(|kept| kept.epoch)
     }
 
-    /// For each key whether something is kept for it.
-    ///
-    /// # Errors
-    /// As [`Reader::get`].
-    pub fn has(&self, shelf: Shelf, keys: &[u128]) -> Result<Vec<bool>> {
-        let mut has = vec![false; keys.len()];
-        self.each(shelf, keys, |at, value| has[at] = value.is_some())?;
-        Ok(has)
-    }
-
-    /// For each key what is kept for it.
-    ///
-    /// # Errors
-    /// As [`Reader::get`].
-    pub fn get(&self, shelf: Shelf, keys: &[u128]) -> Result<Vec<Option<Vec<u8>>>> {
-        let mut values = vec![None; keys.len()];
-        self.each(shelf, keys, |at, value| values[at] = value.map(<[u8]>::to_vec))?;
-        Ok(values)
-    }
-
-    fn each(&self, shelf: Shelf, keys: &[u128], mut take: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
-        // In the order of the keys each block is read once.
-        let mut order: Vec<(u128, usize)> = keys.iter().copied().zip(0..).collect();
-        order.sort_unstable();
-        let mut reader = self.read(shelf)?;
-        for (key, at) in order {
-            take(at, reader.get(key, &[])?);
-        }
-        Ok(())
-    }
-
     /// Opens a shelf as it is now.
     ///
     /// # Errors
@@ -248,6 +217,36 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// For each key, without a rest, whether something is kept for it.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn has(&mut self, keys: &[u128]) -> Result<Vec<bool>> {
+        let mut has = vec![false; keys.len()];
+        self.each(keys, |at, value| has[at] = value.is_some())?;
+        Ok(has)
+    }
+
+    /// For each key, without a rest, what is kept for it.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn values(&mut self, keys: &[u128]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut values = vec![None; keys.len()];
+        self.each(keys, |at, value| values[at] = value.map(<[u8]>::to_vec))?;
+        Ok(values)
+    }
+
+    fn each(&mut self, keys: &[u128], mut take: impl FnMut(usize, Option<&[u8]>)) -> Result<()> {
+        // In the order of the keys each block is read once.
+        let mut order: Vec<(u128, usize)> = keys.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        for (key, at) in order {
+            take(at, self.get(key, &[])?);
+        }
+        Ok(())
+    }
+
     /// What is kept for a key.
     ///
     /// # Errors

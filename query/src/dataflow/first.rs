@@ -30,14 +30,15 @@ pub(super) fn unseen(
         }
     }
     let asked: Vec<u128> = firsts.keys().copied().collect();
-    let seen = cache.has(shelf, &asked)?;
+    let seen = cache.read(shelf)?.has(&asked)?;
     let mut kept: Vec<Vec<bool>> = batches.iter().map(|batch| vec![false; batch.num_rows()]).collect();
     let mut entries = Entries::default();
+    let kept_keys = entries.on(shelf);
     for (key, _) in asked.into_iter().zip(seen).filter(|(_, seen)| !seen) {
         if let Some((_, at, row)) = firsts.get(&key) {
             kept[*at][*row] = true;
         }
-        entries.on(shelf).keep(key, &[], &[]);
+        kept_keys.keep(key, &[], &[]);
     }
     let visible: Vec<usize> = (0..columns).collect();
     let rows = batches.iter().zip(kept).map(|(batch, kept)| {

@@ -16,7 +16,7 @@ use super::run::Applied;
 use super::states::{Aggregate, StateCodec, accumulators, needs_count, outputs, subtract};
 use crate::error::Result;
 use crate::keys::{KeyMap, row_keys};
-use crate::state_cache::{Entries, ModelCache, Shelf};
+use crate::state_cache::{Entries, ModelCache, Reader, Shelf};
 
 /// The key of the one group of a GROUP BY without columns.
 const WHOLE: u128 = 0;
@@ -61,16 +61,17 @@ impl Grouped {
     /// What the rows do to the groups.
     pub(super) fn apply(&self, fed: &Changes, rows: &SchemaRef, cache: &ModelCache, wanted: bool) -> Result<Applied> {
         let mut touched = Touched::new(self, rows)?;
-        let mut seen = HashSet::new();
+        let (mut seen, mut before) = (HashSet::new(), cache.read(self.seen)?);
         for batch in &fed.added {
-            let firsts = self.firsts(batch, &mut seen, cache)?;
+            let firsts = self.firsts(batch, &mut seen, &mut before)?;
             touched.take(batch, &firsts, false)?;
         }
         for batch in &fed.gone {
             touched.take(batch, &[], true)?;
         }
         let mut entries = Entries::default();
-        seen.into_iter().for_each(|key| entries.on(self.seen).keep(key, &[], &[]));
+        let kept = entries.on(self.seen);
+        seen.into_iter().for_each(|key| kept.keep(key, &[], &[]));
         let changes = touched.close(cache, &mut entries, wanted)?;
         Ok(Applied { changes, entries, rows: 0 })
     }
@@ -84,7 +85,7 @@ impl Grouped {
     }
 
     /// For each distinct aggregate the rows whose arguments its group had not; they are added to `seen`.
-    fn firsts(&self, rows: &RecordBatch, seen: &mut HashSet<u128>, cache: &ModelCache) -> Result<Vec<BooleanArray>> {
+    fn firsts(&self, rows: &RecordBatch, seen: &mut HashSet<u128>, before: &mut Reader) -> Result<Vec<BooleanArray>> {
         let mut firsts = Vec::new();
         for (number, aggregate) in self.aggregates.iter().enumerate().filter(|(_, aggregate)| aggregate.distinct) {
             let keys = distinct_keys(rows, self.keyed_by, number, aggregate)?;
@@ -97,7 +98,7 @@ impl Grouped {
                 }
             }
             let asked: Vec<u128> = new.iter().map(|(key, _)| *key).collect();
-            for ((key, row), known) in new.into_iter().zip(cache.has(self.seen, &asked)?) {
+            for ((key, row), known) in new.into_iter().zip(before.has(&asked)?) {
                 if known {
                     seen.remove(&key);
                     first_here[row] = false;
@@ -186,7 +187,7 @@ impl<'a> Touched<'a> {
     fn close(mut self, cache: &ModelCache, entries: &mut Entries, wanted: bool) -> Result<Changes> {
         let (grouped, total) = (self.grouped, self.keys.len());
         let codec = StateCodec::new(&grouped.aggregates, grouped.counts())?;
-        let stored = cache.get(grouped.states, &self.keys)?;
+        let stored = cache.read(grouped.states)?.values(&self.keys)?;
         let had: Vec<usize> = (0..total).filter(|place| stored[*place].is_some()).collect();
         let (old_counts, old) = codec.decode(stored.iter().flatten())?;
         for (counts, old) in self.counts.iter_mut().zip(&old_counts) {

@@ -36,9 +36,7 @@ impl ModelRefresh {
         to: Option<&ModelState>,
         computed: &mut Computed,
     ) -> Result<LogicalPlan> {
-        let mut first = FirstRows::default();
-        let plan = tables.bind_or_empty(&first_wins::keys_and_offsets(&self.plan)?)?;
-        first.read(self.runner.streams(&plan).await?).await?;
+        let first = self.first_rows(tables).await?;
         let keys = first.keys();
         let seen = match to {
             Some(before) => self.seen(inputs, before, &keys).await?,
@@ -49,20 +47,24 @@ impl ModelRefresh {
         first_wins::without_window(self.plan.clone(), &later)
     }
 
+    async fn first_rows(&self, tables: &Filling) -> Result<FirstRows> {
+        let mut first = FirstRows::default();
+        let plan = tables.bind_or_empty(&first_wins::keys_and_offsets(&self.plan)?)?;
+        first.read(self.runner.streams(&plan).await?).await?;
+        Ok(first)
+    }
+
     /// Which keys were seen by the epoch before: from the cache, or where it is not there or not up to date, from the log.
     async fn seen(&self, inputs: &Inputs, before: &ModelState, keys: &[u128]) -> Result<Vec<bool>> {
         let cached = inputs.cache.as_ref().map(|cache| self.cache(cache));
         if let Some(cached) = cached.as_ref().filter(|cached| cached.epoch() == Some(before.changed)) {
-            match cached.has(SEEN, keys) {
+            match cached.read(SEEN).and_then(|mut seen| seen.has(keys)) {
                 Err(Error::CacheBroken) => self.cache_is_broken(),
                 seen => return seen,
             }
         }
         let tables = planning::before(inputs, &self.model).await?;
-        let mut first = FirstRows::default();
-        let plan = tables.bind_or_empty(&first_wins::keys_and_offsets(&self.plan)?)?;
-        first.read(self.runner.streams(&plan).await?).await?;
-        let old = first.keys();
+        let old = self.first_rows(&tables).await?.keys();
         let known: HashSet<u128> = old.iter().copied().collect();
         if let Some(cached) = cached {
             cached.clear()?;

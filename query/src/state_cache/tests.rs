@@ -20,7 +20,7 @@ trait Keys {
 
 impl Keys for ModelCache {
     fn seen(&self, keys: &[u128]) -> Result<Vec<bool>> {
-        self.has(SEEN, keys)
+        self.read(SEEN)?.has(keys)
     }
 
     fn add(&self, keys: Vec<u128>, epoch: u64) -> Result<()> {
@@ -139,7 +139,7 @@ proptest! {
             }
         }
         if epoch.is_some() {
-            prop_assert_eq!(cache.model("gold.n", "f").get(OPERATORS, &[1]).unwrap(), [Some(b"other".to_vec())]);
+            prop_assert_eq!(cache.model("gold.n", "f").read(OPERATORS).unwrap().values(&[1]).unwrap(), [Some(b"other".to_vec())]);
             prop_assert_eq!(cache.model("gold.m", "f").read(ADDRESSES).unwrap().under(1, 9).unwrap().len(), 1);
         }
     }
@@ -256,6 +256,20 @@ fn a_cache_that_cannot_be_read_is_made_anew() {
     add();
     assert!(!directory.path().join("format-0").exists());
     assert_eq!(epoch(), Some(1));
+}
+
+#[test]
+fn a_directory_that_was_deleted_under_it_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = open(directory.path()).model("m", "f");
+    keys.add(vec![1], 1).unwrap();
+    fs::remove_dir_all(directory.path().join(FORMAT)).unwrap();
+    assert!(matches!(keys.seen(&[1]), Err(Error::CacheBroken)));
+    keys.clear().unwrap();
+    keys.add(vec![2], 2).unwrap();
+    assert_eq!(keys.seen(&[1, 2]).unwrap(), [false, true]);
+    drop(keys);
+    assert_eq!(open(directory.path()).model("m", "f").epoch(), Some(2));
 }
 
 #[test]
