@@ -33,7 +33,7 @@ pub struct Project {
     /// Its settings.
     pub config: Config,
     /// Its models, parents before children.
-    pub models: Vec<Model>,
+    pub models: Vec<Arc<Model>>,
 }
 
 impl Project {
@@ -42,7 +42,8 @@ impl Project {
     /// # Errors
     /// [`Error::Model`] for the first model that is wrong, [`Error::File`] for a file that cannot be read.
     pub fn load(directory: &Path, config: Config) -> Result<Self> {
-        Ok(Self { directory: directory.to_owned(), config, models: models::load(directory)? })
+        let models = models::load(directory)?.into_iter().map(Arc::new).collect();
+        Ok(Self { directory: directory.to_owned(), config, models })
     }
 }
 
@@ -166,7 +167,7 @@ impl Lakehouse {
         runs: &Store,
     ) -> Inputs {
         Inputs {
-            models: self.project().models.iter().cloned().map(Arc::new).collect(),
+            models: self.project().models.clone(),
             pinned: self.inner.pinned.clone(),
             snapshot: snapshot.clone(),
             before: before.cloned(),

@@ -132,21 +132,22 @@ pub(crate) async fn prepare(inputs: &Arc<Inputs>, known: &BTreeSet<String>) -> R
     for model in &inputs.models {
         let refresh = ModelRefresh::plan(&planner, inputs, model, manifest, &strategies).await?;
         strategies.insert(model.name.clone(), refresh.strategy.clone());
-        let stands_at = refresh.before.as_ref().map(|state| state.changed);
-        if !known.contains(&model.name.to_string()) && refresh.cache(cache).epoch() != stands_at {
-            waiting.push_back(refresh);
+        let cache = refresh.cache(cache);
+        let unlearnt = refresh.kept_up_to_date().is_some_and(|(_, state)| cache.epoch() != Some(state.changed));
+        if unlearnt && !known.contains(&model.name.to_string()) {
+            waiting.push_back((refresh, cache));
         }
     }
     let mut learning = JoinSet::new();
     loop {
         while learning.len() < at_once()
-            && let Some(refresh) = waiting.pop_front()
+            && let Some((refresh, cache)) = waiting.pop_front()
         {
-            let (inputs, cache) = (Arc::clone(inputs), refresh.cache(cache));
+            let inputs = Arc::clone(inputs);
             learning.spawn(async move {
-                match (&refresh.flow, &refresh.before) {
-                    (Some(flow), Some(state)) => refresh.learn(&inputs, flow, state, &cache).await,
-                    _ => Ok(()),
+                match refresh.kept_up_to_date() {
+                    Some((flow, state)) => refresh.learn(&inputs, flow, state, &cache).await,
+                    None => Ok(()),
                 }
             });
         }
@@ -256,6 +257,11 @@ impl ModelRefresh {
 
     fn cache(&self, cache: &StateCache) -> ModelCache {
         model_cache(cache, &self.model.name.to_string(), &self.fingerprint)
+    }
+
+    /// Its operators and the state that they are to know the history of, if it has both.
+    fn kept_up_to_date(&self) -> Option<(&Dataflow, &ModelState)> {
+        self.flow.as_ref().zip(self.before.as_ref())
     }
 
     fn cache_is_broken(&self) {

@@ -5,6 +5,7 @@
 //! its end, in one epoch of theirs; a model that came out as it is stored stays as it is.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::catalog::BRONZE;
 use crate::epoch::{Manifest, ModelState};
@@ -85,7 +86,7 @@ impl Lakehouse {
     }
 
     /// The models that are named, or all, and what they read; parents before children.
-    fn with_ancestors(&self, names: &[String]) -> Vec<&Model> {
+    fn with_ancestors(&self, names: &[String]) -> Vec<Arc<Model>> {
         let models = &self.project().models;
         let mut wanted: BTreeSet<String> = names.iter().cloned().collect();
         for model in models.iter().rev() {
@@ -94,12 +95,12 @@ impl Lakehouse {
                 wanted.extend(parents.map(ToString::to_string));
             }
         }
-        let is_wanted = |model: &&Model| names.is_empty() || wanted.contains(&model.name.to_string());
-        models.iter().filter(is_wanted).collect()
+        let is_wanted = |model: &&Arc<Model>| names.is_empty() || wanted.contains(&model.name.to_string());
+        models.iter().filter(is_wanted).cloned().collect()
     }
 
     /// Takes the models up to just before a version, as far as they are kept up to date by what changes.
-    async fn step_by_step(&self, to: u64, wanted: &[&Model], progress: &dyn Progress) -> Result<()> {
+    async fn step_by_step(&self, to: u64, wanted: &[Arc<Model>], progress: &dyn Progress) -> Result<()> {
         let end = self.log().snapshot_at(to).await?;
         let stands_at = self.chain().newest(self.log().store()).await?.map_or(0, |epoch| epoch.next_offset);
         let inputs = self.inputs(&end, None, None, self.log().store());
@@ -111,7 +112,7 @@ impl Lakehouse {
                 steady.insert(shape.model.name.clone());
             }
         }
-        let models: Vec<&Model> = wanted.iter().copied().filter(|model| steady.contains(&model.name)).collect();
+        let models: Vec<Arc<Model>> = wanted.iter().filter(|model| steady.contains(&model.name)).cloned().collect();
         progress.replayed(stands_at, end.next_offset);
         for (version, events) in self.steps(stands_at, to).await? {
             self.refresh_to(Some(version), &models, Publish::Nothing, &()).await?;
@@ -146,8 +147,8 @@ impl Lakehouse {
         named: &[String],
         progress: &dyn Progress,
     ) -> Result<Replayed> {
-        let models: Vec<&Model> = self.project().models.iter().collect();
-        let refreshed = self.refresh_to(Some(version), &models, Publish::Models, progress).await?;
+        let models = &self.project().models;
+        let refreshed = self.refresh_to(Some(version), models, Publish::Models, progress).await?;
         let store = self.log().store();
         let (Some(stored), Some(replayed)) = (self.chain().newest(store).await?, beside.chain().newest(store).await?)
         else {
@@ -186,7 +187,7 @@ impl Lakehouse {
         }
         beside.chain().delete(store).await?;
         // What reads a table that was put right is computed anew, and the sinks follow.
-        self.refresh_to(Some(version), &models, Publish::Models, progress).await?;
+        self.refresh_to(Some(version), models, Publish::Models, progress).await?;
         let models = refreshed.models.into_iter().filter(|model| named.contains(&model.name)).collect();
         Ok(Replayed { version, models, differed, published: None })
     }

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
 use super::Lakehouse;
 use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
@@ -45,6 +43,14 @@ pub(crate) enum Publish<'a> {
     Named(&'a [String]),
 }
 
+/// What a refresh is to come to.
+struct Goal<'a> {
+    /// By default the newest.
+    version: Option<u64>,
+    models: &'a [Arc<Model>],
+    publish: Publish<'a>,
+}
+
 /// What one epoch came to.
 enum Advanced {
     /// The version that was asked for.
@@ -66,8 +72,7 @@ impl Lakehouse {
     /// is then what it was.
     pub async fn refresh(&self, only: &[String], progress: &dyn Progress) -> Result<Refreshed> {
         self.check_names(only)?;
-        let models: Vec<&Model> = self.project().models.iter().collect();
-        self.refresh_to(None, &models, Publish::Models, progress).await
+        self.refresh_to(None, &self.project().models, Publish::Models, progress).await
     }
 
     /// Brings every model to a version of the log that is not behind where they stand.
@@ -80,8 +85,7 @@ impl Lakehouse {
         if let Some(stored) = stored.filter(|stored| stored.version > version) {
             return Err(Error::ReplayBack { version, stands_at: stored.version });
         }
-        let models: Vec<&Model> = self.project().models.iter().collect();
-        self.refresh_to(Some(version), &models, Publish::Models, progress).await
+        self.refresh_to(Some(version), &self.project().models, Publish::Models, progress).await
     }
 
     /// Brings some models, which read no others than these, to a version of the log, by default the newest.
@@ -91,14 +95,15 @@ impl Lakehouse {
     pub(crate) async fn refresh_to(
         &self,
         version: Option<u64>,
-        models: &[&Model],
+        models: &[Arc<Model>],
         publish: Publish<'_>,
         progress: &dyn Progress,
     ) -> Result<Refreshed> {
         let alone = Arc::new(Arc::clone(&self.inner.refreshing).lock_owned().await);
-        let mut overtaken = 0;
+        let goal = Goal { version, models, publish };
+        let (mut overtaken, mut steps) = (0, Vec::new());
         while overtaken < TRIES {
-            match self.advance(&alone, version, models, publish, progress).await? {
+            match self.advance(&alone, &goal, &mut steps, progress).await? {
                 Advanced::ToTheEnd(refreshed) => return Ok(refreshed),
                 Advanced::Partly => {}
                 // Another refresh was first: what it did counts, and ours starts from there.
@@ -108,13 +113,13 @@ impl Lakehouse {
         Err(Error::Overtaken { tries: TRIES })
     }
 
-    /// One epoch on the way to a version: all the way, or as far as what changed fits memory.
+    /// One epoch on the way to a version: all the way, or as far as what changed fits memory. `steps` are the versions on the
+    /// way, once they were looked for.
     async fn advance(
         &self,
         alone: &Alone,
-        version: Option<u64>,
-        models: &[&Model],
-        publish: Publish<'_>,
+        &Goal { version, models, publish }: &Goal<'_>,
+        steps: &mut Vec<(u64, u64)>,
         progress: &dyn Progress,
     ) -> Result<Advanced> {
         let (store, cache) = (self.log().store(), self.cache().await?);
@@ -125,16 +130,21 @@ impl Lakehouse {
         let before = self.chain().newest(store).await?;
         let at_once = self.project().config.refresh.events_at_once;
         let step = match before.as_ref().filter(|before| before.next_offset + at_once < end.next_offset) {
-            Some(before) => self.steps(before.next_offset, end.version).await?.first().copied(),
+            Some(before) => {
+                steps.retain(|(_, end)| *end > before.next_offset);
+                if steps.is_empty() {
+                    *steps = self.steps(before.next_offset, end.version).await?;
+                }
+                steps.first().copied()
+            }
             None => None,
         };
         let (snapshot, publish) = match step {
             Some((version, _)) => (self.log().snapshot_at(version).await?, Publish::Nothing),
             None => (end, publish),
         };
-        let models = models.iter().map(|model| Arc::new((*model).clone())).collect();
         let inputs = self.inputs(&snapshot, before.as_ref(), cache.as_ref(), store);
-        let inputs = Arc::new(Inputs { models, _alone: Some(Arc::clone(alone)), ..inputs });
+        let inputs = Arc::new(Inputs { models: models.to_vec(), _alone: Some(Arc::clone(alone)), ..inputs });
         let mut computed = refresh::compute(&inputs, progress).await?;
         if let Some(before) = before.filter(|before| same_state(before, &computed.manifest)) {
             let duckdb = self.publish(&before, publish).await?;
@@ -168,16 +178,20 @@ impl Lakehouse {
     ) -> Result<Option<Published>> {
         let inputs = Arc::new(Inputs { before: Some(computed.manifest.clone()), ..inputs });
         let (new, epoch) = (std::mem::take(&mut computed.remembered), computed.manifest.epoch);
-        let mut learning = JoinSet::new();
-        if computed.unlearnt {
-            // They do not stand at this epoch before they are remembered, and must not be learnt meanwhile.
-            let known = new.iter().map(|new| new.model.clone()).collect();
-            learning.spawn(learn(Arc::clone(&inputs), known));
-        }
-        let remembering = tokio::task::spawn_blocking(move || remember(&inputs, new, epoch));
-        let published = self.publish(&computed.manifest, publish).await;
-        while learning.join_next().await.is_some() {}
-        if let Err(error) = remembering.await? {
+        // They do not stand at this epoch before they are remembered, and must not be learnt meanwhile.
+        let known: BTreeSet<String> = new.iter().map(|new| new.model.clone()).collect();
+        let learning = async {
+            match computed.unlearnt {
+                true => refresh::prepare(&inputs, &known).await,
+                false => Ok(()),
+            }
+        };
+        let of_it = Arc::clone(&inputs);
+        let remembering = tokio::task::spawn_blocking(move || remember(&of_it, new, epoch));
+        let publishing = self.publish(&computed.manifest, publish);
+        let (published, learnt, remembered) = futures::join!(publishing, learning, remembering);
+        // The refresh is over, and this is no failure of it; the next one meets it again.
+        for error in [learnt, remembered?].into_iter().filter_map(Result::err) {
             tracing::warn!("the next refresh has to learn the models' history first: {error}");
         }
         published
@@ -206,7 +220,7 @@ impl Lakehouse {
 
     async fn publish(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Option<Published>> {
         let mut tables = Vec::new();
-        let wanted = |model: &&Model| match publish {
+        let wanted = |model: &&Arc<Model>| match publish {
             Publish::Nothing => false,
             Publish::Models => model.sinks.iter().any(|sink| sink == "duckdb"),
             Publish::Named(names) => names.contains(&model.name.to_string()),
@@ -241,14 +255,6 @@ fn same_state(before: &Manifest, now: &Manifest) -> bool {
     };
     let models = (before.models.iter(), now.models.iter());
     before.version == now.version && before.models.len() == now.models.len() && models.0.zip(models.1).all(same)
-}
-
-/// Has operators learn their history that do not know it. What goes wrong with that is no failure of the refresh, which is over;
-/// the next one meets it again.
-async fn learn(inputs: Arc<Inputs>, known: BTreeSet<String>) {
-    if let Err(error) = refresh::prepare(&inputs, &known).await {
-        tracing::warn!("the next refresh has to learn the models' history first: {error}");
-    }
 }
 
 /// Has the state cache take up what an epoch changed.
