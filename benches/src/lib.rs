@@ -9,7 +9,8 @@ use std::sync::Arc;
 use lakebed_generator::Generator;
 use lakebed_ingest::{RawBatch, RawBatches, Settings, decode};
 use lakebed_log::{Batch, BatchId, ColumnType};
-use lakebed_query::{Config, Project};
+use lakebed_project::Config;
+use lakebed_query::Project;
 
 /// The first `count` lines of the default feed, as NDJSON of about 1.1 KB each. The same bytes on every machine.
 ///

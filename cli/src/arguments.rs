@@ -84,7 +84,10 @@ pub(crate) enum Command {
     /// Look at the log
     #[command(subcommand)]
     Log(LogCommand),
-    /// Answer Flight SQL, and health and metrics over HTTP
+    /// Manage the tokens with which events may be sent over the network
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Answer Flight SQL; take events in over HTTP, and tell health and metrics there
     Serve(ServeArguments),
 }
 
@@ -127,9 +130,12 @@ pub(crate) struct GenerateArguments {
     /// New fields, other JSON types and deeper nesting as the feed goes on
     #[arg(long)]
     pub(crate) drift: bool,
-    /// A file, or - for stdout
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    pub(crate) to: PathBuf,
+    /// So many events a second
+    #[arg(long, value_name = "R", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// A file, - for stdout, a server's URL such as http://127.0.0.1:8080 (its token in LAKEBED_TOKEN), or lambda:NAME
+    #[arg(long, value_name = "-|FILE|URL|lambda:NAME", default_value = "-")]
+    pub(crate) to: String,
 }
 
 #[derive(Args, Debug)]
@@ -251,6 +257,12 @@ pub(crate) struct LogVacuumArguments {
     pub(crate) retain: TimeDelta,
 }
 
+/// Events a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.001..=1e9).contains(rate));
+    rate.ok_or_else(|| format!("'{text}' is no number of events a second, from 0.001 up"))
+}
+
 /// A time in days or hours, not below what a writer may take.
 fn retention(text: &str) -> Result<TimeDelta, String> {
     let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
@@ -266,12 +278,38 @@ fn retention(text: &str) -> Result<TimeDelta, String> {
     })
 }
 
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make one and print its secret, once: the lake keeps the hash alone
+    Add(TokenAddArguments),
+    /// List them, without their secrets
+    List,
+    /// Take one away; servers refuse it within ten seconds
+    Remove(TokenRemoveArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenAddArguments {
+    /// What people call it
+    pub(crate) name: String,
+    /// The source of the events that come with it; by default its name
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenRemoveArguments {
+    /// As it was called
+    pub(crate) name: String,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct ServeArguments {
     /// Where Flight SQL is answered; port 0 is any free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) flight: Option<SocketAddr>,
-    /// Where health and metrics are answered; port 0 is any free one
+    /// Where events are taken in, and health and metrics answered; port 0 is any free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<SocketAddr>,
     /// Refresh the models as events come in

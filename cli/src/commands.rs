@@ -11,4 +11,5 @@ pub(crate) mod query;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod token;
 pub(crate) mod verify;

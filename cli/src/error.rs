@@ -12,6 +12,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Query(Box<lakebed_query::Error>),
     #[error(transparent)]
+    Project(#[from] lakebed_project::Error),
+    #[error(transparent)]
     Log(#[from] lakebed_log::Error),
     #[error(transparent)]
     Ingest(#[from] lakebed_ingest::Error),
@@ -28,6 +30,9 @@ pub(crate) enum Error {
     Stdout(io::Error),
     #[error("'{path}': {source}")]
     File { path: PathBuf, source: io::Error },
+    /// Whoever events were sent to did not take them.
+    #[error("the events were not taken by {to}: {message}")]
+    Send { to: String, message: String },
     /// The arguments do not go together.
     #[error("{message}")]
     Usage { message: String, hint: String },
@@ -63,9 +68,15 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Query(error) => error.hint(),
+            Self::Project(error) => error.hint(),
             Self::Log(error) => error.hint(),
+            Self::Ingest(error) => error.hint(),
             Self::Flight(error) => error.hint(),
             Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Send { .. } => Some(
+                "what was taken before is in the log; the same command again sends all of it, and nothing is taken twice"
+                    .to_owned(),
+            ),
             Self::ProjectExists { .. } => Some("work in it with --project, or name another directory".to_owned()),
             Self::InTheWay { .. } => Some("move it away, or name another directory".to_owned()),
             Self::NoName { .. } => Some("name a directory, such as `lakebed init shop`".to_owned()),
@@ -79,9 +90,18 @@ impl Error {
             Self::Interrupted => {
                 Some("run the same command again to go on; what was done is kept and not done twice".to_owned())
             }
-            Self::File { source, .. } | Self::Stdout(source) => Some(lakebed_query::error::hint_for_file(source)),
+            Self::File { source, .. } | Self::Stdout(source) => Some(lakebed_project::error::hint_for_file(source)),
             Self::Arrow(_) | Self::Parquet(_) => Some("try another format with -o, or a CAST in the query".to_owned()),
             _ => None,
+        }
+    }
+
+    /// Whether the same may succeed later: what it needs is away for a while.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Query(error) => error.may_pass(),
+            Self::Log(error) => error.may_pass(),
+            _ => false,
         }
     }
 

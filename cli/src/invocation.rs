@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use lakebed_ingest::Intake;
 use lakebed_log::Log;
-use lakebed_query::{Config, Lakehouse, Project};
+use lakebed_project::Config;
+use lakebed_query::{Lakehouse, Project};
 
 use crate::arguments::Global;
 use crate::error::Result;
@@ -59,6 +61,11 @@ impl Invocation {
     pub(crate) async fn log_or_new(&self, config: &Config) -> Result<Log> {
         let store = config.store(&self.directory, true)?;
         Ok(Log::open_or_create(store, &config.project, self.now()).await?)
+    }
+
+    /// The way into a log.
+    pub(crate) fn intake(&self, log: &Log, config: &Config) -> Intake {
+        Intake::new(log.clone(), config, self.clock)
     }
 
     /// The log alone, as it is.

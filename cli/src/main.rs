@@ -3,7 +3,6 @@
 mod arguments;
 mod commands;
 mod error;
-mod feeding;
 mod invocation;
 mod output;
 mod progress;
@@ -21,7 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
-use crate::commands::{demo, explain, generate, ingest, init, log, plan, query, replay, run, serve, verify};
+use crate::commands::{demo, explain, generate, ingest, init, log, plan, query, replay, run, serve, token, verify};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::output::Output;
@@ -69,7 +68,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
     match command {
         Command::Demo(arguments) => demo::demo(invocation, &arguments).await,
         Command::Init(arguments) => init::init(&arguments, &invocation.output),
-        Command::Generate(arguments) => tokio::task::spawn_blocking(move || generate::generate(&arguments)).await?,
+        Command::Generate(arguments) => generate::generate(arguments, &invocation.output).await,
         Command::Ingest(arguments) => ingest::ingest(invocation, &arguments).await,
         Command::Run(arguments) => run::run(invocation, &arguments).await,
         Command::Plan => plan::plan(invocation).await,
@@ -78,6 +77,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Query(arguments) => query::query(invocation, arguments).await,
         Command::Verify(arguments) => verify::verify(invocation, &arguments).await,
         Command::Log(command) => log::log(invocation, &command).await,
+        Command::Token(command) => token::token(invocation, &command).await,
         Command::Serve(arguments) => serve::serve(invocation, &arguments).await,
     }
 }

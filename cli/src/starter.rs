@@ -58,7 +58,7 @@ mod tests {
         for name in ["shop", "a \"quoted\" \\ name", "x'y", "Läden"] {
             let directory = tempfile::tempdir().unwrap();
             std::fs::write(directory.path().join("lakebed.toml"), config(name)).unwrap();
-            let loaded = lakebed_query::Config::load(directory.path(), &|_| None, None).unwrap();
+            let loaded = lakebed_project::Config::load(directory.path(), &|_| None, None).unwrap();
             assert_eq!(loaded.project, name);
         }
     }
@@ -68,7 +68,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let load = |text: &str| {
             std::fs::write(directory.path().join("lakebed.toml"), text).unwrap();
-            lakebed_query::Config::load(directory.path(), &|_| None, None).unwrap()
+            lakebed_project::Config::load(directory.path(), &|_| None, None).unwrap()
         };
         let text = config("shop");
         let (head, settings) = text.split_once("# Where the lake is").unwrap();
@@ -79,7 +79,10 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let mut expected = load(&text);
+        // These have no default: the comments show what they are like.
         expected.duckdb.directory = Some("./lake/published".into());
+        expected.postgres =
+            load("[postgres]\nurl = \"postgres://me@127.0.0.1:5432/shop\"\npassword_file = \"./password\"").postgres;
         assert_eq!(load(&format!("{head}\n{uncommented}")), expected);
     }
 }

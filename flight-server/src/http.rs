@@ -1,4 +1,4 @@
-//! HTTP beside Flight: `/healthz` for whoever watches the process, `/metrics` for Prometheus.
+//! HTTP beside Flight: `/healthz` for whoever watches the process, `/metrics` for Prometheus, and what other rooms bring.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,12 +29,14 @@ pub(crate) async fn serve(
     listener: TcpListener,
     lake: watch::Receiver<Arc<ReadSession>>,
     metrics: Arc<Metrics>,
+    others: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let routes = Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(metrics_text))
-        .with_state(Shared { lake, metrics });
+        .with_state(Shared { lake, metrics })
+        .merge(others);
     axum::serve(listener, routes).with_graceful_shutdown(shutdown).await.map_err(Error::Http)
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use axum::Router;
 use lakebed_query::ReadSession;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,7 +41,7 @@ const MOST_SENT: usize = i32::MAX as usize;
 pub struct Addresses {
     /// Flight SQL. Loopback only.
     pub flight: Option<SocketAddr>,
-    /// `/healthz` and `/metrics`.
+    /// `/healthz` and `/metrics`, and the routes of other rooms.
     pub http: Option<SocketAddr>,
 }
 
@@ -50,6 +51,7 @@ pub struct Server {
     http: Option<Listener>,
     runtime: QueryRuntime,
     shared: Arc<Shared>,
+    routes: Router,
     pub(crate) grace: Duration,
 }
 
@@ -82,7 +84,7 @@ impl Server {
             threads: runtime.threads(),
             lake,
         };
-        Ok(Self { flight, http, runtime, shared: Arc::new(shared), grace: GRACE })
+        Ok(Self { flight, http, runtime, shared: Arc::new(shared), routes: Router::new(), grace: GRACE })
     }
 
     /// Where Flight SQL is answered, with the real port.
@@ -100,17 +102,23 @@ impl Server {
         Arc::clone(&self.shared.metrics)
     }
 
+    /// Answers more over HTTP than the server does by itself.
+    #[must_use]
+    pub fn with_routes(self, routes: Router) -> Self {
+        Self { routes: self.routes.merge(routes), ..self }
+    }
+
     /// Answers until `shutdown` resolves, then takes no new connections, lets running streams end for five
     /// seconds, breaks off the rest with UNAVAILABLE and returns.
     ///
     /// # Errors
     /// [`Error::Flight`] and [`Error::Http`] where a listener fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { flight, http, runtime, shared, grace } = self;
+        let Self { flight, http, runtime, shared, routes, grace } = self;
         let (stop, stopped) = watch::channel(false);
         let serving = async {
             let flight = serve_flight(flight, Arc::clone(&shared), ended(stopped.clone()));
-            let http = serve_http(http, Arc::clone(&shared), ended(stopped));
+            let http = serve_http(http, Arc::clone(&shared), routes, ended(stopped));
             tokio::try_join!(flight, http).map(|_| ())
         };
         tokio::pin!(serving);
@@ -162,13 +170,14 @@ async fn serve_flight(
 async fn serve_http(
     listener: Option<Listener>,
     shared: Arc<Shared>,
+    routes: Router,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let Some(listener) = listener else {
         stopped.await;
         return Ok(());
     };
-    http::serve(listener.socket, shared.lake.clone(), Arc::clone(&shared.metrics), stopped).await
+    http::serve(listener.socket, shared.lake.clone(), Arc::clone(&shared.metrics), routes, stopped).await
 }
 
 async fn ended(mut stopped: watch::Receiver<bool>) {

@@ -10,6 +10,7 @@ use lakebed_log::{Batch, BatchId, Events, Quarantined};
 use crate::event::{self, Event};
 use crate::flatten::Flattener;
 use crate::raw_batch::RawBatch;
+use crate::refusal::Refusal;
 use crate::settings::Settings;
 
 /// A decoded batch, and what was left out of its columns; all of that is still in `_doc`.
@@ -21,6 +22,10 @@ pub struct Decoded {
     pub misfits: BTreeMap<String, u64>,
     /// How many values have no column because the batch has `Settings::max_columns` of them already.
     pub over_limit: u64,
+    /// How many events are no JSON at all.
+    pub no_json: u64,
+    /// The source ended within an array.
+    pub cut_off: bool,
 }
 
 /// Decodes a batch. This never fails: an event that cannot be read is in `batch.quarantine`, with its reason.
@@ -28,18 +33,20 @@ pub struct Decoded {
 /// `source` is the batch's source, and that of every event without a `source` text of its own.
 pub fn decode(raw: &RawBatch, id: BatchId, source: &str, settings: &Settings) -> Decoded {
     let mut accepted = Accepted::new(raw, source, settings);
-    let mut quarantine = Vec::new();
+    let (mut quarantine, mut no_json, mut cut_off) = (Vec::new(), 0, false);
     for (position, (bytes, flaw)) in (0u64..).zip(raw.iter()) {
         match flaw.map_or_else(|| event::read(bytes, settings), Err) {
             Ok(event) => accepted.add(event),
             Err(refusal) => {
+                no_json += u64::from(refusal.is_no_json());
+                cut_off |= refusal == Refusal::CutOff;
                 quarantine.push(Quarantined { position, reason: refusal.to_string(), bytes: bytes.to_vec() });
             }
         }
     }
     let (events, misfits, over_limit) = accepted.finish();
     let batch = Batch { id, content: raw.content(), source: source.to_owned(), lane: None, events, quarantine };
-    Decoded { batch, misfits, over_limit }
+    Decoded { batch, misfits, over_limit, no_json, cut_off }
 }
 
 /// The accepted events, column by column.
@@ -116,7 +123,8 @@ mod tests {
     fn good_and_bad_events_share_the_count_of_positions() {
         let text =
             [event("a", r#","x":1"#), "garbage".into(), String::new(), event("b", r#","source":"app""#), "{}".into()];
-        let Decoded { batch, misfits, over_limit } = decoded(text.join("\n").as_bytes(), &Settings::default());
+        let Decoded { batch, misfits, over_limit, no_json, cut_off } =
+            decoded(text.join("\n").as_bytes(), &Settings::default());
         assert_eq!(batch.events.event_id.iter().flatten().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(batch.events.source.iter().flatten().collect::<Vec<_>>(), ["file", "app"]);
         assert_eq!(batch.events.event_time.value(0), 1_714_557_600_000_000);
@@ -135,6 +143,7 @@ mod tests {
         );
         assert_eq!((batch.id.as_str(), batch.source.as_str(), batch.lane.is_none()), ("b", "file", true));
         assert!(misfits.is_empty() && over_limit == 0);
+        assert_eq!((no_json, cut_off), (1, false));
     }
 
     #[test]
@@ -146,7 +155,8 @@ mod tests {
             event("b", &format!(r#","x":"{}""#, "x".repeat(200))),
             event("c", "")
         );
-        let batch = decoded(text.as_bytes(), &settings).batch;
+        let Decoded { batch, no_json, cut_off, .. } = decoded(text.as_bytes(), &settings);
+        assert_eq!((no_json, cut_off), (1, true));
         assert_eq!(batch.events.len(), 1);
         assert_eq!(batch.quarantine[0].reason, "279 bytes long, and the limit is 120");
         assert_eq!(batch.quarantine[0].bytes.len(), 120);

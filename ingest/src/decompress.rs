@@ -219,8 +219,8 @@ mod tests {
     fn what_cannot_be_opened_says_so() {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(open(directory.path()), Err(Error::Directory { .. })));
-        let error = open(&directory.path().join("none.json")).err().unwrap().to_string();
-        assert!(error.contains("none.json") && error.contains("\nhint: "), "{error}");
+        let error = open(&directory.path().join("none.json")).err().unwrap();
+        assert!(error.to_string().contains("none.json") && error.hint().is_some(), "{error}");
         let path = directory.path().join("one.json.gz");
         std::fs::write(&path, gzip(b"{}\n")).unwrap();
         let mut text = String::new();

@@ -1,13 +1,17 @@
-//! Why a source could not be read. An event that cannot be read is no error: it is in the batch's quarantine.
+//! Why events could not be taken. An event that cannot be read is no error: it is in the batch's quarantine.
 
 use std::io;
 use std::path::PathBuf;
 
-/// A source that could not be opened, or that broke while it was read.
+/// The result of this room's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A source that could not be read, or a log that did not take what was read. `Display` is one sentence, [`Error::hint`] says
+/// what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file is not there, or may not be read.
-    #[error("cannot open '{path}': {reason}\nhint: check the path and its permissions, or give '-' to read from stdin")]
+    #[error("cannot open '{path}': {reason}")]
     Open {
         /// The file as it was named.
         path: PathBuf,
@@ -15,14 +19,45 @@ pub enum Error {
         reason: io::Error,
     },
     /// A directory where a file is needed.
-    #[error("'{path}' is a directory, not a file of events\nhint: name the files in it, for example {path}/*")]
+    #[error("'{path}' is a directory, not a file of events")]
     Directory {
         /// The directory as it was named.
         path: PathBuf,
     },
     /// Reading or decompressing failed; the message names the source. Batches that came before it are good.
-    #[error(
-        "cannot read on: {0}\nhint: check that the source is complete, and start again: what is in the log already is not repeated"
-    )]
+    #[error("cannot read on: {0}")]
     Read(io::Error),
+    /// More than is taken at once.
+    #[error("the body has more than {limit} bytes without its compression")]
+    TooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// The lake's settings do not lead to one.
+    #[error(transparent)]
+    Project(#[from] lakebed_project::Error),
+    /// The log did not take the events.
+    #[error(transparent)]
+    Log(#[from] lakebed_log::Error),
+    /// A task of this process ended before its time.
+    #[error("a task died: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Open { .. } => Some("check the path and its permissions, or give '-' to read from stdin".to_owned()),
+            Self::Directory { path } => Some(format!("name the files in it, for example {}/*", path.display())),
+            Self::Read(_) => Some(
+                "check that the source is complete, and start again: what is in the log already is not repeated"
+                    .to_owned(),
+            ),
+            Self::TooLarge { .. } => Some("send the events in several bodies".to_owned()),
+            Self::Project(error) => error.hint(),
+            Self::Log(error) => error.hint(),
+            Self::Task(_) => None,
+        }
+    }
 }

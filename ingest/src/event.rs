@@ -5,14 +5,12 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
+use crate::fields::{Fields, Path};
 use crate::json::{self, Entries, Kind};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::time;
 
-const ID: &str = "event_id";
-const TYPE: &str = "event_type";
-const TIME: &str = "event_time";
 const SOURCE: &str = "source";
 
 /// An accepted event.
@@ -33,29 +31,27 @@ pub(crate) struct Event<'a> {
 /// Reads an event from its bytes, without blanks around them.
 pub(crate) fn read<'a>(bytes: &'a [u8], settings: &Settings) -> Result<Event<'a>, Refusal> {
     let doc = std::str::from_utf8(bytes).map_err(|error| Refusal::NotUtf8 { at: error.valid_up_to() + 1 })?;
-    let entries = entries_of(doc)?;
+    let mut entries = entries_of(doc)?;
     if entries.iter().any(|(_, value)| json::nesting(value) >= json::MAX_NESTING) {
         return Err(Refusal::TooDeep);
     }
-    let (mut id, mut event_type, mut event_time, mut source) = (None, None, None, None);
-    let mut rest = Entries::with_capacity(entries.len());
-    for (key, value) in entries {
-        match key.as_ref() {
-            ID => id = Some(value),
-            TYPE => event_type = Some(value),
-            TIME => event_time = Some(value),
-            SOURCE if Kind::of(value) == Kind::Text => source = Some(json::without_nul(json::string(value).text)),
-            _ => rest.push((key, value)),
+    let Fields { id, event_type, event_time } = &settings.fields;
+    let id = match id {
+        Some(path) => id_of(path, path.find(&entries))?,
+        None => Cow::Owned(blake3::hash(bytes).to_hex().to_string()),
+    };
+    let event_type = type_of(event_type, event_type.find(&entries))?;
+    let time = time_of(event_time, event_time.find(&entries), settings)?;
+    let mut source = None;
+    // What is in a column of the log's own needs no second one.
+    entries.retain(|(key, value)| match key.as_ref() {
+        SOURCE if Kind::of(value) == Kind::Text => {
+            source = Some(json::without_nul(json::string(value).text));
+            false
         }
-    }
-    Ok(Event {
-        id: id_of(id)?,
-        event_type: type_of(event_type)?,
-        time: time_of(event_time, settings)?,
-        source,
-        doc,
-        rest,
-    })
+        key => !settings.fields.are_at(key),
+    });
+    Ok(Event { id, event_type, time, source, doc, rest: entries })
 }
 
 fn entries_of(doc: &str) -> Result<Entries<'_>, Refusal> {
@@ -67,41 +63,41 @@ fn entries_of(doc: &str) -> Result<Entries<'_>, Refusal> {
 }
 
 /// The value of a required field, and what it is. JSON's null is no value.
-fn required<'a>(field: &'static str, value: Option<&'a RawValue>) -> Result<(&'a RawValue, Kind), Refusal> {
+fn required<'a>(field: &Path, value: Option<&'a RawValue>) -> Result<(&'a RawValue, Kind), Refusal> {
     match value.map(|value| (value, Kind::of(value))) {
-        None | Some((_, Kind::Null)) => Err(Refusal::Missing(field)),
+        None | Some((_, Kind::Null)) => Err(Refusal::Missing(field.to_string())),
         Some(found) => Ok(found),
     }
 }
 
 /// Events are told apart by their id, so a character that would have to be replaced refuses the event.
-fn id_of(value: Option<&RawValue>) -> Result<Cow<'_, str>, Refusal> {
-    match required(ID, value)? {
+fn id_of<'a>(field: &Path, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
+    match required(field, value)? {
         (value, Kind::Number) => Ok(Cow::Borrowed(value.get())),
         (value, Kind::Text) => {
             let id = json::string(value);
             match id.text.as_ref() {
-                "" => Err(Refusal::Empty(ID)),
-                text if id.lossy || text.contains('\0') => Err(Refusal::NotStorable(ID)),
+                "" => Err(Refusal::Empty(field.to_string())),
+                text if id.lossy || text.contains('\0') => Err(Refusal::NotStorable(field.to_string())),
                 _ => Ok(id.text),
             }
         }
-        (_, kind) => Err(Refusal::WrongKind(ID, kind)),
+        (_, kind) => Err(Refusal::WrongKind(field.to_string(), kind)),
     }
 }
 
-fn type_of(value: Option<&RawValue>) -> Result<Cow<'_, str>, Refusal> {
-    match required(TYPE, value)? {
+fn type_of<'a>(field: &Path, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
+    match required(field, value)? {
         (value, Kind::Text) => match json::string(value).text {
-            empty if empty.is_empty() => Err(Refusal::Empty(TYPE)),
+            empty if empty.is_empty() => Err(Refusal::Empty(field.to_string())),
             text => Ok(json::without_nul(text)),
         },
-        (_, kind) => Err(Refusal::WrongKind(TYPE, kind)),
+        (_, kind) => Err(Refusal::WrongKind(field.to_string(), kind)),
     }
 }
 
-fn time_of(value: Option<&RawValue>, settings: &Settings) -> Result<i64, Refusal> {
-    let (value, kind) = required(TIME, value)?;
+fn time_of(field: &Path, value: Option<&RawValue>, settings: &Settings) -> Result<i64, Refusal> {
+    let (value, kind) = required(field, value)?;
     let (text, micros) = match kind {
         Kind::Text => {
             let text = json::string(value).text;
@@ -109,20 +105,22 @@ fn time_of(value: Option<&RawValue>, settings: &Settings) -> Result<i64, Refusal
             (text, micros)
         }
         Kind::Number => (Cow::Borrowed(value.get()), time::from_number(value.get())),
-        kind => return Err(Refusal::WrongKind(TIME, kind)),
+        kind => return Err(Refusal::WrongKind(field.to_string(), kind)),
     };
-    let no_time = || Refusal::not_a_time(&text);
+    let no_time = || Refusal::not_a_time(field, &text);
     let micros = micros.ok_or_else(no_time)?;
     let time: DateTime<Utc> = DateTime::from_timestamp_micros(micros).ok_or_else(no_time)?;
     match (settings.earliest, settings.latest) {
-        (Some(earliest), _) if time < earliest => Err(Refusal::TooEarly(time, earliest)),
-        (_, Some(latest)) if time > latest => Err(Refusal::TooLate(time, latest)),
+        (Some(earliest), _) if time < earliest => Err(Refusal::TooEarly(field.to_string(), time, earliest)),
+        (_, Some(latest)) if time > latest => Err(Refusal::TooLate(field.to_string(), time, latest)),
         _ => Ok(micros),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use lakebed_project::{EventsConfig, IdField};
+
     use super::*;
 
     fn refused(text: impl AsRef<[u8]>) -> String {
@@ -177,6 +175,28 @@ mod tests {
         assert_eq!(with("1", "\"t\"", "1e30"), "event_time '1e30' is not a time");
         assert_eq!(with("1", "\"t\"", "-1"), "event_time 1969-12-31T23:59:59Z is before 1970-01-01T00:00:00Z");
         assert_eq!(with("1", "\"t\"", "4000000001"), "event_time 2096-10-02T07:06:41Z is after 2096-10-02T07:06:40Z");
+    }
+
+    #[test]
+    fn the_fields_are_where_the_project_says() {
+        let config = |id: IdField, event_type: &str, event_time: &str| {
+            let [event_type, event_time] = [event_type, event_time].map(str::to_owned);
+            Settings { fields: Fields::of(&EventsConfig { id, event_type, event_time }), ..Settings::default() }
+        };
+        let nested = config(IdField::At("meta.id".to_owned()), "kind", "meta.at");
+        let text = r#"{"meta":{"id":7,"at":"2024-05-01"},"kind":"view","event_type":"other"}"#;
+        let event = read(text.as_bytes(), &nested).unwrap();
+        assert_eq!((event.id.as_ref(), event.event_type.as_ref(), event.time), ("7", "view", 1_714_521_600_000_000));
+        assert_eq!(event.rest.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>(), ["meta", "event_type"]);
+        let refused = |text: &str| read(text.as_bytes(), &nested).unwrap_err().to_string();
+        assert_eq!(refused(r#"{"meta":5,"kind":"view"}"#), "no meta.id");
+        assert_eq!(refused(r#"{"meta":{"id":1,"at":"soon"},"kind":"view"}"#), "meta.at 'soon' is not a time");
+
+        let hashed = config(IdField::OfContent, "kind", "at");
+        let id = |text: &str| read(text.as_bytes(), &hashed).unwrap().id.into_owned();
+        let (one, other) = (id(r#"{"kind":"a","at":1}"#), id(r#"{"kind":"a","at":2}"#));
+        assert_eq!(one, id(r#"{"kind":"a","at":1}"#));
+        assert_ne!(one, other);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! event a line. After an array's end it is looked at again, so that arrays may follow each other. The cuts depend on
 //! the content alone, never on how a reader hands it out.
 
-use std::io::{BufRead, ErrorKind};
+use std::io::{self, BufRead, ErrorKind, Read};
 
+use crate::decompress::decompress;
 use crate::error::Error;
 use crate::raw_batch::{Draft, End, Limits, RawBatch, is_blank};
 use crate::settings::Settings;
@@ -56,6 +57,33 @@ impl<R: BufRead> Iterator for RawBatches<R> {
     fn next(&mut self) -> Option<Self::Item> {
         self.read_batch().transpose()
     }
+}
+
+/// One batch of all events of several sources that are held whole, in their order, each framed and compressed in its own way.
+/// What cannot be decompressed is one refused event.
+pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, settings: &Settings) -> Option<RawBatch> {
+    let mut draft = Draft::new(Limits::of(settings));
+    for source in sources {
+        let mut text = Vec::new();
+        let read = decompress(io::Cursor::new(source.to_vec()), "this record").read_to_end(&mut text);
+        if let Err(error) = read {
+            draft.refuse(source, error.to_string());
+            continue;
+        }
+        let (mut framing, mut rest) = (Framing::START, text.as_slice());
+        while !rest.is_empty() {
+            rest = &rest[framing.feed(rest, &mut draft)..];
+        }
+        framing.end_of_source(&mut draft);
+    }
+    draft.finish()
+}
+
+/// A batch of one refused event.
+pub(crate) fn refused(bytes: &[u8], why: String, settings: &Settings) -> Option<RawBatch> {
+    let mut draft = Draft::new(Limits::of(settings));
+    draft.refuse(bytes, why);
+    draft.finish()
 }
 
 /// Where in the framing the stream stands.

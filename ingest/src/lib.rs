@@ -1,17 +1,22 @@
-//! source → event → batch: reads events from files and streams, decodes and flattens them, and sets aside what
-//! cannot be read.
+//! source → event → batch → log: reads events from files, streams and requests, decodes and flattens them, sets aside what
+//! cannot be read, and appends the rest.
 //!
-//! Bytes become [`RawBatch`]es (cut at places that depend on the content alone), and [`decode`] turns each of them
-//! into a `lakebed_log::Batch`. This room knows nothing of queries.
+//! Bytes become [`RawBatch`]es (cut at places that depend on the content alone), [`decode`] turns each of them into a
+//! `lakebed_log::Batch`, and an [`Intake`] appends it. This room knows nothing of queries.
 
 mod decode;
 mod decompress;
 mod error;
 mod event;
+mod fields;
 mod flatten;
 mod frame;
+pub mod http;
+mod intake;
 mod json;
+pub mod lambda;
 mod number;
+mod post;
 mod raw_batch;
 mod refusal;
 mod settings;
@@ -20,7 +25,9 @@ mod values;
 
 pub use decode::{Decoded, decode};
 pub use decompress::{decompress, open, stdin};
-pub use error::Error;
+pub use error::{Error, Result};
+pub use fields::Fields;
 pub use frame::RawBatches;
+pub use intake::{Intake, Outlet, Prepared, Sent, Tally};
 pub use raw_batch::RawBatch;
 pub use settings::Settings;

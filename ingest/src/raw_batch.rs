@@ -38,6 +38,8 @@ enum Flaw {
         hash: blake3::Hash,
     },
     CutOff,
+    /// What could not be taken apart into events.
+    Damaged(String),
 }
 
 impl RawBatch {
@@ -67,6 +69,7 @@ impl RawBatch {
             let flaw = self.flaws.get(&position).map(|flaw| match flaw {
                 Flaw::TooLong { bytes, .. } => Refusal::TooLong { bytes: *bytes, limit: self.limit },
                 Flaw::CutOff => Refusal::CutOff,
+                Flaw::Damaged(why) => Refusal::Damaged(why.clone()),
             });
             (&self.text[range.clone()], flaw)
         })
@@ -187,6 +190,18 @@ impl Draft {
             // No comma: a cut array is not the same content as the whole one.
             End::CutOff => {}
         }
+        self.start = self.text.len();
+    }
+
+    /// Adds bytes that no events could be found in, as one refused event.
+    pub(crate) fn refuse(&mut self, bytes: &[u8], why: String) {
+        self.text.truncate(self.start);
+        self.too_long = None;
+        self.text.extend_from_slice(&bytes[..bytes.len().min(KEPT)]);
+        self.skipped += (bytes.len() - bytes.len().min(KEPT)) as u64;
+        self.flaws.insert(self.events.len(), Flaw::Damaged(why));
+        self.events.push(self.start..self.text.len());
+        self.text.push(b'\n');
         self.start = self.text.len();
     }
 

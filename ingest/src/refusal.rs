@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 
+use crate::fields::Path;
 use crate::json::{Kind, MAX_NESTING};
 
 /// The reason why an event was refused. Places in its bytes count from 1.
@@ -11,20 +12,26 @@ use crate::json::{Kind, MAX_NESTING};
 pub(crate) enum Refusal {
     TooLong { bytes: u64, limit: usize },
     CutOff,
+    Damaged(String),
     NotUtf8 { at: usize },
     NotJson { why: String, at: usize },
     NotAnObject(Kind),
     TooDeep,
-    Missing(&'static str),
-    WrongKind(&'static str, Kind),
-    Empty(&'static str),
-    NotStorable(&'static str),
-    NotATime(String),
-    TooEarly(DateTime<Utc>, DateTime<Utc>),
-    TooLate(DateTime<Utc>, DateTime<Utc>),
+    Missing(String),
+    WrongKind(String, Kind),
+    Empty(String),
+    NotStorable(String),
+    NotATime(String, String),
+    TooEarly(String, DateTime<Utc>, DateTime<Utc>),
+    TooLate(String, DateTime<Utc>, DateTime<Utc>),
 }
 
 impl Refusal {
+    /// Whether the bytes are no JSON, whatever was meant by them.
+    pub(crate) fn is_no_json(&self) -> bool {
+        matches!(self, Self::CutOff | Self::Damaged(_) | Self::NotUtf8 { .. } | Self::NotJson { .. })
+    }
+
     /// The refusal for what `serde_json` says about `text`.
     pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Self {
         let whole = error.to_string();
@@ -34,13 +41,13 @@ impl Refusal {
         Self::NotJson { why: whole.strip_suffix(&place).unwrap_or(&whole).to_owned(), at: at.max(1) }
     }
 
-    /// The refusal for an `event_time` that cannot be read, with the start of its text.
-    pub(crate) fn not_a_time(text: &str) -> Self {
+    /// The refusal for a time that cannot be read, with the start of its text.
+    pub(crate) fn not_a_time(field: &Path, text: &str) -> Self {
         let mut short: String = text.chars().take(80).collect();
         if short.len() < text.len() {
             short.push('…');
         }
-        Self::NotATime(short)
+        Self::NotATime(field.to_string(), short)
     }
 }
 
@@ -48,6 +55,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { bytes, limit } => write!(f, "{bytes} bytes long, and the limit is {limit}"),
+            Self::Damaged(why) => f.write_str(why),
             Self::CutOff => f.write_str("the array ends without ']' in or after this event"),
             Self::NotUtf8 { at } => write!(f, "not UTF-8 at byte {at}"),
             Self::NotJson { why, at } => write!(f, "not JSON: {why} at byte {at}"),
@@ -57,9 +65,9 @@ impl fmt::Display for Refusal {
             Self::WrongKind(field, kind) => write!(f, "{field} is {kind}"),
             Self::Empty(field) => write!(f, "{field} is empty"),
             Self::NotStorable(field) => write!(f, "{field} holds U+0000 or half of a surrogate pair"),
-            Self::NotATime(text) => write!(f, "event_time '{text}' is not a time"),
-            Self::TooEarly(time, bound) => write!(f, "event_time {time:?} is before {bound:?}"),
-            Self::TooLate(time, bound) => write!(f, "event_time {time:?} is after {bound:?}"),
+            Self::NotATime(field, text) => write!(f, "{field} '{text}' is not a time"),
+            Self::TooEarly(field, time, bound) => write!(f, "{field} {time:?} is before {bound:?}"),
+            Self::TooLate(field, time, bound) => write!(f, "{field} {time:?} is after {bound:?}"),
         }
     }
 }
@@ -92,7 +100,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_shortened() {
-        let reason = Refusal::not_a_time(&"ä".repeat(1000)).to_string();
+        let reason = Refusal::not_a_time(&Path::of("event_time"), &"ä".repeat(1000)).to_string();
         assert_eq!(reason, format!("event_time '{}…' is not a time", "ä".repeat(80)));
     }
 }

@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use lakebed_log::ColumnType;
+use lakebed_project::{Config, IngestConfig};
+
+use crate::fields::Fields;
 
 /// The settings of a reader. `Settings::default()` is right for most; `latest` is the caller's, who knows the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Where an event's id, type and time are.
+    pub fields: Fields,
     /// Pinned types, by flattened column name (`price`, `user_agent_browser`).
     pub declared: BTreeMap<String, ColumnType>,
     /// A longer event goes to quarantine with its first 64 KiB. Bytes, at most 512 MiB.
@@ -26,9 +31,24 @@ pub struct Settings {
     pub latest: Option<DateTime<Utc>>,
 }
 
+impl Settings {
+    /// How a project's settings say that events are read.
+    pub fn of(config: &Config) -> Self {
+        let IngestConfig { max_event_bytes, max_depth, max_columns, batch_events, batch_bytes, .. } = config.ingest;
+        let (fields, declared) = (Fields::of(&config.events), config.columns.clone());
+        Self { fields, declared, max_event_bytes, max_depth, max_columns, batch_events, batch_bytes, ..Self::default() }
+    }
+
+    /// The same for a batch that is never cut.
+    pub(crate) fn uncut(self) -> Self {
+        Self { batch_events: usize::MAX, batch_bytes: usize::MAX, ..self }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            fields: Fields::default(),
             declared: BTreeMap::new(),
             max_event_bytes: 16 << 20,
             max_depth: 8,
@@ -38,5 +58,15 @@ impl Default for Settings {
             earliest: Some(DateTime::UNIX_EPOCH),
             latest: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_that_sets_nothing_reads_as_the_reader_does_by_default() {
+        assert_eq!(Settings::of(&Config::default()), Settings::default());
     }
 }

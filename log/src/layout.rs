@@ -36,6 +36,16 @@ pub fn last_checkpoint() -> Path {
     Path::from(format!("{TABLE}/_delta_log/_last_checkpoint"))
 }
 
+/// Where the tokens are that may write to the lake.
+pub fn tokens() -> Path {
+    Path::from("tokens")
+}
+
+/// A token, by the hash of its secret.
+pub fn token(hash: &str) -> Path {
+    tokens().join(format!("{hash}.json"))
+}
+
 /// A column claim; `id` is the Parquet field id.
 pub fn claim(id: i32) -> Path {
     Path::from(format!("{TABLE}/_columns/{id:08}.json"))
@@ -133,6 +143,7 @@ pub fn kind_of(path: &Path) -> &'static str {
         _ if path.starts_with(REPLAYS) => "epoch of a replay",
         _ if path.starts_with("models/") => "model run",
         _ if path.starts_with(PUBLISHED) => "published file",
+        _ if path.starts_with("tokens/") => "token",
         _ if path == lake().as_ref() => "identity",
         _ if path == probe().as_ref() => "probe",
         _ => "other",

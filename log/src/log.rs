@@ -119,6 +119,16 @@ impl Log {
         Ok((head.version, head.time))
     }
 
+    /// Where a lane stands after the newest version; none for one that was never written.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn lane(&self, name: &str) -> Result<Option<String>> {
+        let mut head = self.head.lock().await;
+        self.follow(&mut head).await?;
+        Ok(head.lanes(&self.store).await?.get(name).cloned())
+    }
+
     /// The log as of its newest version.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
 //! What can go wrong between the log and the gold tables, and whose fault it is.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
+use lakebed_project::error::hint_for_file;
 
 use crate::session::TableInfo;
 
@@ -38,34 +38,9 @@ pub enum Error {
         /// The nearest name that is there.
         nearest: Option<String>,
     },
-    /// A directory without a lakebed.toml.
-    #[error("'{directory}' is not a lakebed project: it has no lakebed.toml")]
-    NoProject {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// A place in lakebed.toml that cannot be taken as it is.
-    #[error("{file}:{line}:{column}: {message}")]
-    Config {
-        /// The lakebed.toml.
-        file: PathBuf,
-        /// From 1.
-        line: usize,
-        /// From 1, in characters.
-        column: usize,
-        /// One sentence.
-        message: String,
-        /// What to write instead.
-        hint: Option<String>,
-    },
-    /// The value of an environment variable that cannot be taken as it is.
-    #[error("the environment variable {name}: {message}")]
-    Environment {
-        /// The variable.
-        name: String,
-        /// One sentence.
-        message: String,
-    },
+    /// The project's settings are wrong.
+    #[error(transparent)]
+    Project(#[from] lakebed_project::Error),
     /// A statement that would write.
     #[error("only queries are answered here; this statement would write")]
     ReadOnly,
@@ -140,6 +115,43 @@ pub enum Error {
         path: PathBuf,
         /// DuckDB's own words.
         source: duckdb::Error,
+    },
+    /// PostgreSQL refused something, or cannot be reached.
+    #[error("postgres at {server}: {}", in_one_line(source))]
+    Postgres {
+        /// The server and the database, without secrets.
+        server: String,
+        /// What it said.
+        source: Box<sqlx::Error>,
+    },
+    /// The URL of a PostgreSQL database that cannot be read. It is not shown, for it may hold a password.
+    #[error("[postgres] url is no URL of a PostgreSQL database")]
+    PostgresUrl,
+    /// A model that is kept in PostgreSQL, in a project that knows of no such database.
+    #[error("{model} is to be kept in postgres, and no database is named")]
+    NoPostgres {
+        /// The model.
+        model: String,
+    },
+    /// A row on its way to or from PostgreSQL that cannot be written or read.
+    #[error("a row of {table} and postgres: {reason}")]
+    PostgresRow {
+        /// The model.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is a table where a sink publishes, and it is someone else's.
+    #[error("there is a table or view {table} in the database that lakebed did not make")]
+    TableTaken {
+        /// The model.
+        table: String,
+    },
+    /// A key that is too long for an index of PostgreSQL's. It is tried again with an index of hashes.
+    #[error("a key of {table} is too long for an index")]
+    LongKey {
+        /// The model.
+        table: String,
     },
     /// The file of a sink is in use in a way that keeps others out.
     #[error("'{path}' is open in another process")]
@@ -237,6 +249,19 @@ impl Error {
         Self::Sql { message }
     }
 
+    /// Whether the same call may succeed later, with nothing changed by the caller: a store or a server that is away.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Log(error) => error.may_pass(),
+            // Classes of SQLSTATE: connections, resources, an operator's hand, a lock.
+            Self::Postgres { source, .. } => match source.as_database_error().and_then(|error| error.code()) {
+                Some(code) => ["08", "53", "57", "40", "55"].iter().any(|class| code.starts_with(class)),
+                None => matches!(source.as_ref(), sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)),
+            },
+            _ => false,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -244,15 +269,7 @@ impl Error {
             Self::Model { hint, .. } => {
                 Some(hint.clone().unwrap_or_else(|| "try the SELECT by itself with `lakebed query`".to_owned()))
             }
-            Self::NoProject { directory } => Some(format!(
-                "make one with `lakebed init {}`, or name another directory with --project",
-                directory.display()
-            )),
-            Self::Config { hint, .. } => {
-                let compare = || "`lakebed init DIR` writes a lakebed.toml to compare with".to_owned();
-                Some(hint.clone().unwrap_or_else(compare))
-            }
-            Self::Environment { name, .. } => Some(format!("set {name} to another value, or unset it")),
+            Self::Project(error) => error.hint(),
             Self::UnknownTable { nearest: None, .. } => Some(
                 "`lakebed run` builds the tables of sql/; information_schema.tables lists those that are there"
                     .to_owned(),
@@ -280,6 +297,15 @@ impl Error {
             Self::NotADatabase { .. } | Self::NotPublished { .. } => {
                 Some("move it away, or give the sink another directory".to_owned())
             }
+            Self::Postgres { source, .. } => hint_for_postgres(source),
+            Self::PostgresUrl => Some("such as postgres://user@host:5432/database".to_owned()),
+            Self::NoPostgres { .. } => Some(
+                "set [postgres] url in lakebed.toml or LAKEBED_POSTGRES_URL, or take postgres out of its header's sinks"
+                    .to_owned(),
+            ),
+            Self::TableTaken { .. } => {
+                Some("move it to another schema or drop it, or give the sink another database".to_owned())
+            }
             Self::UnsupportedColumn { .. } => Some("CAST it in the model to a type that the sink has".to_owned()),
             Self::RunRows { .. } => Some(
                 "remove the models and epochs folders of the lake and build them again from the log with `lakebed run`"
@@ -297,14 +323,38 @@ impl Error {
     }
 }
 
-/// What to do about a file that could not be read or written.
-pub fn hint_for_file(error: &std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full; what was there before is as it was",
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "grant this user access to it",
-        _ => "check the path",
+/// An error of PostgreSQL's, with what lies behind it, on one line.
+fn in_one_line(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(said) => {
+            let detail = said.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|said| said.detail());
+            let detail = detail.map(|detail| format!(" ({})", detail.split_whitespace().collect::<Vec<_>>().join(" ")));
+            format!("{}{}", said.message(), detail.unwrap_or_default())
+        }
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
     }
-    .to_owned()
+}
+
+/// What to do about an error of PostgreSQL's, by its SQLSTATE (PostgreSQL's documentation, appendix A).
+fn hint_for_postgres(error: &sqlx::Error) -> Option<String> {
+    let code = error.as_database_error().and_then(|error| error.code());
+    Some(
+        match (error, code.as_deref()) {
+            (_, Some("28P01" | "28000")) => {
+                "set the password in LAKEBED_POSTGRES_PASSWORD, PGPASSWORD, ~/.pgpass or the file of [postgres] password_file"
+            }
+            (_, Some("3D000")) => "make the database with `createdb`, or name another one in [postgres] url",
+            (_, Some("42501")) => "grant the user CREATE on the database: GRANT CREATE ON DATABASE … TO …",
+            (_, Some("53100")) => "the server's disk is full; its tables are as they were",
+            (_, Some("2BP01")) => "drop what hangs on the table, a view for example, and make it again after the run",
+            (_, None) => {
+                "check that the server runs and [postgres] url leads to it; the next run makes good what is missing"
+            }
+            _ => return None,
+        }
+        .to_owned(),
+    )
 }
 
 /// The known name that is most like a wrong one, if any is like it at all.

@@ -8,18 +8,19 @@ use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use lakebed_log::{ColumnType, Log, Snapshot, Store, layout};
+use lakebed_project::Config;
 
 pub use self::as_of::{AsOf, InvalidAsOf, time_text};
 pub(crate) use self::refreshing::Publish;
-pub use self::refreshing::Refreshed;
+pub use self::refreshing::{Publications, Refreshed};
 use crate::catalog::{self, BRONZE, EVENTS};
-use crate::config::Config;
 use crate::epoch::{Chain, Manifest};
 use crate::error::{Error, Result};
 use crate::models::{self, Model};
 use crate::refresh::Inputs;
 use crate::session::{ReadSession, TableInfo};
 use crate::sinks::duckdb::DuckDbSink;
+use crate::sinks::postgres::PostgresSink;
 use crate::state_cache::StateCache;
 
 /// The file name of what is published, without its extension.
@@ -42,7 +43,7 @@ impl Project {
     /// # Errors
     /// [`Error::Model`] for the first model that is wrong, [`Error::File`] for a file that cannot be read.
     pub fn load(directory: &Path, config: Config) -> Result<Self> {
-        let models = models::load(directory)?.into_iter().map(Arc::new).collect();
+        let models = models::load(directory, &config.sinks)?.into_iter().map(Arc::new).collect();
         Ok(Self { directory: directory.to_owned(), config, models })
     }
 }
@@ -57,6 +58,7 @@ struct Inner {
     project: Project,
     log: Log,
     sink: DuckDbSink,
+    postgres: Option<PostgresSink>,
     chain: Chain,
     pinned: Vec<(String, ColumnType)>,
     /// Opened by the first refresh.
@@ -92,10 +94,11 @@ impl Lakehouse {
         let duckdb = &project.config.duckdb;
         let directory = duckdb.directory.as_ref().map_or(beside, |at| project.directory.join(at));
         let sink = DuckDbSink::new(directory, PUBLISHED_NAME, duckdb.keep);
+        let postgres = PostgresSink::new(&project.config.postgres, &project.directory)?;
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
         let (cache, refreshing) = (Mutex::default(), Arc::default());
         let chain = Chain::default();
-        Ok(Self { inner: Arc::new(Inner { project, log, sink, pinned, chain, cache, refreshing }) })
+        Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, pinned, chain, cache, refreshing }) })
     }
 
     /// The project.
@@ -127,7 +130,8 @@ impl Lakehouse {
         let (project, log, pinned) = (project.clone(), log.clone(), pinned.clone());
         let (cache, refreshing) = (Mutex::default(), Arc::default());
         let (sink, chain) = (sink.named(replay), Chain::of_replay(replay));
-        Self { inner: Arc::new(Inner { project, log, sink, pinned, chain, cache, refreshing }) }
+        let postgres = None;
+        Self { inner: Arc::new(Inner { project, log, sink, postgres, pinned, chain, cache, refreshing }) }
     }
 
     /// The version that the published DuckDB file holds, if there is one that can be read.
@@ -147,6 +151,11 @@ impl Lakehouse {
 
     pub(crate) fn sink(&self) -> &DuckDbSink {
         &self.inner.sink
+    }
+
+    /// The database that models are kept in, if the project names one.
+    pub fn postgres(&self) -> Option<&PostgresSink> {
+        self.inner.postgres.as_ref()
     }
 
     pub(crate) fn check_names(&self, names: &[String]) -> Result<()> {

@@ -1,7 +1,6 @@
 //! log → silver → gold → sinks: models in SQL, kept up to date by version. The only room that knows DataFusion planning.
 
 pub mod catalog;
-pub mod config;
 mod dataflow;
 pub mod epoch;
 pub mod error;
@@ -27,12 +26,11 @@ pub mod strategy;
 mod total_order;
 mod verify;
 
-pub use config::Config;
 pub use error::{Error, Result};
 pub use explain::{Action, Explained, Planned};
 pub use folding::{fold_runs, vacuum_runs};
 pub use hash::TableHash;
-pub use lakehouse::{AsOf, Lakehouse, Project, Refreshed, time_text};
+pub use lakehouse::{AsOf, Lakehouse, Project, Publications, Refreshed, time_text};
 pub use refresh::{ModelRefreshed, Progress};
 pub use replay::{Replay, Replayed};
 pub use session::{ReadSession, TableInfo};

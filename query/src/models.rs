@@ -11,6 +11,8 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use self::change_data::{ChangeData, Wrong};
 use crate::catalog::{BRONZE, EVENTS};
+use lakebed_project::SINKS;
+
 use crate::error::{Error, Result};
 use crate::total_order::refuse_sample;
 
@@ -43,7 +45,7 @@ pub struct Model {
     pub description: Option<String>,
     /// The key columns; empty where the header names none.
     pub key: Vec<String>,
-    /// The sinks that keep it, by name; DuckDB where the header says nothing, and nothing where it says `none`.
+    /// The sinks that keep it, by name; the project's where the header says nothing, and nothing where it says `none`.
     pub sinks: Vec<String>,
     /// The file's text.
     pub sql: String,
@@ -62,11 +64,11 @@ impl Model {
     }
 }
 
-/// Reads every model of a project; parents come before children.
+/// Reads every model of a project; parents come before children. One whose header names no sinks is kept in `sinks`.
 ///
 /// # Errors
 /// [`Error::Model`] with file and line for a file that is no single query, a reference to nothing, or a cycle.
-pub fn load(directory: &Path) -> Result<Vec<Model>> {
+pub fn load(directory: &Path, sinks: &[String]) -> Result<Vec<Model>> {
     let mut models = BTreeMap::new();
     for layer in LAYERS {
         let folder = directory.join("sql").join(layer);
@@ -80,7 +82,7 @@ pub fn load(directory: &Path) -> Result<Vec<Model>> {
             let path = entry.map_err(|source| file_error(&folder, source))?.path();
             if path.extension().is_some_and(|extension| extension == "sql") {
                 let text = std::fs::read_to_string(&path).map_err(|source| file_error(&path, source))?;
-                let model = parse(layer, &path, text)?;
+                let model = parse(layer, &path, text, sinks)?;
                 models.insert(model.name.clone(), model);
             }
         }
@@ -89,7 +91,7 @@ pub fn load(directory: &Path) -> Result<Vec<Model>> {
 }
 
 /// Reads one model.
-fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
+fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Result<Model> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let wrong = |line: usize, message: String| Error::Model { path: path.to_owned(), line, message, hint: None };
     let mut statements = DFParser::parse_sql(&sql).map_err(|error| {
@@ -123,14 +125,13 @@ fn parse(layer: &str, path: &Path, sql: String) -> Result<Model> {
         values.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect::<Vec<_>>()
     };
     let (key, mut sinks) = (list("key"), list("sinks"));
-    if sinks.is_empty() {
-        sinks.push("duckdb".to_owned());
+    match sinks.as_slice() {
+        [] => default_sinks.clone_into(&mut sinks),
+        [only] if only == "none" => sinks.clear(),
+        _ => {}
     }
-    if sinks == ["none"] {
-        sinks.clear();
-    }
-    if let Some(unknown) = sinks.iter().find(|sink| *sink != "duckdb") {
-        let message = format!("there is no sink '{unknown}'; the sink is duckdb, or none alone");
+    if let Some(unknown) = sinks.iter().find(|sink| !SINKS.contains(&sink.as_str())) {
+        let message = format!("there is no sink '{unknown}'; the sinks are {}, or none alone", SINKS.join(", "));
         return Err(wrong(line_of(&sql, "sinks:"), message));
     }
     let about =
@@ -248,6 +249,8 @@ fn cycle(models: &BTreeMap<TableName, Model>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use lakebed_project::Config;
+
     use super::*;
 
     fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Vec<Model>>) {
@@ -257,7 +260,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, sql).unwrap();
         }
-        let models = load(directory.path());
+        let models = load(directory.path(), &Config::default().sinks);
         (directory, models)
     }
 

@@ -164,7 +164,14 @@ impl Lakehouse {
                 Some(model) => self.in_duckdb(model).await.ok(),
                 None => expected,
             };
-            if self.stored(stored).await.ok() != expected || published != expected {
+            let in_postgres = match model.filter(|model| model.sinks.iter().any(|sink| sink == "postgres")) {
+                Some(model) => {
+                    let has = self.postgres_has(model, stored, (replayed.rows, replayed.content_hash)).await;
+                    has.unwrap_or(false)
+                }
+                None => true,
+            };
+            if self.stored(stored).await.ok() != expected || published != expected || !in_postgres {
                 differed.push(name.clone());
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use lakebed_log::Store;
 
@@ -15,6 +16,7 @@ use crate::refresh;
 use crate::refresh::shape::shapes;
 use crate::run_files::StoredRuns;
 use crate::sinks::ReadRun;
+use crate::sinks::postgres::PostgresSink;
 
 /// What the comparison of one model found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Verified {
     pub stored: bool,
     /// Whether DuckDB's rows are; `None` for a model that is not kept there.
     pub duckdb: Option<bool>,
+    /// Whether PostgreSQL's rows are; `None` for a model that is not kept there.
+    pub postgres: Option<bool>,
     /// Whether a replay from version 0 gives them.
     pub replay: bool,
 }
@@ -34,7 +38,7 @@ pub struct Verified {
 impl Verified {
     /// Whether every comparison held.
     pub fn holds(&self) -> bool {
-        self.stored && self.duckdb != Some(false) && self.replay
+        self.stored && self.duckdb != Some(false) && self.postgres != Some(false) && self.replay
     }
 }
 
@@ -85,6 +89,10 @@ impl Lakehouse {
                     Some(model) => Some(self.in_duckdb(model).await? == expected),
                     None => None,
                 },
+                postgres: match model.filter(|model| model.sinks.iter().any(|sink| sink == "postgres")) {
+                    Some(model) => Some(self.postgres_has(model, state, expected).await?),
+                    None => None,
+                },
                 replay: replay.is_some_and(|replay| (replay.rows, replay.content_hash) == expected),
             });
         }
@@ -93,11 +101,21 @@ impl Lakehouse {
 
     /// The rows that are really there.
     pub(crate) async fn stored(&self, state: &ModelState) -> Result<Content> {
+        self.hashed(state, &Ok).await
+    }
+
+    /// The rows that are really there, as a sink has them.
+    async fn hashed(
+        &self,
+        state: &ModelState,
+        kept: &(dyn Fn(RecordBatch) -> Result<RecordBatch> + Sync),
+    ) -> Result<Content> {
         let runs = StoredRuns(self.log().store().clone());
         let mut content = (0, TableHash::EMPTY);
         for (run, rows) in state.stored(&runs.0).await?.in_runs() {
             let mut batches = runs.read(run, rows);
             while let Some(batch) = batches.try_next().await? {
+                let batch = kept(batch)?;
                 content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
             }
         }
@@ -116,6 +134,30 @@ impl Lakehouse {
             Ok(content)
         })
         .await?
+    }
+
+    /// Whether PostgreSQL has the rows of a model, as it can keep them.
+    pub(crate) async fn postgres_has(&self, model: &Model, state: &ModelState, expected: Content) -> Result<bool> {
+        let there = self.in_postgres(model, state).await?;
+        if there == expected {
+            return Ok(true);
+        }
+        let table = self.table_image(model, state).await?;
+        let kept = self.hashed(state, &|batch| PostgresSink::as_kept(&batch, &table)).await?;
+        Ok(there == kept)
+    }
+
+    /// The rows that PostgreSQL has of a model.
+    async fn in_postgres(&self, model: &Model, state: &ModelState) -> Result<Content> {
+        let mut content = (0, TableHash::EMPTY);
+        let Some(sink) = self.postgres() else { return Err(Error::NoPostgres { model: model.name.to_string() }) };
+        let table = self.table_image(model, state).await?;
+        sink.read_table(&table, &mut |batch| {
+            content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
+            Ok(())
+        })
+        .await?;
+        Ok(content)
     }
 }
 

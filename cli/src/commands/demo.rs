@@ -6,8 +6,8 @@ mod report;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use lakebed_project::CONFIG_FILE;
 use lakebed_query::Lakehouse;
-use lakebed_query::config::CONFIG_FILE;
 
 use crate::arguments::DemoArguments;
 use crate::commands::init;

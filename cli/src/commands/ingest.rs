@@ -5,19 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
-use chrono::TimeDelta;
-use lakebed_ingest::{RawBatches, Settings};
-use lakebed_log::BatchId;
-use tokio::sync::mpsc;
+use lakebed_ingest::{Outlet, Tally};
 
 use crate::arguments::IngestArguments;
 use crate::error::{Error, Result};
-use crate::feeding::{self, Prepared, Tally};
 use crate::invocation::Invocation;
 use crate::progress::EventBar;
-
-/// An `event_time` further ahead of the clock than this is a bad clock's, and goes to quarantine.
-const AHEAD: TimeDelta = TimeDelta::days(366);
 
 /// Appends the events of every input and says in one line what became of them.
 pub(crate) async fn ingest(invocation: &Invocation, arguments: &IngestArguments) -> Result<()> {
@@ -26,14 +19,11 @@ pub(crate) async fn ingest(invocation: &Invocation, arguments: &IngestArguments)
     inputs.iter().filter(|input| !is_stdin(input)).try_for_each(|input| lakebed_ingest::open(input).map(drop))?;
     let config = invocation.config()?;
     let log = invocation.log_or_new(&config).await?;
-    let settings = Settings { latest: Some(invocation.now() + AHEAD), ..feeding::settings(&config) };
     let ack = arguments.ack.map_or(config.ingest.ack, Into::into);
     let id = arguments.batch_id.clone();
     let bar = EventBar::new(&invocation.output, None);
-    let produce = move |sender: &mpsc::Sender<Prepared>| {
-        inputs.iter().try_for_each(|input| read(input, id.as_deref(), &settings, sender))
-    };
-    let tally = feeding::append_all(invocation, &log, ack, &bar, produce).await?;
+    let produce = move |outlet: &Outlet| inputs.iter().try_for_each(|input| read(input, id.as_deref(), outlet));
+    let tally = invocation.intake(&log, &config).take(ack, |events| bar.add(events), produce).await?;
     drop(bar);
     report(invocation, &tally)?;
     match arguments.strict && tally.quarantined > 0 {
@@ -63,23 +53,12 @@ fn is_stdin(input: &Path) -> bool {
 }
 
 /// Reads one input batch by batch, until it ends or nobody takes them any more.
-fn read(input: &Path, id: Option<&str>, settings: &Settings, sender: &mpsc::Sender<Prepared>) -> Result<()> {
+fn read(input: &Path, id: Option<&str>, outlet: &Outlet) -> Result<()> {
     let (reader, source) = match is_stdin(input) {
         true => (lakebed_ingest::stdin(), "stdin"),
         false => (lakebed_ingest::open(input)?, "file"),
     };
-    for (number, raw) in (1u64..).zip(RawBatches::new(reader, settings)) {
-        let raw = raw?;
-        let id = match id {
-            None => BatchId::of_content(raw.content()),
-            Some(id) if number == 1 => BatchId::new(id),
-            Some(id) => BatchId::new(format!("{id}#{number}")),
-        };
-        if sender.blocking_send(Prepared::new(&raw, id, source, settings)).is_err() {
-            break;
-        }
-    }
-    Ok(())
+    outlet.put_all(reader, id, source).map(drop).map_err(Error::from)
 }
 
 fn report(invocation: &Invocation, tally: &Tally) -> Result<()> {

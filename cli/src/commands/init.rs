@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lakebed_query::config::CONFIG_FILE;
+use lakebed_project::CONFIG_FILE;
 
 use crate::arguments::InitArguments;
 use crate::error::{Error, Result};

@@ -1,8 +1,12 @@
 //! `lakebed serve`: the lake over Flight SQL and HTTP, until it is told to stop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lakebed_flight_server::{Addresses, Server};
+use lakebed_ingest::http;
+use lakebed_project::{ServeConfig, Tokens};
 use lakebed_query::{Lakehouse, ReadSession};
 use tokio::sync::watch;
 
@@ -11,6 +15,9 @@ use crate::commands::run::{LOOK_EVERY, maintain, refresh};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::signals;
+
+/// How long to wait for what is away.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Serves the newest refreshed version, whoever refreshed it; with `--watch` it refreshes whenever the log has moved.
 pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -> Result<()> {
@@ -26,7 +33,7 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         });
     }
     match arguments.watch {
-        true => drop(refresh(invocation, &lakehouse, &[]).await?),
+        true => drop(is_behind(invocation, refresh(invocation, &lakehouse, &[]).await.map(drop), false)?),
         false => maintain(invocation, &lakehouse).await?,
     }
     let session = lakehouse.read(None).await?;
@@ -35,17 +42,33 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     }
     let (sessions, lake) = watch::channel(Arc::new(session));
     let server = Server::bind(addresses, lake).await?;
+    let server = match server.http_address() {
+        Some(address) => with_ingest(invocation, &lakehouse, server, address)?,
+        None => server,
+    };
     if let Some(address) = server.flight_address() {
         invocation.output.say(&format!("flight sql  grpc://{address}"));
     }
     if let Some(address) = server.http_address() {
         invocation.output.say(&format!("http        http://{address}"));
+        invocation.output.say(&format!("events      POST http://{address}{}", http::PATH));
     }
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
         failed = follow(invocation, &lakehouse, &sessions, arguments.watch) => failed,
     }
+}
+
+/// Takes events in over HTTP as well.
+fn with_ingest(invocation: &Invocation, lakehouse: &Lakehouse, server: Server, address: SocketAddr) -> Result<Server> {
+    let (log, config) = (lakehouse.log(), &lakehouse.project().config);
+    let ServeConfig { max_body_bytes, ingest_memory, .. } = config.serve;
+    let needs_token = !address.ip().to_canonical().is_loopback();
+    let options = http::Options { ack: config.ingest.ack, max_body_bytes, memory: ingest_memory, needs_token };
+    let (intake, tokens) = (invocation.intake(log, config), Tokens::new(log.store().clone()));
+    let routes = http::routes(intake, tokens, options, server.metrics().registry());
+    Ok(server.with_routes(routes.map_err(lakebed_flight_server::Error::Metrics)?))
 }
 
 /// Swaps the session whenever the log has moved or somebody has refreshed, which with `watch` is done here. Returns only with a
@@ -57,19 +80,35 @@ async fn follow(
     watch: bool,
 ) -> Result<()> {
     let mut seen = stand(lakehouse).await?;
+    let mut behind = watch;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(if behind { AGAIN_AFTER } else { LOOK_EVERY }).await;
         let now = stand(lakehouse).await?;
-        if now == seen {
+        if now == seen && !behind {
             continue;
         }
         // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
-        match watch && now.0 > seen.0 {
-            true => drop(refresh(invocation, lakehouse, &[]).await?),
-            false => maintain(invocation, lakehouse).await?,
-        }
+        let worked = match watch && (behind || now.0 > seen.0) {
+            true => refresh(invocation, lakehouse, &[]).await.map(drop),
+            false => maintain(invocation, lakehouse).await,
+        };
+        behind = is_behind(invocation, worked, behind)?;
         seen = stand(lakehouse).await?;
         sessions.send_replace(Arc::new(lakehouse.read(None).await?));
+    }
+}
+
+/// Whether work is to be done again because what it needs is away; told the first time.
+pub(crate) fn is_behind(invocation: &Invocation, worked: Result<()>, before: bool) -> Result<bool> {
+    match worked {
+        Err(error) if error.may_pass() => {
+            if !before {
+                invocation.output.fail(&error);
+                invocation.output.say("it goes on, and tries again every second");
+            }
+            Ok(true)
+        }
+        worked => worked.map(|()| false),
     }
 }
 

@@ -32,6 +32,7 @@ fn table(verified: &[Verified]) -> Result<RecordBatch> {
         ("rows", Arc::new(rows) as ArrayRef, false),
         ("stored", flags(|model| Some(model.stored)), false),
         ("duckdb", flags(|model| model.duckdb), true),
+        ("postgres", flags(|model| model.postgres), true),
         ("replay", flags(|model| Some(model.replay)), false),
         ("holds", flags(|model| Some(model.holds())), false),
     ])?)

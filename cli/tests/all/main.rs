@@ -11,6 +11,10 @@ mod mistakes;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod posting;
+#[cfg(test)]
+mod served;
+#[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod shop;

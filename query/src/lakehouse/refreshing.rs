@@ -10,8 +10,7 @@ use crate::folding;
 use crate::models::Model;
 use crate::refresh::{self, Alone, Computed, Inputs, ModelRefreshed, Progress, Remembered};
 use crate::run_files::StoredRuns;
-use crate::sinks::duckdb::Published;
-use crate::sinks::{Image, TableImage};
+use crate::sinks::{Image, TableImage, duckdb, postgres};
 use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
 /// How often a refresh starts again because another was first.
@@ -28,8 +27,17 @@ pub struct Refreshed {
     pub unchanged: bool,
     /// What was done to each model.
     pub models: Vec<ModelRefreshed>,
-    /// The DuckDB publication, where a model has that sink.
-    pub duckdb: Option<Published>,
+    /// What it was published to.
+    pub published: Publications,
+}
+
+/// What an epoch was published to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Publications {
+    /// The DuckDB file, where a model has that sink.
+    pub duckdb: Option<duckdb::Published>,
+    /// The PostgreSQL database, where a model has that sink.
+    pub postgres: Option<postgres::Published>,
 }
 
 /// Which tables of an epoch are published.
@@ -99,6 +107,9 @@ impl Lakehouse {
         publish: Publish<'_>,
         progress: &dyn Progress,
     ) -> Result<Refreshed> {
+        if matches!(publish, Publish::Models) {
+            self.check_sinks(models)?;
+        }
         let alone = Arc::new(Arc::clone(&self.inner.refreshing).lock_owned().await);
         let goal = Goal { version, models, publish };
         let (mut overtaken, mut steps) = (0, Vec::new());
@@ -111,6 +122,15 @@ impl Lakehouse {
             }
         }
         Err(Error::Overtaken { tries: TRIES })
+    }
+
+    /// Makes sure that every sink is known that a model is to be kept in.
+    fn check_sinks(&self, models: &[Arc<Model>]) -> Result<()> {
+        let in_postgres = models.iter().find(|model| model.sinks.iter().any(|sink| sink == "postgres"));
+        match in_postgres.filter(|_| self.postgres().is_none()) {
+            Some(model) => Err(Error::NoPostgres { model: model.name.to_string() }),
+            None => Ok(()),
+        }
     }
 
     /// One epoch on the way to a version: all the way, or as far as what changed fits memory. `steps` are the versions on the
@@ -147,24 +167,24 @@ impl Lakehouse {
         let inputs = Arc::new(Inputs { models: models.to_vec(), _alone: Some(Arc::clone(alone)), ..inputs });
         let mut computed = refresh::compute(&inputs, progress).await?;
         if let Some(before) = before.filter(|before| same_state(before, &computed.manifest)) {
-            let duckdb = self.publish(&before, publish).await?;
+            let published = self.publish(&before, publish).await?;
             let (version, epoch) = (before.version, before.epoch);
             return Ok(Advanced::ToTheEnd(Refreshed {
                 version,
                 epoch,
                 unchanged: true,
                 models: computed.models,
-                duckdb,
+                published,
             }));
         }
         if !self.chain().put(store, &computed.manifest).await? {
             refresh::discard(store, &computed).await?;
             return Ok(Advanced::Overtaken);
         }
-        let duckdb = self.publish_and_learn(Arc::unwrap_or_clone(inputs), &mut computed, publish).await?;
+        let published = self.publish_and_learn(Arc::unwrap_or_clone(inputs), &mut computed, publish).await?;
         let epoch = self.renew(cache.as_ref(), &computed.manifest).await?;
         let version = computed.manifest.version;
-        let refreshed = Refreshed { version, epoch, unchanged: false, models: computed.models, duckdb };
+        let refreshed = Refreshed { version, epoch, unchanged: false, models: computed.models, published };
         Ok(if step.is_some() { Advanced::Partly } else { Advanced::ToTheEnd(refreshed) })
     }
 
@@ -175,7 +195,7 @@ impl Lakehouse {
         inputs: Inputs,
         computed: &mut Computed,
         publish: Publish<'_>,
-    ) -> Result<Option<Published>> {
+    ) -> Result<Publications> {
         let inputs = Arc::new(Inputs { before: Some(computed.manifest.clone()), ..inputs });
         let (new, epoch) = (std::mem::take(&mut computed.remembered), computed.manifest.epoch);
         // They do not stand at this epoch before they are remembered, and must not be learnt meanwhile.
@@ -218,31 +238,55 @@ impl Lakehouse {
         Ok(manifest.epoch)
     }
 
-    async fn publish(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Option<Published>> {
+    /// Brings the sinks up to an epoch, side by side. One that fails keeps the others from nothing.
+    async fn publish(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Publications> {
+        let runs = StoredRuns(self.log().store().clone());
+        let (duckdb, postgres) =
+            (self.image("duckdb", manifest, publish).await?, self.image("postgres", manifest, publish).await?);
+        let duckdb = async {
+            match duckdb {
+                Some(image) => self.inner.sink.publish(&image, &runs).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let postgres = async {
+            match (postgres, self.postgres()) {
+                (Some(image), Some(sink)) => sink.publish(&image, &runs).await.map(Some),
+                _ => Ok(None),
+            }
+        };
+        let (duckdb, postgres) = futures::join!(duckdb, postgres);
+        Ok(Publications { duckdb: duckdb?, postgres: postgres? })
+    }
+
+    /// The tables of an epoch that are kept in a sink, if any are.
+    async fn image(&self, sink: &str, manifest: &Manifest, publish: Publish<'_>) -> Result<Option<Image>> {
         let mut tables = Vec::new();
         let wanted = |model: &&Arc<Model>| match publish {
             Publish::Nothing => false,
-            Publish::Models => model.sinks.iter().any(|sink| sink == "duckdb"),
-            Publish::Named(names) => names.contains(&model.name.to_string()),
+            Publish::Models => model.sinks.iter().any(|of_it| of_it == sink),
+            // A replay beside the tables is a file beside theirs.
+            Publish::Named(names) => sink == "duckdb" && names.contains(&model.name.to_string()),
         };
         for model in self.project().models.iter().filter(wanted) {
             let Some(state) = manifest.models.get(&model.name.to_string()) else { continue };
-            tables.push(TableImage {
-                schema: model.name.schema.clone(),
-                name: model.name.name.clone(),
-                description: model.description.clone(),
-                columns: state.schema()?,
-                fingerprint: state.identity.clone(),
-                key: state.unique.clone(),
-                rows: state.stored(self.log().store()).await?,
-                content_hash: state.content_hash,
-            });
+            tables.push(self.table_image(model, state).await?);
         }
-        if tables.is_empty() {
-            return Ok(None);
-        }
-        let image = Image { version: manifest.version, as_of: manifest.time, tables };
-        self.inner.sink.publish(&image, &StoredRuns(self.log().store().clone())).await.map(Some)
+        Ok((!tables.is_empty()).then(|| Image { version: manifest.version, as_of: manifest.time, tables }))
+    }
+
+    /// A model's table as a sink is given it.
+    pub(crate) async fn table_image(&self, model: &Model, state: &ModelState) -> Result<TableImage> {
+        Ok(TableImage {
+            schema: model.name.schema.clone(),
+            name: model.name.name.clone(),
+            description: model.description.clone(),
+            columns: state.schema()?,
+            fingerprint: state.identity.clone(),
+            key: state.unique.clone(),
+            rows: state.stored(self.log().store()).await?,
+            content_hash: state.content_hash,
+        })
     }
 }
 

@@ -10,7 +10,9 @@ use crate::error::Result;
 use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
 
+pub(crate) mod change;
 pub mod duckdb;
+pub mod postgres;
 
 /// All tables of one sink at one epoch.
 #[derive(Clone, Debug)]

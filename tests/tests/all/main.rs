@@ -27,6 +27,8 @@ mod models;
 #[cfg(test)]
 mod pipeline;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod replays;

@@ -5,7 +5,8 @@ use std::path::Path;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use lakebed_log::{Ack, Compaction};
-use lakebed_query::{AsOf, Config, Lakehouse, Project};
+use lakebed_project::Config;
+use lakebed_query::{AsOf, Lakehouse, Project};
 use lakebed_tests::batches::{at, batch, event};
 use tempfile::TempDir;
 

@@ -9,7 +9,8 @@ use arrow::datatypes::Int64Type;
 use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use lakebed_log::{Ack, Compaction, Entry, layout};
-use lakebed_query::{AsOf, Config, Lakehouse, Project, epoch, fold_runs, vacuum_runs};
+use lakebed_project::Config;
+use lakebed_query::{AsOf, Lakehouse, Project, epoch, fold_runs, vacuum_runs};
 use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_settings};
 use lakebed_tests::s3::Bucket;
 use tempfile::TempDir;
@@ -25,7 +26,7 @@ pub(crate) async fn project(directory: &Path) -> Lakehouse {
 }
 
 /// The same with other settings.
-async fn project_over(directory: &Path, change: impl FnOnce(&mut Config)) -> Lakehouse {
+pub(crate) async fn project_over(directory: &Path, change: impl FnOnce(&mut Config)) -> Lakehouse {
     std::fs::write(directory.join("lakebed.toml"), STARTER.replace("{name}", "shop")).unwrap();
     for layer in ["silver", "gold"] {
         let (from, to) = (format!("{}/../sql/{layer}", env!("CARGO_MANIFEST_DIR")), directory.join("sql").join(layer));
@@ -41,7 +42,7 @@ async fn project_over(directory: &Path, change: impl FnOnce(&mut Config)) -> Lak
 }
 
 /// The `number`-th batch: late events and repeated lines among them, and the last lines of the batch before once more.
-async fn append(lakehouse: &Lakehouse, number: u64) {
+pub(crate) async fn append(lakehouse: &Lakehouse, number: u64) {
     let feed = lakebed_generator::Settings { late: 0.05, duplicates: 0.05, malformed: 0.01, ..Default::default() };
     let text = generated(&feed, (number * LINES).saturating_sub(100), LINES);
     let batch = Arc::new(decoded(&format!("b{number}"), &text, &starter_settings()));

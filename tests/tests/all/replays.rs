@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lakebed_log::Ack;
-use lakebed_query::{Action, AsOf, Config, Lakehouse, Progress, Project, Replay, epoch};
+use lakebed_project::Config;
+use lakebed_query::{Action, AsOf, Lakehouse, Progress, Project, Replay, epoch};
 use lakebed_tests::batches::{at, numbered};
 use tempfile::TempDir;
 

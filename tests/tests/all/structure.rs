@@ -6,14 +6,15 @@ use std::process::Command;
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand, PackageId};
 
 /// What each room may depend on, of the workspace; tests and benches may know all of them.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("lakebed-log", &[]),
     ("lakebed-generator", &[]),
-    ("lakebed-ingest", &["lakebed-log"]),
-    ("lakebed-query", &["lakebed-log"]),
+    ("lakebed-project", &["lakebed-log"]),
+    ("lakebed-ingest", &["lakebed-log", "lakebed-project"]),
+    ("lakebed-query", &["lakebed-log", "lakebed-project"]),
     ("lakebed-flight-server", &["lakebed-log", "lakebed-query"]),
     // Its library is the lakes, batches and servers that benches use, too.
-    ("lakebed-tests", &["lakebed-log", "lakebed-ingest", "lakebed-generator", "lakebed-query"]),
+    ("lakebed-tests", &["lakebed-log", "lakebed-project", "lakebed-ingest", "lakebed-generator", "lakebed-query"]),
 ];
 
 /// Those that nobody may depend on.

@@ -3,13 +3,11 @@
 use std::ops::Range;
 
 use lakebed_generator::{Generator, Settings as Feed};
-use lakebed_ingest::{RawBatches, Settings};
+use lakebed_ingest::{Outlet, Prepared, RawBatches, Settings, Tally};
 use lakebed_log::{Ack, BatchId, Entry};
 use lakebed_query::Lakehouse;
-use tokio::sync::mpsc;
 
 use crate::error::Result;
-use crate::feeding::{self, Prepared, Tally};
 use crate::invocation::Invocation;
 use crate::progress::EventBar;
 
@@ -55,10 +53,10 @@ pub(super) async fn feed(
     let settings = Settings {
         batch_events: BATCH as usize,
         batch_bytes: Settings::default().batch_bytes.max(256 << 20),
-        ..feeding::settings(&lakehouse.project().config)
+        ..Settings::of(&lakehouse.project().config)
     };
     let bar = EventBar::new(&invocation.output, Some(range.end - range.start));
-    let produce = move |sender: &mpsc::Sender<Prepared>| {
+    let produce = move |outlet: &Outlet| {
         let mut first = range.start;
         while first < range.end {
             let count = BATCH.min(range.end - first);
@@ -66,7 +64,7 @@ pub(super) async fn feed(
             generator.write(first, count, &mut text);
             let id = BatchId::new(format!("{}{first}", batch_prefix(seed)));
             for raw in RawBatches::new(text.as_slice(), &settings) {
-                if sender.blocking_send(Prepared::new(&raw?, id.clone(), "demo", &settings)).is_err() {
+                if !outlet.put(Prepared::new(&raw?, id.clone(), "demo", &settings)) {
                     return Ok(());
                 }
             }
@@ -74,7 +72,10 @@ pub(super) async fn feed(
         }
         Ok(())
     };
-    feeding::append_all(invocation, lakehouse.log(), Ack::Committed, &bar, produce).await
+    invocation
+        .intake(lakehouse.log(), &lakehouse.project().config)
+        .take(Ack::Committed, |events| bar.add(events), produce)
+        .await
 }
 
 #[cfg(test)]

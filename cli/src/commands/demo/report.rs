@@ -5,10 +5,10 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
 use futures::TryStreamExt;
+use lakebed_ingest::Tally;
 use lakebed_query::{Lakehouse, ReadSession, Refreshed, TableInfo};
 
 use crate::error::Result;
-use crate::feeding::Tally;
 use crate::invocation::Invocation;
 
 /// Rows shown of each table.

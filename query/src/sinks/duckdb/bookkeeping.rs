@@ -8,24 +8,15 @@ use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, Tim
 use arrow::datatypes::{TimestampMicrosecondType, UInt64Type};
 use chrono::DateTime;
 use datafusion::error::DataFusionError;
-use roaring::RoaringTreemap;
 
 use super::database::{CATALOG, Database};
 use crate::error::{Error, Result};
 use crate::rows;
+use crate::sinks::change::Held;
 use crate::sinks::{Image, TableImage, Watermark};
 
 /// The schema of the two tables about the others.
 const BOOKKEEPING: &str = "lakebed";
-
-/// What a file holds of one model.
-pub(super) struct Held {
-    pub(super) watermark: Watermark,
-    /// The rows that it holds are those at these addresses …
-    pub(super) addresses: Range<u64>,
-    /// … but for these.
-    pub(super) deleted: RoaringTreemap,
-}
 
 /// The watermarks of the file, by model. `None` if it holds nothing at all.
 ///

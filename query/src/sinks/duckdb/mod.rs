@@ -14,7 +14,8 @@ use self::database::Database;
 use self::feed::{Runs, feed};
 use self::files::{Files, Taken};
 use crate::error::{Error, Result};
-use crate::sinks::{Image, ReadRun, TableImage, Watermark};
+use crate::sinks::change::superseding;
+use crate::sinks::{Image, ReadRun, Watermark};
 
 mod arrow_bridge;
 mod bookkeeping;
@@ -260,24 +261,4 @@ impl DuckDbSink {
         };
         Ok(Work { database, taken: None })
     }
-}
-
-/// The version that is published already, if it leaves nothing to publish: its tables are those of the image, or of a
-/// later state of the same lake. The time of a version grows with it in one lake, so a lower version with a later time is
-/// of another lake, made where the first one was, and is published.
-fn superseding(image: &Image, published: &[Watermark]) -> Option<u64> {
-    let version = published.iter().map(|watermark| watermark.version).max()?;
-    let as_of = published.iter().map(|watermark| watermark.as_of).max()?;
-    let is_published = |table: &TableImage| {
-        let model = table.model();
-        published.iter().any(|watermark| {
-            watermark.model == model
-                && watermark.fingerprint == table.fingerprint
-                && watermark.rows == table.rows.count()
-                && watermark.content_hash == table.content_hash
-        })
-    };
-    let same = || image.tables.len() == published.len() && image.tables.iter().all(is_published);
-    let later = image.version < version && image.as_of < as_of;
-    (image.version <= version && (later || same())).then_some(version)
 }

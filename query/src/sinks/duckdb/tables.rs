@@ -10,14 +10,14 @@ use datafusion::error::DataFusionError;
 use parquet::arrow::arrow_reader::RowSelection;
 use roaring::RoaringTreemap;
 
-use super::bookkeeping::{self, Held};
+use super::bookkeeping;
 use super::database::{Appending, CATALOG, Database};
 use super::feed::Runs;
 use super::sql::{literal, quoted};
 use super::types::{Stored, stored, to_wire};
 use crate::error::{Error, Result};
-use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
+use crate::sinks::change::{Change, Held};
 use crate::sinks::{Image, TableImage, Watermark};
 
 /// The temporary table of rows that are to be deleted.
@@ -29,19 +29,6 @@ pub(super) struct Written {
     pub(super) rows: u64,
     pub(super) rebuilt: usize,
     pub(super) changed: usize,
-}
-
-/// What brings a table up to its image.
-#[derive(Debug, PartialEq)]
-enum Change {
-    /// The table holds its rows already.
-    Nothing,
-    /// The same rows at other addresses.
-    Relabel,
-    /// The table has rows that are gone, and lacks the last ones.
-    Difference { gone: RoaringTreemap, added: Rows },
-    /// The table is another one, or most of its rows have gone.
-    Rebuild,
 }
 
 /// Brings every table up to the image, or none of them. `None`, and nothing done, where a copy of the newest file, of which
@@ -73,7 +60,7 @@ fn change_all(
 ) -> Result<Option<Written>> {
     bookkeeping::create(database)?;
     let held = bookkeeping::held(database)?;
-    let changes: Vec<Change> = image.tables.iter().map(|table| change(table, held.get(&table.model()))).collect();
+    let changes: Vec<Change> = image.tables.iter().map(|table| Change::of(table, held.get(&table.model()))).collect();
     if newest.is_some_and(|newest| is_far_behind(image, &changes, newest)) {
         return Ok(None);
     }
@@ -110,41 +97,6 @@ fn is_far_behind(image: &Image, changes: &[Change], newest: &[Watermark]) -> boo
         newest.map_or(0, |newest| change.rows(rows).saturating_sub(rows.abs_diff(newest.rows)))
     });
     saved.sum::<u64>() > image.tables.iter().map(|table| table.rows.count()).sum::<u64>() / 8 + 10_000
-}
-
-impl Change {
-    /// How many rows are written or deleted, of a table with so many.
-    fn rows(&self, all: u64) -> u64 {
-        match self {
-            Self::Nothing | Self::Relabel => 0,
-            Self::Difference { gone, added } => gone.len() + added.count(),
-            Self::Rebuild => all,
-        }
-    }
-}
-
-fn change(table: &TableImage, held: Option<&Held>) -> Change {
-    let Some(held) = held.filter(|held| held.watermark.fingerprint == table.fingerprint) else {
-        return Change::Rebuild;
-    };
-    let rows = &table.rows;
-    if held.addresses.start == rows.addresses.start && held.addresses.end <= rows.addresses.end {
-        let mut gone = rows.deleted.as_ref() - &held.deleted;
-        gone.remove_range(..held.addresses.start);
-        gone.remove_range(held.addresses.end..);
-        // What was deleted stays so, or the table was made by another lake.
-        let same_lake = held.deleted.is_subset(&rows.deleted);
-        let added = rows.since(held.addresses.end);
-        match (gone.len(), added.count()) {
-            _ if !same_lake => {}
-            (0, 0) => return Change::Nothing,
-            (gone, _) if gone > rows.count() / 2 + 1000 => return Change::Rebuild,
-            _ => return Change::Difference { gone, added },
-        }
-    }
-    let same_rows = held.watermark.rows == rows.count() && held.watermark.content_hash == table.content_hash;
-    // A table of rows whose hash is that of no rows is not one to trust a hash about.
-    if same_rows && table.content_hash != TableHash::EMPTY { Change::Relabel } else { Change::Rebuild }
 }
 
 /// Drops the tables that were published before and are in no model any more.

@@ -8,8 +8,10 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use lakebed_log::{Ack, Compaction};
-use lakebed_query::{AsOf, Config, Lakehouse, Project, Refreshed, TableHash, epoch, fold_runs, vacuum_runs};
+use lakebed_project::{Config, Secret};
+use lakebed_query::{AsOf, Lakehouse, Project, Refreshed, TableHash, epoch, fold_runs, vacuum_runs};
 use lakebed_tests::batches::at;
+use lakebed_tests::postgres::Database;
 use lakebed_tests::s3::Bucket;
 use tempfile::TempDir;
 
@@ -27,6 +29,8 @@ pub(super) struct Lake<'a> {
     directory: TempDir,
     /// Where the lake is, if not in the directory.
     bucket: Option<&'a Bucket>,
+    /// What its models are kept in beside DuckDB.
+    database: Option<Database>,
     /// Always there, but while the project is opened again.
     house: Option<Lakehouse>,
     appended: usize,
@@ -36,18 +40,18 @@ pub(super) struct Lake<'a> {
 
 impl<'a> Lake<'a> {
     pub(super) async fn new(case: &'a Case) -> Self {
-        Self::at(case, None).await
+        Self::at(case, None, None).await
     }
 
     /// With its lake on an S3 server.
     pub(super) async fn in_bucket(case: &'a Case, bucket: &'a Bucket) -> Self {
-        Self::at(case, Some(bucket)).await
+        Self::at(case, Some(bucket), None).await
     }
 
-    async fn at(case: &'a Case, bucket: Option<&'a Bucket>) -> Self {
+    async fn at(case: &'a Case, bucket: Option<&'a Bucket>, database: Option<Database>) -> Self {
         let directory = TempDir::new().unwrap();
         std::fs::write(directory.path().join("lakebed.toml"), &case.settings).unwrap();
-        let mut lake = Self { case, directory, bucket, house: None, appended: 0, stops: Vec::new() };
+        let mut lake = Self { case, directory, bucket, database, house: None, appended: 0, stops: Vec::new() };
         lake.edit(case).await;
         lake
     }
@@ -63,9 +67,18 @@ impl<'a> Lake<'a> {
         self.reopen(false).await;
     }
 
+    /// A lake that has gone these steps, with its models in every sink.
+    pub(super) async fn in_every_sink_after(case: &'a Case, steps: &[Step]) -> Self {
+        Self::at(case, None, Some(Database::new())).await.gone(steps).await
+    }
+
     /// A lake that has gone these steps.
     pub(super) async fn after(case: &'a Case, steps: &[Step]) -> Self {
-        let mut lake = Self::new(case).await;
+        Self::new(case).await.gone(steps).await
+    }
+
+    async fn gone(self, steps: &[Step]) -> Self {
+        let mut lake = self;
         for step in steps {
             lake.step(*step).await;
         }
@@ -126,7 +139,7 @@ impl<'a> Lake<'a> {
         if forget && cache.exists() {
             std::fs::remove_dir_all(cache).unwrap();
         }
-        self.house = Some(open(self.directory.path(), self.bucket).await);
+        self.house = Some(open(self.directory.path(), self.bucket, self.database.as_ref()).await);
     }
 
     /// What the newest epoch says that each table is.
@@ -145,10 +158,14 @@ impl<'a> Lake<'a> {
     }
 }
 
-async fn open(directory: &Path, bucket: Option<&Bucket>) -> Lakehouse {
+async fn open(directory: &Path, bucket: Option<&Bucket>, database: Option<&Database>) -> Lakehouse {
     let mut config = Config::load(directory, &|_| None, None).unwrap();
     if let Some(bucket) = bucket {
         (config.lake, config.s3) = (bucket.url(), bucket.settings());
+    }
+    if let Some(database) = database {
+        config.postgres.url = Some(Secret::new(database.url()));
+        config.sinks.push("postgres".to_owned());
     }
     Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
 }

@@ -14,11 +14,11 @@ pub(super) async fn check(case: &Case) {
     let (mut dice, mut findings) = (case.dice(), Findings::default());
     let steps = case.split(&mut dice);
     println!("seed {}: {steps:?}", case.seed);
-    let mut stepped = Lake::after(case, &steps).await;
+    let mut stepped = Lake::in_every_sink_after(case, &steps).await;
     let whole = Lake::after(case, &case.at_once(case.batches.len())).await;
     findings.same("I1, I9 (epochs with upkeep are one replay)", &stepped, &whole, &BTreeSet::new()).await;
     twice(&mut stepped, &mut findings).await;
-    verified(&stepped, "I7 (stored = DuckDB = replay)", &mut findings).await;
+    verified(&stepped, "I7 (stored = DuckDB = PostgreSQL = replay)", &mut findings).await;
     by_themselves(&stepped, case, &mut findings).await;
     let mut stops: Vec<_> =
         stepped.stops.iter().copied().filter(|(batches, _)| *batches < case.batches.len()).collect();

@@ -12,10 +12,8 @@ use lakebed_log::{Ack, ColumnType, S3Settings, Store, column_name, schema};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::document::{Document, kind_of};
 use crate::error::{Error, Result};
-use document::{Document, kind_of};
-
-mod document;
 
 /// The file that makes a directory a project.
 pub const CONFIG_FILE: &str = "lakebed.toml";
@@ -29,6 +27,8 @@ pub struct Config {
     pub lake: String,
     /// How an S3 lake is reached.
     pub s3: S3Settings,
+    /// Where an event's required fields are.
+    pub events: EventsConfig,
     /// Pinned types, by flattened column name.
     pub columns: BTreeMap<String, ColumnType>,
     /// How events come in.
@@ -37,8 +37,61 @@ pub struct Config {
     pub refresh: RefreshConfig,
     /// The DuckDB sink.
     pub duckdb: DuckDbConfig,
+    /// The PostgreSQL sink.
+    pub postgres: PostgresConfig,
+    /// The sinks of models whose headers name none.
+    pub sinks: Vec<String>,
     /// The server.
     pub serve: ServeConfig,
+}
+
+/// `[events]`: where an event's required fields are. Paths are dotted: `context.event.id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsConfig {
+    /// Its id.
+    pub id: IdField,
+    /// Its type.
+    pub event_type: String,
+    /// Its time: a text, or a number of seconds, milliseconds, microseconds or nanoseconds.
+    pub event_time: String,
+}
+
+/// What tells events apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdField {
+    /// The value at a path.
+    At(String),
+    /// The hash of the event's text: sent twice, it is the same event.
+    OfContent,
+}
+
+impl EventsConfig {
+    fn at(id: &str, event_type: &str, event_time: &str) -> Self {
+        let [event_type, event_time] = [event_type, event_time].map(str::to_owned);
+        Self { id: IdField::At(id.to_owned()), event_type, event_time }
+    }
+
+    /// Where well-known senders put the fields.
+    ///
+    /// CloudEvents 1.0 (JSON format), Segment's spec of common fields, Amazon EventBridge's event structure.
+    pub fn preset(name: &str) -> Option<Self> {
+        Some(match name {
+            "lakebed" => Self::default(),
+            "cloudevents" => Self::at("id", "type", "time"),
+            "segment" => Self::at("messageId", "type", "timestamp"),
+            "eventbridge" => Self::at("id", "detail-type", "time"),
+            _ => return None,
+        })
+    }
+}
+
+/// The names of [`EventsConfig::preset`].
+const PRESETS: [&str; 4] = ["lakebed", "cloudevents", "segment", "eventbridge"];
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self::at("event_id", "event_type", "event_time")
+    }
 }
 
 /// `[ingest]`: how events are read and appended.
@@ -74,13 +127,50 @@ pub struct DuckDbConfig {
     pub keep: usize,
 }
 
+/// `[postgres]`: the database that models are kept in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// `postgres://user@host:5432/database`; a password in it may come from the environment alone.
+    pub url: Option<Secret>,
+    /// From the environment alone.
+    pub password: Option<Secret>,
+    /// A file with the password in it, relative to the project's directory.
+    pub password_file: Option<PathBuf>,
+}
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// A text to keep.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
 /// `[serve]`: where to listen; `None` where it is set to "off".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServeConfig {
     /// Flight SQL.
     pub flight: Option<SocketAddr>,
-    /// Health and metrics.
+    /// Events, health and metrics.
     pub http: Option<SocketAddr>,
+    /// A longer body of events is refused. Bytes, decompressed.
+    pub max_body_bytes: usize,
+    /// How much of the bodies of events is held in memory at once; whoever comes then is asked to come again. Bytes.
+    pub ingest_memory: usize,
 }
 
 impl Default for Config {
@@ -90,6 +180,7 @@ impl Default for Config {
             project: "lakebed".to_owned(),
             lake: "./lake".to_owned(),
             s3: S3Settings::default(),
+            events: EventsConfig::default(),
             columns: BTreeMap::new(),
             ingest: IngestConfig {
                 ack: Ack::Committed,
@@ -101,7 +192,14 @@ impl Default for Config {
             },
             refresh: RefreshConfig { events_at_once: 250_000 },
             duckdb: DuckDbConfig { directory: None, keep: 3 },
-            serve: ServeConfig { flight: local(31_337), http: local(8_080) },
+            postgres: PostgresConfig::default(),
+            sinks: vec!["duckdb".to_owned()],
+            serve: ServeConfig {
+                flight: local(31_337),
+                http: local(8_080),
+                max_body_bytes: 32 << 20,
+                ingest_memory: 256 << 20,
+            },
         }
     }
 }
@@ -118,11 +216,36 @@ impl Config {
             ErrorKind::NotFound | ErrorKind::NotADirectory => Error::NoProject { directory: project_dir.to_path_buf() },
             _ => Error::File { path: file.clone(), source },
         })?;
+        Self::of(&text, project_dir, environment, lake)
+    }
+
+    /// As [`Self::load`], but the environment may be all there is: a function is deployed without files.
+    ///
+    /// # Errors
+    /// As [`Self::load`], but for [`Error::NoProject`].
+    pub fn load_or_default(project_dir: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        match Self::load(project_dir, environment, None) {
+            Err(Error::NoProject { .. }) => {
+                let named =
+                    |name: &str| environment(name).or_else(|| (name == PROJECT_NAME).then(|| Self::default().project));
+                Self::of("", project_dir, &named, None)
+            }
+            loaded => loaded,
+        }
+    }
+
+    fn of(
+        text: &str,
+        project_dir: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+        lake: Option<&str>,
+    ) -> Result<Self> {
+        let file = project_dir.join(CONFIG_FILE);
         let mut config = Self::default();
         if let Some(name) = std::path::absolute(project_dir).ok().as_deref().and_then(Path::file_name) {
             config.project = name.to_string_lossy().into_owned();
         }
-        config.read(&text, &file)?;
+        config.read(text, &file)?;
         for (section, key) in KEYS {
             let name = format!("LAKEBED_{}_{}", section.to_ascii_uppercase(), key.to_ascii_uppercase());
             if let Some(value) = environment(&name) {
@@ -183,7 +306,10 @@ impl Config {
     }
 
     fn read_section(&mut self, document: &Document<'_>, section: &str, table: &DeTable<'_>) -> Result<()> {
-        for (key, value) in table {
+        // What is set beside a preset goes before it, wherever it stands.
+        let is_preset = |(key, _): &(&Spanned<std::borrow::Cow<'_, str>>, _)| key.get_ref() == "preset";
+        let (presets, others): (Vec<_>, Vec<_>) = table.iter().partition(is_preset);
+        for (key, value) in presets.into_iter().chain(others) {
             let name = key.get_ref().as_ref();
             let keys = || KEYS.iter().filter(|(of, _)| *of == section).map(|(_, key)| *key);
             if !keys().any(|known| known == name) {
@@ -191,8 +317,29 @@ impl Config {
                 return Err(document.unknown(key.span().start, message, name, keys()));
             }
             let refused = |message: String| document.error(value.span().start, message, None);
-            let is_number = matches!((section, name), ("duckdb", "keep") | ("refresh", _))
-                || (section == "ingest" && name != "ack");
+            // A file that is in a repository is no place for a secret.
+            let has_password = |url: &str| {
+                url.split_once("://").is_some_and(|(_, rest)| {
+                    rest.split(['/', '?'])
+                        .next()
+                        .and_then(|authority| authority.rsplit_once('@'))
+                        .is_some_and(|(user, _)| user.contains(':'))
+                })
+            };
+            let is_secret = match (section, name, value.get_ref()) {
+                ("postgres", "password", _) => true,
+                ("postgres", "url", DeValue::String(url)) => has_password(url),
+                _ => false,
+            };
+            if is_secret {
+                let hint = "set LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file".to_owned();
+                let message = format!("a password does not belong in {CONFIG_FILE}");
+                return Err(document.error(value.span().start, message, Some(hint)));
+            }
+            let is_number = matches!(
+                (section, name),
+                ("duckdb", "keep") | ("refresh", _) | ("serve", "max_body_bytes" | "ingest_memory")
+            ) || (section == "ingest" && name != "ack");
             let given = match value.get_ref() {
                 DeValue::String(text) if !is_number => text.to_string(),
                 DeValue::Integer(number) if is_number && number.radix() == 10 => number.as_str().replace('_', ""),
@@ -259,6 +406,17 @@ impl Config {
             ("s3", "endpoint") => self.s3.endpoint = Some(text.to_owned()),
             ("s3", "access_key_id") => self.s3.access_key_id = Some(text.to_owned()),
             ("s3", "secret_access_key") => self.s3.secret_access_key = Some(text.to_owned()),
+            ("events", "preset") => {
+                self.events =
+                    EventsConfig::preset(text).ok_or_else(|| format!("'{text}' is none of {}", PRESETS.join(", ")))?;
+            }
+            ("events", _) if text.split('.').any(str::is_empty) => {
+                return Err(format!("'{text}' is no path such as messageId or context.event.id"));
+            }
+            ("events", "id") if text == "content-hash" => self.events.id = IdField::OfContent,
+            ("events", "id") => self.events.id = IdField::At(text.to_owned()),
+            ("events", "type") => text.clone_into(&mut self.events.event_type),
+            ("events", "time") => text.clone_into(&mut self.events.event_time),
             ("ingest", "ack") => {
                 self.ingest.ack = match text {
                     "durable" => Ack::Durable,
@@ -275,25 +433,47 @@ impl Config {
             ("duckdb", "directory") if text.is_empty() => return Err("a directory needs a name".to_owned()),
             ("duckdb", "directory") => self.duckdb.directory = Some(PathBuf::from(text)),
             ("duckdb", "keep") => self.duckdb.keep = number(text, 1, 1_000)?,
+            ("postgres", _) if text.is_empty() => return Err("leave it out rather than empty".to_owned()),
+            ("postgres", "url") => self.postgres.url = Some(Secret(text.to_owned())),
+            ("postgres", "password") => self.postgres.password = Some(Secret(text.to_owned())),
+            ("postgres", "password_file") => self.postgres.password_file = Some(PathBuf::from(text)),
+            ("models", "sinks") => {
+                self.sinks = text.split(',').map(|sink| sink.trim().to_owned()).collect();
+                if let Some(sink) = self.sinks.iter().find(|sink| !SINKS.contains(&sink.as_str())) {
+                    return Err(format!("'{sink}' is none of {}", SINKS.join(", ")));
+                }
+            }
             ("serve", "flight") => self.serve.flight = address(text)?,
             ("serve", "http") => self.serve.http = address(text)?,
+            ("serve", "max_body_bytes") => self.serve.max_body_bytes = number(text, 1, MOST_BYTES)?,
+            ("serve", "ingest_memory") => self.serve.ingest_memory = number(text, 1 << 20, 1 << 40)?,
             _ => return Err("there is no such setting".to_owned()),
         }
         Ok(())
     }
 }
 
+/// Where models can be kept for readers.
+pub const SINKS: [&str; 2] = ["duckdb", "postgres"];
+
+/// The variable that names the project.
+const PROJECT_NAME: &str = "LAKEBED_PROJECT_NAME";
+
 /// The section whose keys are the user's.
 const COLUMNS: &str = "columns";
 
 /// Every other key, with its section.
-const KEYS: [(&str, &str); 17] = [
+const KEYS: [(&str, &str); 27] = [
     ("project", "name"),
     ("lake", "url"),
     ("s3", "region"),
     ("s3", "endpoint"),
     ("s3", "access_key_id"),
     ("s3", "secret_access_key"),
+    ("events", "preset"),
+    ("events", "id"),
+    ("events", "type"),
+    ("events", "time"),
     ("ingest", "ack"),
     ("ingest", "max_event_bytes"),
     ("ingest", "max_depth"),
@@ -303,8 +483,14 @@ const KEYS: [(&str, &str); 17] = [
     ("refresh", "events_at_once"),
     ("duckdb", "directory"),
     ("duckdb", "keep"),
+    ("models", "sinks"),
+    ("postgres", "url"),
+    ("postgres", "password"),
+    ("postgres", "password_file"),
     ("serve", "flight"),
     ("serve", "http"),
+    ("serve", "max_body_bytes"),
+    ("serve", "ingest_memory"),
 ];
 
 fn number(text: &str, least: usize, most: usize) -> Result<usize, String> {
@@ -322,4 +508,5 @@ fn address(text: &str) -> Result<Option<SocketAddr>, String> {
 }
 
 #[cfg(test)]
+#[path = "tests.rs"]
 mod tests;

@@ -7,20 +7,20 @@ use toml::de::DeValue;
 use crate::error::Error;
 
 /// A lakebed.toml and where it is, for messages that name a place in it.
-pub(super) struct Document<'t> {
-    pub(super) text: &'t str,
-    pub(super) file: &'t Path,
+pub(crate) struct Document<'t> {
+    pub(crate) text: &'t str,
+    pub(crate) file: &'t Path,
 }
 
 impl Document<'_> {
-    pub(super) fn error(&self, at: usize, message: String, hint: Option<String>) -> Error {
+    pub(crate) fn error(&self, at: usize, message: String, hint: Option<String>) -> Error {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
         Error::Config { file: self.file.to_path_buf(), line, column, message, hint }
     }
 
-    pub(super) fn unknown<'k>(
+    pub(crate) fn unknown<'k>(
         &self,
         at: usize,
         message: String,
@@ -39,7 +39,7 @@ impl Document<'_> {
 }
 
 /// A value's kind in plain words.
-pub(super) fn kind_of(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn kind_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",

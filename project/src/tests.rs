@@ -115,3 +115,34 @@ fn a_directory_without_a_lakebed_toml_is_no_project() {
     assert!(error.to_string().ends_with("is not a lakebed project: it has no lakebed.toml"), "{error}");
     assert!(error.hint().unwrap().contains("lakebed init"));
 }
+
+#[test]
+fn a_function_needs_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let load = |set: &'static [(&str, &str)]| {
+        let look_up = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        Config::load_or_default(directory.path(), &look_up)
+    };
+    assert_eq!(load(&[]).unwrap(), Config::default());
+    let config = load(&[("LAKEBED_PROJECT_NAME", "shop"), ("LAKEBED_LAKE_URL", "s3://bucket/lake")]).unwrap();
+    assert_eq!((config.project.as_str(), config.lake.as_str()), ("shop", "s3://bucket/lake"));
+    assert!(load(&[("LAKEBED_INGEST_ACK", "soon")]).is_err());
+    std::fs::write(directory.path().join(CONFIG_FILE), "[columns]\nprice = \"BIGINT\"\n").unwrap();
+    assert_eq!(load(&[]).unwrap().columns.len(), 1, "a file that is there counts");
+}
+
+#[test]
+fn events_are_read_by_a_preset_and_what_is_set_beside_it() {
+    let events = |toml: &str| load(&format!("[events]\n{toml}"), &[], None).unwrap().events;
+    assert_eq!(events(""), EventsConfig::preset("lakebed").unwrap());
+    assert_eq!(events("preset = \"segment\"\n"), EventsConfig::preset("segment").unwrap());
+    let set = events("id = \"content-hash\"\ntime = \"sent.at\"\npreset = \"segment\"\n");
+    assert_eq!((set.id, set.event_type.as_str(), set.event_time.as_str()), (IdField::OfContent, "type", "sent.at"));
+    let (message, _) = refusal("[events]\npreset = \"clouds\"\n");
+    assert!(
+        message.ends_with("[events] preset: 'clouds' is none of lakebed, cloudevents, segment, eventbridge"),
+        "{message}"
+    );
+    let (message, _) = refusal("[events]\ntime = \"a..b\"\n");
+    assert!(message.contains("'a..b' is no path"), "{message}");
+}

@@ -1,0 +1,101 @@
+//! A server to ask, and to stop as an operator does.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::shop::Shop;
+
+/// A server on ports of its own; killed where a test fails.
+pub(crate) struct Served {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    pub(crate) flight: String,
+    pub(crate) http: String,
+}
+
+impl Served {
+    pub(crate) fn start(shop: &Shop, more: &[&str]) -> Self {
+        Self::at(shop, "127.0.0.1", more)
+    }
+
+    /// One whose HTTP is at an address of this machine.
+    pub(crate) fn at(shop: &Shop, host: &str, more: &[&str]) -> Self {
+        let http = format!("{host}:0");
+        let mut serve = shop.command(&[&["serve", "--flight", "127.0.0.1:0", "--http", &http], more].concat());
+        let mut child = serve.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let (mut flight, mut http, mut said) = (None, None, String::new());
+        while flight.is_none() || http.is_none() {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {said}");
+            said.push_str(&line);
+            let address = |scheme: &str| line.trim().split_once(scheme).map(|(_, address)| address.to_owned());
+            flight = flight.or_else(|| address("grpc://"));
+            http = http.or_else(|| address("http://"));
+        }
+        Self { child, stderr, flight: flight.unwrap(), http: http.unwrap() }
+    }
+
+    /// What a GET is answered: status and body.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.ask(&format!("GET {path} HTTP/1.1\r\n"), b"");
+        (status, body)
+    }
+
+    /// What posted events are answered: status, headers and body.
+    pub(crate) fn post(&self, path: &str, headers: &[&str], body: &[u8]) -> (u16, String, String) {
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let length = body.len();
+        self.ask(&format!("POST {path} HTTP/1.1\r\nContent-Length: {length}\r\n{headers}"), body)
+    }
+
+    fn ask(&self, head: &str, body: &[u8]) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(&self.http).unwrap();
+        stream.write_all(format!("{head}Host: localhost\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        // A server that refuses may have answered before all of it came.
+        let _ = stream.write_all(body);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_lowercase(), body.to_owned())
+    }
+
+    /// The version that `/healthz` tells.
+    pub(crate) fn version(&self) -> u64 {
+        let (status, answer) = self.get("/healthz");
+        assert_eq!(status, 200, "{answer}");
+        let version = answer.split("\"version\":").nth(1).unwrap();
+        version.split('}').next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until a version is served.
+    pub(crate) fn comes_to(&self, version: u64) {
+        let began = Instant::now();
+        while self.version() < version {
+            assert!(began.elapsed() < Duration::from_secs(60), "version {version} was not served within a minute");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends it as an operator does, and gives the rest of what it said.
+    pub(crate) fn stop(mut self) -> String {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        assert!(status.success(), "{status}: {said}");
+        said
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Not there any more, where all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,217 @@
+//! HTTP → log: `POST /v1/events`, for a server that other rooms bring along.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use futures::StreamExt;
+use lakebed_log::Ack;
+use lakebed_project::Tokens;
+use prometheus::{IntCounterVec, Opts, Registry};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::intake::{Intake, Prepared};
+use crate::post::{self, Answer, Post};
+
+/// Where events are posted.
+pub const PATH: &str = "/v1/events";
+
+/// The header that names a batch.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The source of events that come without a token and do not name theirs.
+const SOURCE: &str = "http";
+
+/// A body that takes longer to arrive is given up.
+const ARRIVAL: Duration = Duration::from_secs(60);
+
+/// Memory is counted in pieces of this many bytes.
+const PIECE: usize = 1 << 10;
+
+/// What a server sets.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When a request is answered that does not say it.
+    pub ack: Ack,
+    /// A longer body is refused. Bytes, decompressed.
+    pub max_body_bytes: usize,
+    /// How much of the bodies is held at once; whoever comes then is asked to come again. Bytes.
+    pub memory: usize,
+    /// Whether others than this machine can reach the server: then they need a token.
+    pub needs_token: bool,
+}
+
+#[derive(Clone)]
+struct Shared {
+    intake: Intake,
+    tokens: Tokens,
+    options: Options,
+    memory: Arc<Semaphore>,
+    /// Decoding takes more memory than a body has, and no more of it goes on at once than there are processors for.
+    decoding: Arc<Semaphore>,
+    counters: Counters,
+}
+
+/// `POST /v1/events` into a log.
+///
+/// # Errors
+/// Where `registry` has metrics of these names already.
+pub fn routes(intake: Intake, tokens: Tokens, options: Options, registry: &Registry) -> prometheus::Result<Router> {
+    let memory = Arc::new(Semaphore::new((options.memory / PIECE).min(Semaphore::MAX_PERMITS)));
+    let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+    let counters = Counters::new(registry)?;
+    let shared = Shared { intake, tokens, options, memory, decoding, counters };
+    Ok(Router::new().route(PATH, post(events)).with_state(shared))
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Parameters {
+    ack: Option<String>,
+}
+
+async fn events(State(shared): State<Shared>, Query(parameters): Query<Parameters>, request: Request) -> Response {
+    let answer = match shared.take(parameters, request).await {
+        Ok(answer) | Err(answer) => answer,
+    };
+    shared.counters.answered(&answer);
+    answer.into_response()
+}
+
+impl Shared {
+    async fn take(&self, parameters: Parameters, request: Request) -> Result<Answer, Answer> {
+        let (head, body) = request.into_parts();
+        let source = self.source_of(&head.headers).await?;
+        let (body, mut held) = self.body_of(&head.headers, body).await?;
+        let header = |name: HeaderName| post::header(&head.headers, &name);
+        let (key, encoding) = (header(IDEMPOTENCY_KEY), header(header::CONTENT_ENCODING));
+        let post = Post { key, ack: parameters.ack, encoding, source, body };
+        let (prepared, ack) = {
+            // Never closed.
+            let _decoding = self.decoding.acquire().await;
+            post::prepare(&self.intake, &post, self.options.ack, self.options.max_body_bytes).await?
+        };
+        drop(post);
+        held.merge(self.hold(prepared.iter().map(Prepared::bytes).sum::<u64>() as usize)?);
+        Ok(post::append(&self.intake, &prepared, ack).await)
+    }
+
+    /// Who sends, if that one may.
+    async fn source_of(&self, headers: &HeaderMap) -> Result<String, Answer> {
+        if let Some(token) = post::token(headers, &self.tokens).await? {
+            return Ok(token.source);
+        }
+        if self.options.needs_token {
+            return Err(post::unauthorized("a token is needed here"));
+        }
+        // A page of any site that the user of this machine visits could post to it otherwise.
+        if headers.contains_key(header::ORIGIN) {
+            return Err(Answer { status: StatusCode::FORBIDDEN, ..post::unauthorized("a browser needs a token") });
+        }
+        Ok(SOURCE.to_owned())
+    }
+
+    /// Reads the body, as far as there is room for it.
+    async fn body_of(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
+        let limit = self.options.max_body_bytes;
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: usize| length > limit) {
+            return Err(too_large(limit));
+        }
+        // What is announced is held from the beginning: a body that is half there is in the way of those that would fit.
+        let mut held = self.hold(announced.unwrap_or(0))?;
+        let mut room = announced.unwrap_or(0);
+        let mut chunks = body.into_data_stream();
+        let mut body = Vec::with_capacity(announced.unwrap_or(0));
+        let arriving = async {
+            while let Some(chunk) = chunks.next().await {
+                let chunk = chunk.map_err(|error| {
+                    let error = format!("the body broke off: {error}");
+                    Answer::refusal(StatusCode::BAD_REQUEST, error, Some("send it again".to_owned()))
+                })?;
+                if body.len() + chunk.len() > limit {
+                    return Err(too_large(limit));
+                }
+                if body.len() + chunk.len() > room {
+                    held.merge(self.hold(chunk.len())?);
+                    room += chunk.len();
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(())
+        };
+        match timeout(ARRIVAL, arriving).await {
+            Ok(arrived) => arrived?,
+            Err(_) => {
+                let error = format!("the body did not arrive within {} s", ARRIVAL.as_secs());
+                return Err(Answer::later(StatusCode::REQUEST_TIMEOUT, error));
+            }
+        }
+        Ok((Bytes::from(body), held))
+    }
+
+    /// Room for so many bytes, if there is.
+    fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Answer> {
+        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
+        Arc::clone(&self.memory).try_acquire_many_owned(pieces).map_err(|_| {
+            Answer::later(
+                StatusCode::TOO_MANY_REQUESTS,
+                "more events are waiting for the lake than there is memory for",
+            )
+        })
+    }
+}
+
+fn too_large(limit: usize) -> Answer {
+    let hint = "send the events in several bodies, or set [serve] max_body_bytes in lakebed.toml".to_owned();
+    Answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {limit} bytes"), Some(hint))
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(self.body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// What is counted about posts.
+#[derive(Clone, Debug)]
+struct Counters {
+    requests: IntCounterVec,
+    events: IntCounterVec,
+}
+
+impl Counters {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let requests = Opts::new("lakebed_ingest_requests_total", "Posts of events, by the status answered");
+        let events = Opts::new("lakebed_ingest_events_total", "Events posted, by what became of them");
+        let counters = Self {
+            requests: IntCounterVec::new(requests, &["status"])?,
+            events: IntCounterVec::new(events, &["result"])?,
+        };
+        registry.register(Box::new(counters.requests.clone()))?;
+        registry.register(Box::new(counters.events.clone()))?;
+        Ok(counters)
+    }
+
+    fn answered(&self, answer: &Answer) {
+        self.requests.with_label_values(&[answer.status.as_str()]).inc();
+        let (accepted, quarantined, duplicate) = answer.counts();
+        for (result, events) in [("accepted", accepted), ("quarantined", quarantined), ("duplicate", duplicate)] {
+            self.events.with_label_values(&[result]).inc_by(events);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! bytes → log, for everybody who brings events: they are framed, decoded, appended and counted.
+
+use std::io::{BufRead, Cursor, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use lakebed_log::{Ack, Appended, Batch, BatchId, LaneStep, Log, Quarantined};
+use lakebed_project::Config;
+use tokio::sync::mpsc;
+
+use crate::decode::{Decoded, decode};
+use crate::decompress::decompress;
+use crate::error::Error;
+use crate::fields::Fields;
+use crate::frame::RawBatches;
+use crate::raw_batch::RawBatch;
+use crate::settings::Settings;
+
+/// An `event_time` further ahead of the clock than this is a bad clock's, and goes to quarantine.
+const AHEAD: TimeDelta = TimeDelta::days(366);
+
+/// A log, and how events are read on their way into it. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    log: Log,
+    settings: Arc<Settings>,
+    clock: fn() -> DateTime<Utc>,
+}
+
+/// What a sender says about its events.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The batch's name, if the sender gave it one; else it is the hash of the content.
+    pub id: Option<String>,
+    /// Where the events come from: `file`, `http`, `lambda`, …
+    pub source: String,
+}
+
+/// What became of the events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that are in the log by this call; or will be, where a durable one was enough.
+    pub accepted: u64,
+    /// Events that are in quarantine by this call.
+    pub quarantined: u64,
+    /// Events, good or bad, of batches that the log had before.
+    pub duplicates: u64,
+    /// Batches, all of them.
+    pub batches: u64,
+    /// The newest version that has one of them.
+    pub version: Option<u64>,
+    /// Decompressed bytes of all events.
+    pub bytes: u64,
+    /// Values that did not fit their pinned type, or had no column left.
+    pub only_in_doc: u64,
+}
+
+impl Tally {
+    /// Events, all of them.
+    pub fn sent(&self) -> u64 {
+        self.accepted + self.quarantined + self.duplicates
+    }
+
+    /// Counts what another call came to.
+    pub fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.quarantined += other.quarantined;
+        self.duplicates += other.duplicates;
+        self.batches += other.batches;
+        self.version = self.version.max(other.version);
+        self.bytes += other.bytes;
+        self.only_in_doc += other.only_in_doc;
+    }
+}
+
+/// A batch that is ready to be appended.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    batch: Arc<Batch>,
+    bytes: u64,
+    only_in_doc: u64,
+    no_json: u64,
+    cut_off: bool,
+}
+
+impl Prepared {
+    /// Decodes a batch.
+    pub fn new(raw: &RawBatch, id: BatchId, source: &str, settings: &Settings) -> Self {
+        Self::in_lane(raw, id, source, None, settings)
+    }
+
+    /// Decodes a batch that is a stretch of an ordered source.
+    pub(crate) fn in_lane(
+        raw: &RawBatch,
+        id: BatchId,
+        source: &str,
+        lane: Option<LaneStep>,
+        settings: &Settings,
+    ) -> Self {
+        let Decoded { batch, misfits, over_limit, no_json, cut_off } = decode(raw, id, source, settings);
+        let batch = Arc::new(Batch { lane, ..batch });
+        let only_in_doc = misfits.values().sum::<u64>() + over_limit;
+        Self { batch, bytes: raw.bytes(), only_in_doc, no_json, cut_off }
+    }
+
+    /// How many events it has, good or bad.
+    pub fn events(&self) -> u64 {
+        (self.batch.events.len() + self.batch.quarantine.len()) as u64
+    }
+
+    /// How many bytes their text has.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Those that went to quarantine.
+    pub(crate) fn quarantine(&self) -> &[Quarantined] {
+        &self.batch.quarantine
+    }
+
+    /// How many of them are no JSON at all.
+    pub(crate) fn no_json(&self) -> u64 {
+        self.no_json
+    }
+
+    /// Whether the source ended within an array.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off
+    }
+
+    fn tally(&self, appended: Appended) -> Tally {
+        let (rows, bad) = (self.batch.events.len() as u64, self.batch.quarantine.len() as u64);
+        let (accepted, quarantined, duplicates) = match appended {
+            Appended::Duplicate { .. } => (0, 0, rows + bad),
+            Appended::Committed { .. } | Appended::Durable => (rows, bad, 0),
+        };
+        let version = match appended {
+            Appended::Duplicate { version } | Appended::Committed { version } => Some(version),
+            Appended::Durable => None,
+        };
+        let Self { bytes, only_in_doc, .. } = *self;
+        Tally { accepted, quarantined, duplicates, batches: 1, version, bytes, only_in_doc }
+    }
+}
+
+/// Where a producer puts its batches.
+pub struct Outlet {
+    settings: Settings,
+    taken: mpsc::Sender<Prepared>,
+}
+
+impl Outlet {
+    /// How the events are read.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Hands a batch on as soon as there is room for it; blocks. False where nobody takes it any more, and the producer should
+    /// return.
+    pub fn put(&self, prepared: Prepared) -> bool {
+        self.taken.blocking_send(prepared).is_ok()
+    }
+
+    /// Decodes and hands on all events of a source, in batches called `id`, `id#2`, … or by the hash of their content; blocks.
+    /// False where nobody takes them any more.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where the source fails; what came before it is on its way.
+    pub fn put_all(&self, reader: impl BufRead, id: Option<&str>, source: &str) -> Result<bool, Error> {
+        for (number, raw) in (1u64..).zip(RawBatches::new(reader, &self.settings)) {
+            let raw = raw?;
+            if !self.put(Prepared::new(&raw, batch_id(id, number, &raw), source, &self.settings)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The id of a source's batch: the sender's, numbered from the second on, or that of its content.
+fn batch_id(id: Option<&str>, number: u64, raw: &RawBatch) -> BatchId {
+    match id {
+        None => BatchId::of_content(raw.content()),
+        Some(id) if number == 1 => BatchId::new(id),
+        Some(id) => BatchId::new(format!("{id}#{number}")),
+    }
+}
+
+impl Intake {
+    /// The way into a log, as its project has set it.
+    pub fn new(log: Log, config: &Config, clock: fn() -> DateTime<Utc>) -> Self {
+        Self { log, settings: Arc::new(Settings::of(config)), clock }
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// How events are read that come now.
+    pub fn settings(&self) -> Settings {
+        Settings { latest: Some((self.clock)() + AHEAD), ..Settings::clone(&self.settings) }
+    }
+
+    /// Appends every batch that `produce` puts into its outlet. It runs on a thread of its own and is one batch ahead: the next
+    /// one is read and decoded while the present one is appended. `each` is told how many events were appended.
+    ///
+    /// # Errors
+    /// What `produce` says; what an append says, and then nothing is taken from the outlet any more.
+    pub async fn take<P, E>(&self, ack: Ack, mut each: impl FnMut(u64), produce: P) -> Result<Tally, E>
+    where
+        P: FnOnce(&Outlet) -> Result<(), E> + Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (taken, mut prepared) = mpsc::channel(1);
+        let outlet = Outlet { settings: self.settings(), taken };
+        let producer = tokio::task::spawn_blocking(move || produce(&outlet));
+        let mut tally = Tally::default();
+        while let Some(prepared) = prepared.recv().await {
+            tally.add(&self.append(&prepared, ack).await?);
+            each(prepared.events());
+        }
+        producer.await.map_err(Error::from)??;
+        Ok(tally)
+    }
+
+    /// The same log, for events whose id, type and time are elsewhere.
+    #[must_use]
+    pub fn with_fields(&self, fields: Fields) -> Self {
+        let settings = Settings { fields, ..Settings::clone(&self.settings) };
+        Self { settings: Arc::new(settings), ..self.clone() }
+    }
+
+    /// Decodes all events of a body that is held whole, off the threads that answer requests.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for damaged compression, [`Error::TooLarge`] for more than `limit` bytes without it.
+    pub async fn prepare(&self, body: Bytes, sent: &Sent, limit: usize) -> Result<Vec<Prepared>, Error> {
+        let (settings, Sent { id, source }) = (self.settings(), sent.clone());
+        let decoding = move || {
+            // One byte more than may be there tells whether there is more.
+            let mut reader = decompress(Cursor::new(body), "the body").take(limit as u64 + 1);
+            let mut prepared = Vec::new();
+            for (number, raw) in (1u64..).zip(RawBatches::new(&mut reader, &settings)) {
+                let raw = raw?;
+                prepared.push(Prepared::new(&raw, batch_id(id.as_deref(), number, &raw), &source, &settings));
+            }
+            if reader.limit() == 0 { Err(Error::TooLarge { limit }) } else { Ok(prepared) }
+        };
+        tokio::task::spawn_blocking(decoding).await?
+    }
+
+    /// Appends a batch.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append(&self, prepared: &Prepared, ack: Ack) -> Result<Tally, Error> {
+        Ok(prepared.tally(self.log.append(&prepared.batch, ack, (self.clock)()).await?))
+    }
+}

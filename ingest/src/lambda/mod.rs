@@ -1,0 +1,150 @@
+//! Lambda → log: what the binary `bootstrap` does with an invocation.
+//!
+//! Whatever invokes the function, its events go the same way as those of a file. AWS repeats what is answered as failed: that
+//! is only what may succeed later, so that a poison record is in quarantine and not retried for ever; and whatever is
+//! repeated is in the log once.
+
+mod http_api;
+mod invocation;
+mod objects;
+mod queue;
+mod stream;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use lakebed_log::{Ack, Log};
+use lakebed_project::{Config, EventsConfig, Tokens};
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use self::invocation::Invocation;
+use crate::error::{Error, Result};
+use crate::fields::Fields;
+use crate::intake::{Intake, Sent, Tally};
+
+/// The source of events that do not name theirs.
+const SOURCE: &str = "lambda";
+
+/// A batch is cut after this many bytes, so that an object of any size fits a small function.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// The function: the way into one lake, opened with the first invocation that needs it.
+pub struct Function {
+    config: Config,
+    directory: PathBuf,
+    clock: fn() -> DateTime<Utc>,
+    opened: OnceCell<Opened>,
+}
+
+/// A lake that is open.
+struct Opened {
+    intake: Intake,
+    tokens: Tokens,
+}
+
+impl Function {
+    /// The function of a project: lakebed.toml in `directory`, where there is one, and the environment.
+    ///
+    /// # Errors
+    /// As [`Config::load_or_default`].
+    pub fn new(
+        directory: PathBuf,
+        environment: &dyn Fn(&str) -> Option<String>,
+        clock: fn() -> DateTime<Utc>,
+    ) -> lakebed_project::Result<Self> {
+        let mut config = Config::load_or_default(&directory, environment)?;
+        config.ingest.batch_bytes = config.ingest.batch_bytes.min(BATCH_BYTES);
+        Ok(Self { config, directory, clock, opened: OnceCell::new() })
+    }
+
+    /// Answers invocations until the runtime ends. The lake is opened while the first of them is waited for.
+    ///
+    /// # Errors
+    /// Where the runtime cannot be reached.
+    pub async fn run(self) -> Result<(), lambda_runtime::Error> {
+        let function = Arc::new(self);
+        let ahead = Arc::clone(&function);
+        // What fails here fails again with the invocation, and is told there.
+        tokio::spawn(async move { ahead.opened().await.map(drop) });
+        let answer = |event: LambdaEvent<Box<RawValue>>| {
+            let function = Arc::clone(&function);
+            async move { function.answer(&event.payload).await.map_err(in_words) }
+        };
+        lambda_runtime::run(service_fn(answer)).await
+    }
+
+    async fn opened(&self) -> Result<&Opened> {
+        let open = async || {
+            let store = self.config.store(&self.directory, true)?;
+            let log = Log::open_or_create(store, &self.config.project, (self.clock)()).await?;
+            let tokens = Tokens::new(log.store().clone());
+            Ok(Opened { intake: Intake::new(log, &self.config, self.clock), tokens })
+        };
+        self.opened.get_or_try_init(open).await
+    }
+
+    /// What an invocation is answered.
+    ///
+    /// # Errors
+    /// Where nothing is known to be in the log, and the same invocation may succeed later; AWS repeats it.
+    pub async fn answer(&self, payload: &RawValue) -> Result<Value> {
+        let Opened { intake, tokens } = self.opened().await?;
+        // An answer that says less than this would have AWS forget the events.
+        let ack = self.config.ingest.ack;
+        Ok(match Invocation::of(payload) {
+            Invocation::HttpApi(request) => {
+                http_api::answer(intake, tokens, &request, ack, self.config.serve.max_body_bytes).await
+            }
+            Invocation::Queue(event) => queue::answer(intake, event.records, ack).await,
+            Invocation::Stream(event) => stream::answer(intake, event.records).await,
+            Invocation::Objects(event) => {
+                let mut tally = Tally::default();
+                for record in &event.records {
+                    tally.add(&objects::take(intake, &self.config.s3, record, ack).await?);
+                }
+                counts(&tally)
+            }
+            Invocation::Bus { detail, envelope } => {
+                // An event of ours on the bus is its detail; any other one is told by the bus.
+                let ours = crate::event::read(detail.get().as_bytes(), &intake.settings()).is_ok();
+                let (intake, event) = match EventsConfig::preset("eventbridge") {
+                    Some(preset) if !ours => (intake.with_fields(Fields::of(&preset)), envelope),
+                    _ => (intake.clone(), detail),
+                };
+                counts(&take(&intake, event.get(), None, "eventbridge", ack).await?)
+            }
+            Invocation::Events { events, id, source } => {
+                counts(&take(intake, &events, id, source.as_deref().unwrap_or(SOURCE), ack).await?)
+            }
+        })
+    }
+}
+
+/// Appends the events of a text.
+async fn take(intake: &Intake, events: &str, id: Option<String>, source: &str, ack: Ack) -> Result<Tally> {
+    let sent = Sent { id, source: source.to_owned() };
+    let mut tally = Tally::default();
+    for prepared in intake.prepare(events.to_owned().into(), &sent, usize::MAX / 2).await? {
+        tally.add(&intake.append(&prepared, ack).await?);
+    }
+    Ok(tally)
+}
+
+fn counts(tally: &Tally) -> Value {
+    let Tally { accepted, quarantined, duplicates, version, .. } = tally;
+    json!({ "accepted": accepted, "quarantined": quarantined, "duplicate": duplicates, "version": version })
+}
+
+/// An error with its hint, as the caller and the function's log see it.
+fn in_words(error: Error) -> lambda_runtime::Diagnostic {
+    let message = match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    };
+    tracing::error!("{message}");
+    lambda_runtime::Diagnostic { error_type: "lakebed".to_owned(), error_message: message }
+}

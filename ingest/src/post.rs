@@ -1,0 +1,211 @@
+//! One posted body of events → the log → an answer: the same from the HTTP server and from a function behind an HTTP API.
+
+use std::io::{Cursor, Read};
+
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use bytes::Bytes;
+use lakebed_log::Ack;
+use lakebed_project::{Token, Tokens};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use crate::decompress::decompress;
+use crate::error::Error;
+use crate::intake::{Intake, Prepared, Sent, Tally};
+
+/// How many refused events an answer tells of; all of them are in the quarantine.
+const TOLD: usize = 10;
+
+/// The longest name of a batch, in bytes.
+const LONGEST_KEY: usize = 255;
+
+/// What came.
+#[derive(Clone, Debug)]
+pub(crate) struct Post {
+    /// The header `Idempotency-Key`: the batch's id.
+    pub(crate) key: Option<String>,
+    /// The parameter `ack`.
+    pub(crate) ack: Option<String>,
+    /// The header `Content-Encoding`.
+    pub(crate) encoding: Option<String>,
+    /// Who sends, for the events that do not say it themselves.
+    pub(crate) source: String,
+    pub(crate) body: Bytes,
+}
+
+/// What is answered, as JSON.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Seconds after which the same request may succeed.
+    pub(crate) retry_after: Option<u32>,
+    pub(crate) body: Body,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Body {
+    Taken(Taken),
+    Refused {
+        error: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+}
+
+/// What became of the events of one body.
+#[derive(Debug, Serialize)]
+pub(crate) struct Taken {
+    accepted: u64,
+    quarantined: u64,
+    duplicate: u64,
+    /// None until a durable batch is committed.
+    version: Option<u64>,
+    /// The first events that went to quarantine, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<Refused>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    /// The event's place in the body, from 0.
+    position: u64,
+    reason: String,
+}
+
+impl Answer {
+    pub(crate) fn refusal(status: StatusCode, error: impl Into<String>, hint: Option<String>) -> Self {
+        Self { status, retry_after: None, body: Body::Refused { error: error.into(), hint } }
+    }
+
+    /// What is answered when nothing was taken, and sending again may help.
+    pub(crate) fn later(status: StatusCode, error: impl Into<String>) -> Self {
+        let hint = "send the same again a little later: nothing is taken twice".to_owned();
+        Self { retry_after: Some(1), ..Self::refusal(status, error, Some(hint)) }
+    }
+
+    fn of(error: &Error) -> Self {
+        let status = match error {
+            Error::Read(_) => StatusCode::BAD_REQUEST,
+            Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Log(lakebed_log::Error::BatchConflict { .. }) => StatusCode::CONFLICT,
+            Error::Log(log) if log.may_pass() => {
+                tracing::warn!("events were not taken: {log}");
+                return Self::later(StatusCode::SERVICE_UNAVAILABLE, log.to_string());
+            }
+            _ => {
+                tracing::error!("events were not taken: {error}");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::refusal(status, error.to_string(), error.hint())
+    }
+
+    /// The events that it tells of, by what became of them.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        match &self.body {
+            Body::Taken(taken) => (taken.accepted, taken.quarantined, taken.duplicate),
+            Body::Refused { .. } => (0, 0, 0),
+        }
+    }
+}
+
+/// A header's text, without the quotes that may be around it.
+pub(crate) fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let value = headers.get(name)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).trim().trim_matches('"').to_owned())
+}
+
+/// The answer to somebody who may not send.
+pub(crate) fn unauthorized(error: &str) -> Answer {
+    let hint = "`lakebed token add` makes a token; send it as Authorization: Bearer TOKEN".to_owned();
+    Answer::refusal(StatusCode::UNAUTHORIZED, error, Some(hint))
+}
+
+/// The token that a request came with, if it is one of the lake's.
+pub(crate) async fn token(headers: &HeaderMap, tokens: &Tokens) -> Result<Option<Token>, Answer> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let bearer = value.to_str().ok().and_then(|value| value.split_once(' '));
+    match bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
+        None => Err(unauthorized("this is no bearer token")),
+        Some((_, secret)) => match tokens.of_secret(secret.trim()).await {
+            Ok(None) => Err(unauthorized("nobody has this token")),
+            Ok(token) => Ok(token),
+            Err(error) => Err(Answer::later(StatusCode::SERVICE_UNAVAILABLE, error.to_string())),
+        },
+    }
+}
+
+/// What a body says once it is decoded; or the answer, where nothing of it is taken.
+pub(crate) async fn prepare(
+    intake: &Intake,
+    post: &Post,
+    ack: Ack,
+    limit: usize,
+) -> Result<(Vec<Prepared>, Ack), Answer> {
+    let wrong = |error: String, hint: &str| Answer::refusal(StatusCode::BAD_REQUEST, error, Some(hint.to_owned()));
+    let ack = match post.ack.as_deref() {
+        None => ack,
+        Some("durable") => Ack::Durable,
+        Some("committed") => Ack::Committed,
+        Some(other) => return Err(wrong(format!("ack is '{other}'"), "ask for ack=durable or ack=committed")),
+    };
+    if let Some(encoding) = &post.encoding
+        && !matches!(encoding.to_ascii_lowercase().as_str(), "" | "identity" | "gzip" | "x-gzip" | "zstd")
+    {
+        let hint = Some("send plain JSON, or gzip or zstd".to_owned());
+        let error = format!("Content-Encoding is '{encoding}'");
+        return Err(Answer::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, hint));
+    }
+    if let Some(key) = &post.key
+        && (key.is_empty() || key.len() > LONGEST_KEY)
+    {
+        let error = format!("Idempotency-Key has {} bytes", key.len());
+        return Err(wrong(error, "give the batch a name of 1 to 255 bytes, or none: then its content names it"));
+    }
+    let sent = Sent { id: post.key.clone(), source: post.source.clone() };
+    let prepared = intake.prepare(post.body.clone(), &sent, limit).await.map_err(|error| Answer::of(&error))?;
+    let events: u64 = prepared.iter().map(Prepared::events).sum();
+    let no_json: u64 = prepared.iter().map(Prepared::no_json).sum();
+    if no_json > 0 && (no_json == events || prepared.iter().any(Prepared::is_cut_off)) {
+        let hint = "send one JSON object a line, or an array of them; nothing of this body was taken";
+        return Err(wrong(format!("the body is no JSON: {}", first_flaw(&post.body)), hint));
+    }
+    Ok((prepared, ack))
+}
+
+/// Appends what was prepared, batch by batch.
+pub(crate) async fn append(intake: &Intake, prepared: &[Prepared], ack: Ack) -> Answer {
+    let mut tally = Tally::default();
+    for prepared in prepared {
+        match intake.append(prepared, ack).await {
+            Ok(appended) => tally.add(&appended),
+            Err(error) => return Answer::of(&error),
+        }
+    }
+    let mut refused = Vec::new();
+    let mut first = 0;
+    for prepared in prepared {
+        let reasons = prepared.quarantine().iter().take(TOLD - refused.len());
+        refused.extend(reasons.map(|event| Refused { position: first + event.position, reason: event.reason.clone() }));
+        first += prepared.events();
+    }
+    let Tally { accepted, quarantined, duplicates: duplicate, version, .. } = tally;
+    let status = if version.is_none() && tally.batches > 0 { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let taken = Taken { accepted, quarantined, duplicate, version, refused };
+    Answer { status, retry_after: None, body: Body::Taken(taken) }
+}
+
+/// What is wrong first in a body that is no JSON, with its line and column; blocks for as long as reading it takes.
+fn first_flaw(body: &Bytes) -> String {
+    let mut text = Vec::new();
+    if let Err(error) = decompress(Cursor::new(body.clone()), "the body").read_to_end(&mut text) {
+        return error.to_string();
+    }
+    let values = serde_json::Deserializer::from_slice(&text).into_iter::<IgnoredAny>();
+    match values.filter_map(Result::err).next() {
+        Some(error) => error.to_string(),
+        // Each value is JSON, but not where the events are: in lines.
+        None => "an event ends within its line".to_owned(),
+    }
+}

@@ -1,0 +1,96 @@
+//! What can be wrong with a project's settings, and where.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+/// The result of this room's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure of this room. `Display` is one sentence, [`Error::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory without a lakebed.toml.
+    #[error("'{directory}' is not a lakebed project: it has no lakebed.toml")]
+    NoProject {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A place in lakebed.toml that cannot be taken as it is.
+    #[error("{file}:{line}:{column}: {message}")]
+    Config {
+        /// The lakebed.toml.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// One sentence.
+        message: String,
+        /// What to write instead.
+        hint: Option<String>,
+    },
+    /// The value of an environment variable that cannot be taken as it is.
+    #[error("the environment variable {name}: {message}")]
+    Environment {
+        /// The variable.
+        name: String,
+        /// One sentence.
+        message: String,
+    },
+    /// A lakebed.toml that could not be read.
+    #[error("'{path}': {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A token of that name is there.
+    #[error("there is a token '{name}' already")]
+    TokenExists {
+        /// Its name.
+        name: String,
+    },
+    /// There is no token of that name.
+    #[error("there is no token '{name}'")]
+    NoToken {
+        /// As it was written.
+        name: String,
+    },
+    /// A lake that cannot be where it is said to be.
+    #[error(transparent)]
+    Log(#[from] lakebed_log::Error),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoProject { directory } => Some(format!(
+                "make one with `lakebed init {}`, or name another directory with --project",
+                directory.display()
+            )),
+            Self::Config { hint, .. } => {
+                let compare = || "`lakebed init DIR` writes a lakebed.toml to compare with".to_owned();
+                Some(hint.clone().unwrap_or_else(compare))
+            }
+            Self::Environment { name, .. } => Some(format!("set {name} to another value, or unset it")),
+            Self::File { source, .. } => Some(hint_for_file(source)),
+            Self::TokenExists { .. } => {
+                Some("take another name, or remove that token first: `lakebed token remove`".to_owned())
+            }
+            Self::NoToken { .. } => Some("`lakebed token list` shows those that are there".to_owned()),
+            Self::Log(error) => error.hint(),
+        }
+    }
+}
+
+/// What to do about a file that could not be read or written.
+pub fn hint_for_file(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full; what was there before is as it was",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "grant this user access to it",
+        _ => "check the path",
+    }
+    .to_owned()
+}

@@ -1,0 +1,167 @@
+//! The PostgreSQL sink: ordinary tables in a database, brought from one epoch to the next in one transaction.
+//!
+//! Whoever reads sees all tables of one version, or all of the next. Publishers of a database wait for each other; which rows
+//! a table lacks follows from the watermark that was written with those it has, so that a publisher that was killed, or away
+//! for many epochs, or lost the answer to its COMMIT, is made good by the next.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::str::FromStr;
+
+use arrow::array::RecordBatch;
+use lakebed_project::PostgresConfig;
+use sqlx::postgres::PgConnectOptions;
+
+use self::session::{Session, name_of};
+use self::tables::Written;
+use crate::error::{Error, Result};
+use crate::sinks::change::superseding;
+use crate::sinks::{Image, ReadRun, TableImage, Watermark};
+
+mod bookkeeping;
+mod reading;
+mod session;
+mod tables;
+mod types;
+
+/// Held by whoever publishes to a database; "lakebed" in ASCII.
+const LOCK: i64 = 0x006c_616b_6562_6564;
+
+/// Publishes tables in a PostgreSQL database.
+#[derive(Clone, Debug)]
+pub struct PostgresSink {
+    options: PgConnectOptions,
+}
+
+/// What a publication came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The log version that the database holds now: the image's, or a later one that was there already.
+    pub version: u64,
+    /// The server and the database, without secrets.
+    pub server: String,
+    /// Rows that were written or deleted.
+    pub rows_written: u64,
+    /// Tables that were written from nothing.
+    pub tables_rebuilt: usize,
+    /// Tables that got the rows they lacked, and lost those that are gone.
+    pub tables_changed: usize,
+    /// The database was up to date already.
+    pub unchanged: bool,
+}
+
+impl PostgresSink {
+    /// A sink for the database of a project. The password is the URL's, or the setting's, or that of a file relative to
+    /// `directory`, or of `PGPASSWORD` or `~/.pgpass`, in this order. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`Error::PostgresUrl`] for a URL that cannot be read, [`Error::File`] for a password file that cannot.
+    pub fn new(config: &PostgresConfig, directory: &Path) -> Result<Option<Self>> {
+        let Some(url) = &config.url else { return Ok(None) };
+        let options = PgConnectOptions::from_str(url.as_str());
+        // The reason may quote the URL, and with it a password.
+        let mut options = options.map_err(|_| Error::PostgresUrl)?;
+        if let Some(password) = &config.password {
+            options = options.password(password.as_str());
+        } else if let Some(file) = &config.password_file {
+            let path = directory.join(file);
+            let password = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+            options = options.password(password.trim_end_matches(['\r', '\n']));
+        }
+        Ok(Some(Self { options }))
+    }
+
+    /// The server and the database, without secrets.
+    pub fn server(&self) -> String {
+        name_of(&self.options)
+    }
+
+    /// Brings the database up to the image: all tables in one transaction, or none. Waits for another publisher of the same
+    /// database. An image that is older than what is published changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] for whatever the server says; [`Error::TableTaken`] for a table of somebody else's under a
+    /// model's name; [`Error::UnsupportedColumn`], [`Error::Column`] and [`Error::RunRows`] for rows that cannot be kept;
+    /// any failure of the store. The tables are then what they were.
+    pub async fn publish(&self, image: &Image, runs: &dyn ReadRun) -> Result<Published> {
+        let mut long_keys = BTreeSet::new();
+        loop {
+            match self.try_publish(image, runs, &long_keys).await {
+                // Its index is made of hashes then.
+                Err(Error::LongKey { table }) if long_keys.insert(table.clone()) => {}
+                published => return published,
+            }
+        }
+    }
+
+    async fn try_publish(&self, image: &Image, runs: &dyn ReadRun, long_keys: &BTreeSet<String>) -> Result<Published> {
+        let mut session = Session::open(&self.options).await?;
+        session.run(format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await?;
+        bookkeeping::create(&mut session, image).await?;
+        let held = bookkeeping::held(&mut session).await?;
+        let published: Vec<Watermark> = held.values().map(|held| held.watermark.clone()).collect();
+        let there = bookkeeping::tables(&mut session, image).await?;
+        let whole = image.tables.iter().all(|table| there.contains_key(&table.model()));
+        if let Some(version) = superseding(image, &published).filter(|_| whole) {
+            return Ok(Published { unchanged: true, ..self.published(version, Written::default()) });
+        }
+        let written = tables::bring_up(&mut session, image, &held, runs, long_keys).await?;
+        self.commit(session, image).await?;
+        Ok(self.published(image.version, written))
+    }
+
+    /// Commits; where the answer is lost, looks what became of it.
+    async fn commit(&self, mut session: Session, image: &Image) -> Result<()> {
+        let Err(error) = session.run("COMMIT".to_owned()).await else { return Ok(()) };
+        let answered = matches!(&error, Error::Postgres { source, .. } if source.as_database_error().is_some());
+        if answered {
+            return Err(error);
+        }
+        drop(session);
+        let stands_at = |watermarks: &[Watermark]| {
+            image.tables.iter().all(|table| {
+                let model = table.model();
+                let same = |at: &Watermark| at.model == model && at.fingerprint == table.fingerprint;
+                watermarks.iter().any(|at| same(at) && at.version >= image.version)
+            })
+        };
+        match self.watermarks().await {
+            Ok(watermarks) if stands_at(&watermarks) => Ok(()),
+            // Not committed, or not to be found out now: the next publication knows.
+            _ => Err(error),
+        }
+    }
+
+    fn published(&self, version: u64, written: Written) -> Published {
+        let Written { rows: rows_written, rebuilt: tables_rebuilt, changed: tables_changed } = written;
+        Published { version, server: self.server(), rows_written, tables_rebuilt, tables_changed, unchanged: false }
+    }
+
+    /// The watermark of each table of the database, by name; none if nothing was published yet.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`].
+    pub async fn watermarks(&self) -> Result<Vec<Watermark>> {
+        bookkeeping::watermarks(&mut Session::open(&self.options).await?).await
+    }
+
+    /// The rows as a table has them that keeps them: U+0000 is U+FFFD in it, and what JSON cannot say, null.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedColumn`] and [`Error::Column`] for what cannot be kept.
+    pub(crate) fn as_kept(batch: &RecordBatch, table: &TableImage) -> Result<RecordBatch> {
+        reading::as_kept(batch, table)
+    }
+
+    /// Gives every row of a table to `each`, in batches of the table's columns.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`], what `each` says, and [`Error::PostgresRow`] for what is no row of this table.
+    pub async fn read_table(
+        &self,
+        table: &TableImage,
+        each: &mut (dyn FnMut(RecordBatch) -> Result<()> + Send),
+    ) -> Result<()> {
+        reading::read(&mut Session::open(&self.options).await?, table, each).await
+    }
+}

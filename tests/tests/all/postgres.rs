@@ -1,0 +1,333 @@
+//! The PostgreSQL sink on a real server: what it holds, through kills, crowds and hands that should not have been there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lakebed_log::Ack;
+use lakebed_project::{Config, Secret};
+use lakebed_query::{Error, Lakehouse, Project};
+use lakebed_tests::batches::{at, decoded, settings_of};
+use lakebed_tests::postgres::{Database, Server};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+use crate::pipeline::{append, project_over};
+
+/// A project whose models are kept in DuckDB and in a database.
+async fn kept_in(directory: &Path, database: &Database) -> Lakehouse {
+    project_over(directory, |config| keep_in(config, database)).await
+}
+
+/// A project as its files say, with its models in a database as well, if there is one.
+async fn open(directory: &Path, database: Option<&Database>) -> Lakehouse {
+    let mut config = Config::load(directory, &|_| None, None).unwrap();
+    if let Some(database) = database {
+        keep_in(&mut config, database);
+    }
+    Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
+}
+
+fn write(directory: &Path, path: &str, text: &str) {
+    let path = directory.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+fn keep_in(config: &mut Config, database: &Database) {
+    config.sinks = vec!["duckdb".to_owned(), "postgres".to_owned()];
+    config.postgres.url = Some(Secret::new(database.url()));
+}
+
+async fn holds(lakehouse: &Lakehouse) {
+    for verified in lakehouse.verify(&[]).await.unwrap() {
+        assert!(verified.holds() && verified.postgres == Some(true), "{verified:?}");
+    }
+}
+
+fn number(database: &Database, sql: &str) -> u64 {
+    database.ask(sql).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_follows_the_models() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+    assert_eq!((published.version, published.tables_rebuilt, published.unchanged), (1, 12, false));
+    holds(&lakehouse).await;
+    let silver = number(&database, "SELECT count(*) FROM silver.events");
+    append(&lakehouse, 1).await;
+    let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+    assert_eq!((published.version, published.tables_rebuilt), (2, 0));
+    assert!(published.tables_changed > 6, "{published:?}");
+    holds(&lakehouse).await;
+    let more = number(&database, "SELECT count(*) FROM silver.events") - silver;
+    assert!(more > 500, "{more}");
+    let watermarks = lakehouse.postgres().unwrap().watermarks().await.unwrap();
+    assert!(watermarks.len() == 12 && watermarks.iter().all(|watermark| watermark.version == 2));
+    assert!(lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap().unchanged, "I6");
+    // As people find them: with a description, and by their key.
+    let comment = database.ask("SELECT obj_description('gold.revenue'::regclass)").unwrap();
+    assert!(comment.starts_with("Revenue"), "{comment}");
+    assert_eq!(database.ask("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'silver.events'::regclass AND attname = 'event_time'").unwrap(), "timestamp with time zone");
+}
+
+/// Every kind of column, and keys that are null, long, or none at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_and_every_key_comes_through() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let write = |path: &str, text: &str| write(directory.path(), path, text);
+    write("lakebed.toml", "[columns]\nn = \"BIGINT\"\nx = \"DOUBLE\"\nd = \"DECIMAL(20,3)\"\ns = \"VARCHAR\"\n");
+    write(
+        "sql/silver/types.sql",
+        "SELECT event_id, arrow_cast(n, 'UInt64') AS u, arrow_cast(n, 'Int8') AS tiny, CAST(n AS INTEGER) AS i, x, \
+         CAST(x AS REAL) AS r, d, CAST(d AS DECIMAL(38,3)) AS wide, s, s || chr(0) AS nul, n > 1 AS b, event_date, event_time, \
+         arrow_cast(event_time, 'Timestamp(Nanosecond, None)') AS naive, CAST('01:02:03.5' AS TIME) AS t, \
+         arrow_cast(s, 'Binary') AS bytes, make_array(n, NULL, 7) AS list, named_struct('a', n, 'b', s) AS pair, \
+         arrow_cast(s, 'Dictionary(Int32, Utf8)') AS dictionary, \
+         x / 0.0 AS infinite, NULL AS nothing FROM bronze.events",
+    );
+    write("sql/gold/by_s.sql", "SELECT s, x, count(*) AS events, sum(n) AS n FROM bronze.events GROUP BY s, x");
+    write("sql/gold/by_text.sql", "SELECT s, i, count(*) AS events FROM silver.types GROUP BY s, i");
+    // No key is known, rows repeat, and all of it is computed anew each time.
+    write("sql/gold/no_key.sql", "SELECT s, sum(x) OVER (PARTITION BY s) AS x FROM bronze.events");
+    let lakehouse = open(directory.path(), Some(&database)).await;
+    let settings = settings_of("[columns]\nn = \"BIGINT\"\nx = \"DOUBLE\"\nd = \"DECIMAL(20,3)\"\ns = \"VARCHAR\"\n");
+    let long = "x".repeat(9_000);
+    let mut dice = ChaCha8Rng::seed_from_u64(7);
+    let noise: String = (0..9_000).map(|_| dice.random_range('a'..='z')).collect();
+    for step in 0..4 {
+        let mut text = String::new();
+        for event in 0..40 {
+            let s = match event % 8 {
+                0 => "null".to_owned(),
+                1 => format!("\"{long}\""),
+                // What no compression makes short comes in the third epoch.
+                2 if step >= 2 => format!("\"{noise}\""),
+                3 => "\"ä€😀\\u0000'\\\\\"".to_owned(),
+                _ => format!("\"{}\"", event % 5),
+            };
+            let (n, x) = (event % 7 + step, ["null", "-0.0", "0.0", "1.5", "1e308", "-2.5e-300"][event % 6]);
+            text += &format!(
+                "{{\"event_id\":\"{step}-{event}\",\"event_type\":\"t\",\"event_time\":{},\"n\":{n},\"x\":{x},\"d\":{n}.125,\"s\":{s}}}\n",
+                1_700_000_000 + event
+            );
+        }
+        let batch = Arc::new(decoded(&format!("b{step}"), text.as_bytes(), &settings));
+        lakehouse.log().append(&batch, Ack::Committed, at(60 * (step as i64 + 1))).await.unwrap();
+        lakehouse.refresh(&[], &()).await.unwrap();
+        holds(&lakehouse).await;
+    }
+    assert_eq!(number(&database, "SELECT count(*) FROM silver.types"), 160);
+    let indexes = database.ask("SELECT indexdef FROM pg_indexes WHERE schemaname = 'gold'").unwrap();
+    assert!(indexes.contains("(md5(s), i)"), "{indexes}");
+    let kinds = database.ask(
+        "SELECT string_agg(format_type(atttypid, atttypmod), ',' ORDER BY attnum) FROM pg_attribute \
+         WHERE attrelid = 'silver.types'::regclass AND attnum > 0",
+    );
+    assert_eq!(
+        kinds.unwrap(),
+        "text,numeric(20,0),smallint,integer,double precision,real,numeric(20,3),numeric(38,3),text,text,boolean,date,\
+         timestamp with time zone,timestamp without time zone,time without time zone,bytea,jsonb,jsonb,text,\
+         double precision,text"
+    );
+}
+
+/// What people did to the tables by hand is put right by the next run that meets it, and what is not lakebed's is left alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_changed_by_hand_are_put_right() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    database.ask("DROP TABLE gold.revenue").unwrap();
+    let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+    assert_eq!(published.tables_rebuilt, 1, "without an event more");
+    holds(&lakehouse).await;
+    database
+        .ask("ALTER TABLE gold.revenue ADD COLUMN mine text; CREATE VIEW public.mine AS SELECT * FROM silver.events")
+        .unwrap();
+    database.ask("DELETE FROM gold.daily_activity").unwrap();
+    append(&lakehouse, 1).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    holds(&lakehouse).await;
+    assert!(number(&database, "SELECT count(*) FROM public.mine") > 500, "a view on a table that stays is left alone");
+
+    let (other, taken) = (TempDir::new().unwrap(), Database::new());
+    taken.ask("CREATE SCHEMA gold; CREATE TABLE gold.revenue (x int); INSERT INTO gold.revenue VALUES (7)").unwrap();
+    let lakehouse = kept_in(other.path(), &taken).await;
+    append(&lakehouse, 0).await;
+    let error = lakehouse.refresh(&[], &()).await.unwrap_err();
+    assert!(matches!(&error, Error::TableTaken { table } if table == "gold.revenue"), "{error}");
+    assert_eq!(taken.ask("SELECT x FROM gold.revenue").unwrap(), "7");
+    assert_eq!(taken.ask("SELECT to_regclass('silver.events') IS NULL").unwrap(), "t", "all tables or none");
+    taken.ask("DROP TABLE gold.revenue").unwrap();
+    lakehouse.refresh(&[], &()).await.unwrap();
+    holds(&lakehouse).await;
+}
+
+/// A row that was changed by hand is named by its table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_tells_of_a_changed_row() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    let one = "ctid = (SELECT min(ctid) FROM gold.user_activity)";
+    let changed = database.ask(&format!("UPDATE gold.user_activity SET events = events + 1 WHERE {one} RETURNING 1"));
+    assert_eq!(changed.unwrap(), "1");
+    let verified = lakehouse.verify(&[]).await.unwrap();
+    let wrong: Vec<_> = verified.iter().filter(|model| !model.holds()).map(|model| model.model.as_str()).collect();
+    assert_eq!(wrong, ["gold.user_activity"]);
+    let replayed = lakehouse.replay(&lakebed_query::Replay::default(), &()).await.unwrap();
+    assert_eq!(replayed.differed, ["gold.user_activity"]);
+    holds(&lakehouse).await;
+}
+
+/// Two refreshes of one lake by two processes' worth of lakehouses, again and again, while somebody reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_see_whole_versions_whoever_publishes() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let one = kept_in(directory.path(), &database).await;
+    append(&one, 0).await;
+    one.refresh(&[], &()).await.unwrap();
+    let other = kept_in(directory.path(), &database).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let reading = {
+        let (database, done) = (database.clone(), Arc::clone(&done));
+        tokio::task::spawn_blocking(move || {
+            let mut seen = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let read = database.ask(
+                    "SELECT (SELECT count(*) FROM silver.events), (SELECT sum(events) FROM gold.user_activity), \
+                     (SELECT max(version) FROM lakebed.watermarks), (SELECT rows FROM lakebed.watermarks WHERE model = 'silver.events')",
+                );
+                seen.push(read.unwrap());
+            }
+            seen
+        })
+    };
+    for round in 1..5 {
+        append(&one, round).await;
+        let (left, right) = tokio::join!(one.refresh(&[], &()), other.refresh(&[], &()));
+        left.unwrap();
+        right.unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    let seen = reading.await.unwrap();
+    for read in &seen {
+        let values: Vec<&str> = read.split('|').collect();
+        assert_eq!((values[0], values[0]), (values[1], values[3]), "{read}");
+    }
+    assert!(seen.len() > 5, "{seen:?}");
+    holds(&one).await;
+}
+
+/// A server that dies in the middle of publications, and one that was not there for many epochs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_is_made_good() {
+    let directory = TempDir::new().unwrap();
+    let mut server = Server::start();
+    let database = server.database();
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    for round in 1..4u64 {
+        append(&lakehouse, round).await;
+        let refreshing = {
+            let lakehouse = lakehouse.clone();
+            tokio::spawn(async move { lakehouse.refresh(&[], &()).await.map(|_| ()) })
+        };
+        tokio::time::sleep(std::time::Duration::from_millis(40 * round * round)).await;
+        server.kill();
+        let refreshed = refreshing.await.unwrap();
+        if let Err(error) = &refreshed {
+            assert!(error.may_pass() && error.hint().is_some(), "{error}");
+        }
+        // The lake goes on without it.
+        append(&lakehouse, 10 + round).await;
+        let error = lakehouse.refresh(&[], &()).await.unwrap_err();
+        assert!(matches!(error, Error::Postgres { .. }), "{error}");
+        server.restart();
+        let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+        assert_eq!(published.version, 2 * round + 1);
+        holds(&lakehouse).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_was_away_for_fifty_epochs_catches_up() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    write(directory.path(), "lakebed.toml", "[columns]\nuser = \"VARCHAR\"\n");
+    write(directory.path(), "sql/silver/events.sql", "SELECT event_id, user FROM bronze.events");
+    write(directory.path(), "sql/gold/users.sql", "SELECT user, count(*) AS events FROM silver.events GROUP BY user");
+    let append = async |lakehouse: &Lakehouse, round: i64| {
+        let event = format!(
+            "{{\"event_id\":\"{round}\",\"event_type\":\"t\",\"event_time\":{round},\"user\":\"u{}\"}}\n",
+            round % 3
+        );
+        let settings = settings_of("[columns]\nuser = \"VARCHAR\"\n");
+        let batch = Arc::new(decoded(&format!("b{round}"), event.as_bytes(), &settings));
+        lakehouse.log().append(&batch, Ack::Committed, at(60 * (round + 1))).await.unwrap();
+    };
+    let lakehouse = open(directory.path(), Some(&database)).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    drop(lakehouse);
+    let alone = open(directory.path(), None).await;
+    for round in 1..51 {
+        append(&alone, round).await;
+        assert!(alone.refresh(&[], &()).await.unwrap().published.postgres.is_none());
+    }
+    drop(alone);
+    let lakehouse = open(directory.path(), Some(&database)).await;
+    let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+    assert_eq!(
+        (published.version, published.tables_rebuilt, published.rows_written),
+        (51, 0, 50 + 4),
+        "what it missed"
+    );
+    holds(&lakehouse).await;
+}
+
+/// A model whose SQL changed is another table, which is there whole or not at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_model_is_swapped_in() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    drop(lakehouse);
+    let sql = "SELECT event_date AS day, count(*) AS purchases, 'new' AS kind FROM silver.purchases GROUP BY 1";
+    write(directory.path(), "sql/gold/revenue.sql", sql);
+    let lakehouse = open(directory.path(), Some(&database)).await;
+    append(&lakehouse, 1).await;
+    let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+    assert_eq!(published.tables_rebuilt, 1);
+    assert_eq!(database.ask("SELECT DISTINCT kind FROM gold.revenue").unwrap(), "new");
+    assert_eq!(database.ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'lakebed'").unwrap(), "1");
+    holds(&lakehouse).await;
+}
+
+/// What cannot be reached is told in one sentence, without a password.
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_without_its_password() {
+    let directory = TempDir::new().unwrap();
+    let lakehouse = project_over(directory.path(), |config| {
+        config.sinks = vec!["postgres".to_owned()];
+        config.postgres.url = Some(Secret::new("postgres://me:hush@127.0.0.1:1/shop"));
+    })
+    .await;
+    append(&lakehouse, 0).await;
+    let error = lakehouse.refresh(&[], &()).await.unwrap_err();
+    let said = format!("{error} {:?}", error.hint());
+    assert!(said.starts_with("postgres at 127.0.0.1:1/shop: ") && !said.contains("hush"), "{said}");
+    assert!(!format!("{:?}", lakehouse.project().config).contains("hush"));
+    drop(lakehouse);
+    let lakehouse = project_over(directory.path(), |config| config.sinks = vec!["postgres".to_owned()]).await;
+    let error = lakehouse.refresh(&[], &()).await.unwrap_err();
+    assert!(matches!(error, Error::NoPostgres { .. }) && error.hint().is_some(), "{error}");
+}
