@@ -6,6 +6,8 @@
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
+use serde::de::IgnoredAny;
+
 use crate::decompress::decompress;
 use crate::error::Error;
 use crate::raw_batch::{Draft, End, Limits, RawBatch, is_blank};
@@ -70,6 +72,11 @@ pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, setting
             draft.refuse(source, error.to_string());
             continue;
         }
+        if is_one_event(&text) {
+            draft.add(&text, false);
+            draft.end(End::Line);
+            continue;
+        }
         let (mut framing, mut rest) = (Framing::START, text.as_slice());
         while !rest.is_empty() {
             rest = &rest[framing.feed(rest, &mut draft)..];
@@ -77,6 +84,25 @@ pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, setting
         framing.end_of_source(&mut draft);
     }
     draft.finish()
+}
+
+/// The batches of a text that is held whole.
+pub(crate) fn frame_text(text: &[u8], settings: &Settings) -> Vec<RawBatch> {
+    if is_one_event(text) {
+        let mut draft = Draft::new(Limits::of(settings));
+        draft.add(text, false);
+        draft.end(End::Line);
+        return draft.finish().into_iter().collect();
+    }
+    // Memory does not fail to be read.
+    RawBatches::new(text, settings).filter_map(Result::ok).collect()
+}
+
+/// Whether a text is one object that goes over several lines, as people write them by hand.
+fn is_one_event(text: &[u8]) -> bool {
+    let begins = text.iter().find(|byte| !is_blank(**byte)) == Some(&b'{');
+    // The first line of what is one event a line is an object by itself, and the second is too much.
+    begins && text.contains(&b'\n') && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
 /// A batch of one refused event.
@@ -317,6 +343,19 @@ mod tests {
         assert_eq!(batches.next().unwrap().unwrap().events(), 2);
         assert!(matches!(batches.next(), Some(Err(Error::Read(_)))));
         assert!(batches.next().is_none());
+    }
+
+    #[test]
+    fn one_event_over_several_lines_is_one_event() {
+        let pretty = "{\n  \"a\": 1\n}\n";
+        let settings = Settings::default();
+        assert_eq!(texts(&frame_text(pretty.as_bytes(), &settings)), ["{\n  \"a\": 1\n}"]);
+        assert_eq!(texts(&frame_text(b"{}\n{}\n", &settings)), ["{}", "{}"]);
+        assert_eq!(texts(&frame_text(b"{\n}\n{}\n", &settings)).len(), 3, "lines, as in a file");
+        let all = frame_all([pretty.as_bytes(), b"[1,\n2]", b"", b"{}\nx"], &settings).unwrap();
+        assert_eq!(texts(&[all]), ["{\n  \"a\": 1\n}", "1", "2", "{}", "x"]);
+        let damaged = frame_all([b"\x1f\x8bno gzip".as_slice(), b"{}"], &settings).unwrap();
+        assert_eq!(texts(&[damaged]).len(), 2);
     }
 
     /// Bytes out of what matters to the framing.

@@ -13,7 +13,7 @@ use crate::decode::{Decoded, decode};
 use crate::decompress::decompress;
 use crate::error::Error;
 use crate::fields::Fields;
-use crate::frame::RawBatches;
+use crate::frame::{RawBatches, frame_text};
 use crate::raw_batch::RawBatch;
 use crate::settings::Settings;
 
@@ -240,13 +240,16 @@ impl Intake {
         let (settings, Sent { id, source }) = (self.settings(), sent.clone());
         let decoding = move || {
             // One byte more than may be there tells whether there is more.
+            let mut text = Vec::new();
             let mut reader = decompress(Cursor::new(body), "the body").take(limit as u64 + 1);
-            let mut prepared = Vec::new();
-            for (number, raw) in (1u64..).zip(RawBatches::new(&mut reader, &settings)) {
-                let raw = raw?;
-                prepared.push(Prepared::new(&raw, batch_id(id.as_deref(), number, &raw), &source, &settings));
+            reader.read_to_end(&mut text).map_err(Error::Read)?;
+            if text.len() > limit {
+                return Err(Error::TooLarge { limit });
             }
-            if reader.limit() == 0 { Err(Error::TooLarge { limit }) } else { Ok(prepared) }
+            let batches = frame_text(&text, &settings).into_iter().zip(1u64..);
+            let prepared = batches
+                .map(|(raw, number)| Prepared::new(&raw, batch_id(id.as_deref(), number, &raw), &source, &settings));
+            Ok(prepared.collect())
         };
         tokio::task::spawn_blocking(decoding).await?
     }

@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod foreign;
 pub mod lake;
+pub mod lambda;
 pub mod postgres;
 pub mod python;
 pub mod rows;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
+const LAMBDA_REQUIREMENTS: &str = include_str!("../python/lambda-requirements.txt");
 const SPARK_REQUIREMENTS: &str = include_str!("../python/spark-requirements.txt");
 
 /// The interpreter of the environment, which is made first if this machine does not have it yet (about 700 MB, a
@@ -20,7 +21,15 @@ const SPARK_REQUIREMENTS: &str = include_str!("../python/spark-requirements.txt"
 /// # Errors
 /// One sentence on what failed and a `hint:` line: no Python, no `venv` module, no package index.
 pub fn python() -> Result<PathBuf, String> {
-    environment("python", REQUIREMENTS).map(|root| interpreter(&root))
+    environment("python", REQUIREMENTS, &[]).map(|root| interpreter(&root))
+}
+
+/// cargo-lambda, from an environment with nothing else in it (50 MB).
+///
+/// # Errors
+/// As [`python`].
+pub fn lambda() -> Result<PathBuf, String> {
+    environment("lambda", LAMBDA_REQUIREMENTS, &["--no-deps"]).map(|root| root.join("bin").join("cargo-lambda"))
 }
 
 /// The interpreter of an environment with PySpark (1 GB, some minutes), and the directory with Delta Lake's jars.
@@ -28,7 +37,7 @@ pub fn python() -> Result<PathBuf, String> {
 /// # Errors
 /// As [`python`], and where the jars cannot be had.
 pub fn spark() -> Result<(PathBuf, PathBuf), String> {
-    let root = environment("spark", SPARK_REQUIREMENTS)?;
+    let root = environment("spark", SPARK_REQUIREMENTS, &[])?;
     let (python, jars) = (interpreter(&root), root.join("jars"));
     let mut set_up = Command::new(&python);
     set_up.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/spark_reader.py")).arg("--set-up").arg(&jars);
@@ -36,10 +45,10 @@ pub fn spark() -> Result<(PathBuf, PathBuf), String> {
     Ok((python, jars))
 }
 
-fn environment(name: &str, requirements: &str) -> Result<PathBuf, String> {
+fn environment(name: &str, requirements: &str, pip: &[&str]) -> Result<PathBuf, String> {
     let cache = cache_directory(std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME"))?;
     let root = cache.join("lakebed").join(format!("test-{name}-{:016x}", fnv1a(requirements.as_bytes())));
-    make(&root, requirements).map_err(|failure| failure.to_string_at(&root))?;
+    make(&root, requirements, pip).map_err(|failure| failure.to_string_at(&root))?;
     Ok(root)
 }
 
@@ -73,7 +82,7 @@ fn cache_directory(xdg: Option<std::ffi::OsString>, home: Option<std::ffi::OsStr
     })
 }
 
-fn make(root: &Path, needed: &str) -> Result<(), Failure> {
+fn make(root: &Path, needed: &str, options: &[&str]) -> Result<(), Failure> {
     let interpreter = interpreter(root);
     let parent = root.parent().unwrap_or(root);
     fs::create_dir_all(parent).map_err(|error| on_disk("create the cache directory", &error))?;
@@ -94,7 +103,8 @@ fn make(root: &Path, needed: &str) -> Result<(), Failure> {
     let requirements = root.join("requirements.txt");
     fs::write(&requirements, needed).map_err(|error| on_disk("write the requirements", &error))?;
     let mut pip = Command::new(&interpreter);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&requirements);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(options);
+    pip.arg("--requirement").arg(&requirements);
     run(&mut pip, HINT_INDEX)?;
     let unfinished = root.join("complete.unfinished");
     File::create(&unfinished)

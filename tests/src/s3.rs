@@ -157,6 +157,11 @@ impl Bucket {
         Store::s3(&self.url(), &self.settings()).expect("the settings are whole")
     }
 
+    /// The store of a lake below it.
+    pub fn store_below(&self, name: &str) -> Store {
+        Store::s3(&format!("{}/{name}", self.url()), &self.settings()).expect("the settings are whole")
+    }
+
     /// Requests so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

@@ -29,7 +29,13 @@ pub(super) async fn answer(
     if let Some(seconds) = answer.retry_after {
         headers["retry-after"] = json!(seconds.to_string());
     }
-    json!({ "statusCode": answer.status.as_u16(), "headers": headers, "body": json!(answer.body).to_string() })
+    json!({
+        "statusCode": answer.status.as_u16(),
+        "headers": headers,
+        "body": json!(answer.body).to_string(),
+        "isBase64Encoded": false,
+        "cookies": [],
+    })
 }
 
 async fn take(

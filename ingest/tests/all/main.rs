@@ -1,0 +1,8 @@
+//! The binary `bootstrap` under a real Lambda runtime API: one test binary, a module a subject.
+
+#[cfg(test)]
+mod invoking;
+#[cfg(test)]
+mod mapping;
+#[cfg(test)]
+mod place;
