@@ -12,7 +12,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Query(Box<lakebed_query::Error>),
     #[error(transparent)]
-    Project(#[from] lakebed_project::Error),
+    Project(Box<lakebed_project::Error>),
     #[error(transparent)]
     Log(#[from] lakebed_log::Error),
     #[error(transparent)]
@@ -55,6 +55,12 @@ pub(crate) enum Error {
     Task(#[from] tokio::task::JoinError),
     #[error("cannot start: {0}")]
     Runtime(io::Error),
+}
+
+impl From<lakebed_project::Error> for Error {
+    fn from(error: lakebed_project::Error) -> Self {
+        Self::Project(Box::new(error))
+    }
 }
 
 impl From<lakebed_query::Error> for Error {

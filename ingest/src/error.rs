@@ -35,13 +35,19 @@ pub enum Error {
     },
     /// The lake's settings do not lead to one.
     #[error(transparent)]
-    Project(#[from] lakebed_project::Error),
+    Project(Box<lakebed_project::Error>),
     /// The log did not take the events.
     #[error(transparent)]
     Log(#[from] lakebed_log::Error),
     /// A task of this process ended before its time.
     #[error("a task died: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl From<lakebed_project::Error> for Error {
+    fn from(error: lakebed_project::Error) -> Self {
+        Self::Project(Box::new(error))
+    }
 }
 
 impl Error {

@@ -272,7 +272,7 @@ impl Lakehouse {
             let Some(state) = manifest.models.get(&model.name.to_string()) else { continue };
             tables.push(self.table_image(model, state).await?);
         }
-        Ok((!tables.is_empty()).then(|| Image { version: manifest.version, as_of: manifest.time, tables }))
+        Ok((!tables.is_empty()).then_some(Image { version: manifest.version, as_of: manifest.time, tables }))
     }
 
     /// A model's table as a sink is given it.
