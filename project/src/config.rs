@@ -136,6 +136,8 @@ pub struct PostgresConfig {
     pub password: Option<Secret>,
     /// A file with the password in it, relative to the project's directory.
     pub password_file: Option<PathBuf>,
+    /// Whether the log is a table there as well.
+    pub events: bool,
 }
 
 /// A text that is not shown.
@@ -437,6 +439,13 @@ impl Config {
             ("postgres", "url") => self.postgres.url = Some(Secret(text.to_owned())),
             ("postgres", "password") => self.postgres.password = Some(Secret(text.to_owned())),
             ("postgres", "password_file") => self.postgres.password_file = Some(PathBuf::from(text)),
+            ("postgres", "events") => {
+                self.postgres.events = match text {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(format!("'{text}' is neither \"on\" nor \"off\"")),
+                };
+            }
             ("models", "sinks") => {
                 self.sinks = text.split(',').map(|sink| sink.trim().to_owned()).collect();
                 if let Some(sink) = self.sinks.iter().find(|sink| !SINKS.contains(&sink.as_str())) {
@@ -463,7 +472,7 @@ const PROJECT_NAME: &str = "LAKEBED_PROJECT_NAME";
 const COLUMNS: &str = "columns";
 
 /// Every other key, with its section.
-const KEYS: [(&str, &str); 27] = [
+const KEYS: [(&str, &str); 28] = [
     ("project", "name"),
     ("lake", "url"),
     ("s3", "region"),
@@ -487,6 +496,7 @@ const KEYS: [(&str, &str); 27] = [
     ("postgres", "url"),
     ("postgres", "password"),
     ("postgres", "password_file"),
+    ("postgres", "events"),
     ("serve", "flight"),
     ("serve", "http"),
     ("serve", "max_body_bytes"),

@@ -96,7 +96,33 @@ impl Lakehouse {
                 replay: replay.is_some_and(|replay| (replay.rows, replay.content_hash) == expected),
             });
         }
+        let named = only.is_empty();
+        if named
+            && self.project().config.postgres.events
+            && let Some(sink) = self.postgres()
+        {
+            verified.push(self.verify_events(sink, manifest.version).await?);
+        }
         Ok(verified)
+    }
+
+    /// The log in PostgreSQL, compared with the log; documents are not, for jsonb does not keep their bytes.
+    async fn verify_events(&self, sink: &PostgresSink, version: u64) -> Result<Verified> {
+        let events = self.events_image(version).await?;
+        let mut hash = TableHash::EMPTY;
+        let mut batches = events.source.read(0..events.next_offset);
+        while let Some(batch) = batches.try_next().await? {
+            hash = hash.add(PostgresSink::hash_of_events(&batch)?);
+        }
+        let there = sink.events(&events).await?;
+        Ok(Verified {
+            model: "bronze.events".to_owned(),
+            rows: events.next_offset,
+            stored: true,
+            duckdb: None,
+            postgres: Some(there == (events.next_offset, hash)),
+            replay: true,
+        })
     }
 
     /// The rows that are really there.

@@ -1,16 +1,23 @@
 //! Refreshes: the models of a project, and what they are published to, from one version of the log to another.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
+use lakebed_log::{ColumnType, Snapshot, Store};
+
 use super::Lakehouse;
+use crate::catalog;
 use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::folding;
 use crate::models::Model;
 use crate::refresh::{self, Alone, Computed, Inputs, ModelRefreshed, Progress, Remembered};
 use crate::run_files::StoredRuns;
-use crate::sinks::{Image, TableImage, duckdb, postgres};
+use crate::sinks::{EventsImage, Image, ReadEvents, TableImage, duckdb, postgres};
 use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
 /// How often a refresh starts again because another was first.
@@ -243,6 +250,10 @@ impl Lakehouse {
         let runs = StoredRuns(self.log().store().clone());
         let (duckdb, postgres) =
             (self.image("duckdb", manifest, publish).await?, self.image("postgres", manifest, publish).await?);
+        let events = match &postgres {
+            Some(_) if self.project().config.postgres.events => Some(self.events_image(manifest.version).await?),
+            _ => None,
+        };
         let duckdb = async {
             match duckdb {
                 Some(image) => self.inner.sink.publish(&image, &runs).await.map(Some),
@@ -251,7 +262,7 @@ impl Lakehouse {
         };
         let postgres = async {
             match (postgres, self.postgres()) {
-                (Some(image), Some(sink)) => sink.publish(&image, &runs).await.map(Some),
+                (Some(image), Some(sink)) => sink.publish(&image, events.as_ref(), &runs).await.map(Some),
                 _ => Ok(None),
             }
         };
@@ -275,6 +286,18 @@ impl Lakehouse {
         Ok((!tables.is_empty()).then_some(Image { version: manifest.version, as_of: manifest.time, tables }))
     }
 
+    /// The log as a sink is given it.
+    pub(crate) async fn events_image(&self, version: u64) -> Result<EventsImage> {
+        let snapshot = self.log().snapshot_at(version).await?;
+        let pinned = self.inner.pinned.clone();
+        Ok(EventsImage {
+            table_id: self.log().table_id().await.simple().to_string(),
+            columns: catalog::events_schema(&snapshot, &pinned),
+            next_offset: snapshot.next_offset,
+            source: Arc::new(LogEvents { snapshot, pinned, store: self.log().store().clone() }),
+        })
+    }
+
     /// A model's table as a sink is given it.
     pub(crate) async fn table_image(&self, model: &Model, state: &ModelState) -> Result<TableImage> {
         Ok(TableImage {
@@ -287,6 +310,28 @@ impl Lakehouse {
             rows: state.stored(self.log().store()).await?,
             content_hash: state.content_hash,
         })
+    }
+}
+
+/// The events of a snapshot.
+struct LogEvents {
+    snapshot: Snapshot,
+    pinned: Vec<(String, ColumnType)>,
+    store: Store,
+}
+
+impl ReadEvents for LogEvents {
+    fn read(&self, offsets: Range<u64>) -> BoxStream<'static, Result<RecordBatch>> {
+        let open = || -> Result<_> {
+            let context = catalog::session(&self.store, &self.store)?;
+            Ok((context.read_table(catalog::events(&self.snapshot, &self.pinned, offsets)?)?, context))
+        };
+        let opened = open();
+        let stream = async move {
+            let (events, _context) = opened?;
+            Ok(events.execute_stream().await?.map_err(Error::Execution))
+        };
+        stream.try_flatten_stream().boxed()
     }
 }
 

@@ -1,5 +1,8 @@
 //! Where models are kept for readers. A sink is a follower: it is given whole epochs and brings itself up to them.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
@@ -51,6 +54,25 @@ impl TableImage {
     pub fn model(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
+}
+
+/// The log itself as a table of a sink, at one epoch: events are only ever added.
+#[derive(Clone)]
+pub struct EventsImage {
+    /// Delta's id of the table: another log is another table.
+    pub table_id: String,
+    /// Its columns.
+    pub columns: SchemaRef,
+    /// The events are those before this offset.
+    pub next_offset: u64,
+    /// Where they are.
+    pub source: Arc<dyn ReadEvents>,
+}
+
+/// Reads the events of the log.
+pub trait ReadEvents: Send + Sync {
+    /// Those with an offset in the range, in any order.
+    fn read(&self, offsets: Range<u64>) -> BoxStream<'static, Result<RecordBatch>>;
 }
 
 /// What a sink holds of one model, written in the same transaction as its rows.

@@ -136,6 +136,64 @@ async fn every_type_and_every_key_comes_through() {
     );
 }
 
+/// The log as a table: every event once in its order, its document as jsonb, and columns as they come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_a_table_too() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    write(directory.path(), "lakebed.toml", "[columns]\nn = \"BIGINT\"\n[postgres]\nevents = \"on\"\n");
+    write(
+        directory.path(),
+        "sql/gold/counts.sql",
+        "SELECT event_type, count(*) AS events FROM bronze.events GROUP BY 1",
+    );
+    let lakehouse = open(directory.path(), Some(&database)).await;
+    let rest = [
+        r#""n":1"#,
+        r#""n":2,"s":"x\u0000y","deep":{"a":[1,{"b":"\ud800"}]}"#,
+        r#""n":"three","big":1e999999,"s":"\ud83d\ude00""#,
+        r#""other":true,"deep":{"a":"text"}"#,
+    ];
+    let mut sent = 0;
+    for step in 0..4i64 {
+        let text: String = (0..50)
+            .map(|at| {
+                let rest = rest[(at % (step + 1)) as usize];
+                format!("{{\"event_id\":\"{step}-{at}\",\"event_type\":\"t{}\",\"event_time\":{at},{rest}}}\n", at % 3)
+            })
+            .collect();
+        let batch =
+            Arc::new(decoded(&format!("b{step}"), text.as_bytes(), &settings_of("[columns]\nn = \"BIGINT\"\n")));
+        sent += batch.events.len() as u64;
+        lakehouse.log().append(&batch, Ack::Committed, at(60 * (step + 1))).await.unwrap();
+        if step == 2 {
+            // Files that are put together meanwhile bring nothing twice.
+            lakehouse.log().compact(&lakebed_log::Compaction::default(), at(60 * (step + 1) + 1)).await.unwrap();
+        }
+        let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+        assert!(published.rows_written < 60, "{published:?}");
+        holds(&lakehouse).await;
+    }
+    assert_eq!(number(&database, "SELECT count(*) FROM bronze.events"), sent);
+    assert_eq!(number(&database, "SELECT max(_offset) + 1 FROM bronze.events"), sent);
+    assert_eq!(
+        database.ask("SELECT sum(n) FROM bronze.events WHERE _doc->>'n' = '2'").unwrap(),
+        database.ask("SELECT 2 * count(*) FROM bronze.events WHERE n = 2").unwrap()
+    );
+    assert_eq!(database.ask("SELECT DISTINCT _doc->>'big' FROM bronze.events WHERE _doc ? 'big'").unwrap(), "1e999999");
+    assert_eq!(
+        database.ask("SELECT DISTINCT _doc#>>'{deep,a,1,b}' FROM bronze.events WHERE n = 2").unwrap(),
+        "\u{FFFD}"
+    );
+    assert_eq!(database.ask("SELECT bool_or(other) FROM bronze.events").unwrap(), "t", "a column that came later");
+    assert!(lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap().unchanged);
+    database.ask("UPDATE bronze.events SET n = 7 WHERE _offset = 3").unwrap();
+    let wrong: Vec<_> = lakehouse.verify(&[]).await.unwrap().into_iter().filter(|model| !model.holds()).collect();
+    assert!(matches!(&wrong[..], [only] if only.model == "bronze.events"), "{wrong:?}");
+    database.ask("ALTER TABLE bronze.events DROP COLUMN s").unwrap();
+    database.ask("DELETE FROM lakebed.watermarks WHERE model = 'gold.counts'; DROP TABLE gold.counts").unwrap();
+    lakehouse.refresh(&[], &()).await.unwrap();
+}
+
 /// What people did to the tables by hand is put right by the next run that meets it, and what is not lakebed's is left alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tables_changed_by_hand_are_put_right() {

@@ -7,18 +7,21 @@ use roaring::RoaringTreemap;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::events;
 use super::session::{Session, literal};
+use crate::catalog::BRONZE;
 use crate::error::Result;
-use crate::rows;
+use crate::hash::TableHash;
+use crate::rows::{self, Rows};
 use crate::sinks::change::Held;
-use crate::sinks::{Image, Watermark};
+use crate::sinks::{EventsImage, Image, TableImage, Watermark};
 
 /// The columns of a table, each with its type as `format_type` spells it.
 pub(super) type Columns = Vec<(String, String)>;
 
 /// Makes the schemas and the table of watermarks where they are not there.
 pub(super) async fn create(session: &mut Session, image: &Image) -> Result<()> {
-    let mut schemas: Vec<&str> = image.tables.iter().map(|table| table.schema.as_str()).collect();
+    let mut schemas: Vec<&str> = image.tables.iter().map(|table| table.schema.as_str()).chain([BRONZE]).collect();
     schemas.sort_unstable();
     schemas.dedup();
     let schemas: String = schemas
@@ -95,9 +98,18 @@ fn held_of(row: &PgRow) -> sqlx::Result<Option<Held>> {
     Ok(deleted.map(|deleted| Held { watermark, addresses, deleted }))
 }
 
-/// Says that the tables are those of the image.
-pub(super) async fn record(session: &mut Session, image: &Image) -> Result<()> {
-    let lines = image.tables.iter().map(|table| {
+/// Says that the tables are those of the image, and where the log stands that is one of them.
+pub(super) async fn record(
+    session: &mut Session,
+    image: &Image,
+    events: Option<(&EventsImage, TableHash)>,
+) -> Result<()> {
+    let log = events.map(|(events, hash)| TableImage {
+        rows: Rows { addresses: 0..events.next_offset, ..Rows::default() },
+        content_hash: hash,
+        ..events::table(events, false)
+    });
+    let lines = image.tables.iter().chain(&log).map(|table| {
         let deleted: String = rows::to_bytes(&table.rows.deleted).iter().map(|byte| format!("{byte:02x}")).collect();
         format!(
             "({}, {}, {}, {}, {}, to_timestamp({}::numeric / 1000000), {}, {}, decode('{deleted}', 'hex'))",
@@ -118,7 +130,8 @@ pub(super) async fn record(session: &mut Session, image: &Image) -> Result<()> {
 
 /// The tables and views that are there in the schemas of the image, with their columns.
 pub(super) async fn tables(session: &mut Session, image: &Image) -> Result<HashMap<String, Columns>> {
-    let schemas = image.tables.iter().map(|table| literal(&table.schema)).collect::<Vec<_>>().join(", ");
+    let schemas = image.tables.iter().map(|table| table.schema.as_str()).chain([BRONZE]);
+    let schemas = schemas.map(literal).collect::<Vec<_>>().join(", ");
     let select = format!(
         "SELECT n.nspname || '.' || c.relname, a.attname::text, format_type(a.atttypid, a.atttypmod)
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

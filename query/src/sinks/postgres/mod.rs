@@ -15,10 +15,12 @@ use sqlx::postgres::PgConnectOptions;
 use self::session::{Session, name_of};
 use self::tables::Written;
 use crate::error::{Error, Result};
-use crate::sinks::change::superseding;
-use crate::sinks::{Image, ReadRun, TableImage, Watermark};
+use crate::hash::TableHash;
+use crate::sinks::change::{Held, superseding};
+use crate::sinks::{EventsImage, Image, ReadRun, TableImage, Watermark};
 
 mod bookkeeping;
+mod events;
 mod reading;
 mod session;
 mod tables;
@@ -26,6 +28,9 @@ mod types;
 
 /// Held by whoever publishes to a database; "lakebed" in ASCII.
 const LOCK: i64 = 0x006c_616b_6562_6564;
+
+/// The log's table.
+const LOG: &str = "bronze.events";
 
 /// Publishes tables in a PostgreSQL database.
 #[derive(Clone, Debug)]
@@ -76,17 +81,18 @@ impl PostgresSink {
         name_of(&self.options)
     }
 
-    /// Brings the database up to the image: all tables in one transaction, or none. Waits for another publisher of the same
+    /// Brings the database up to the image, and to the events of the log where they are wanted: all tables in one transaction, or
+    /// none. Waits for another publisher of the same
     /// database. An image that is older than what is published changes nothing.
     ///
     /// # Errors
     /// [`Error::Postgres`] for whatever the server says; [`Error::TableTaken`] for a table of somebody else's under a
     /// model's name; [`Error::UnsupportedColumn`], [`Error::Column`] and [`Error::RunRows`] for rows that cannot be kept;
     /// any failure of the store. The tables are then what they were.
-    pub async fn publish(&self, image: &Image, runs: &dyn ReadRun) -> Result<Published> {
+    pub async fn publish(&self, image: &Image, events: Option<&EventsImage>, runs: &dyn ReadRun) -> Result<Published> {
         let mut long_keys = BTreeSet::new();
         loop {
-            match self.try_publish(image, runs, &long_keys).await {
+            match self.try_publish(image, events, runs, &long_keys).await {
                 // Its index is made of hashes then.
                 Err(Error::LongKey { table }) if long_keys.insert(table.clone()) => {}
                 published => return published,
@@ -94,18 +100,52 @@ impl PostgresSink {
         }
     }
 
-    async fn try_publish(&self, image: &Image, runs: &dyn ReadRun, long_keys: &BTreeSet<String>) -> Result<Published> {
+    async fn try_publish(
+        &self,
+        image: &Image,
+        events: Option<&EventsImage>,
+        runs: &dyn ReadRun,
+        long_keys: &BTreeSet<String>,
+    ) -> Result<Published> {
         let mut session = Session::open(&self.options).await?;
         session.run(format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await?;
         bookkeeping::create(&mut session, image).await?;
         let held = bookkeeping::held(&mut session).await?;
-        let published: Vec<Watermark> = held.values().map(|held| held.watermark.clone()).collect();
         let there = bookkeeping::tables(&mut session, image).await?;
+        let (log, models): (Vec<&Held>, Vec<&Held>) = held.values().partition(|held| held.watermark.model == LOG);
+        let published: Vec<Watermark> = models.iter().map(|held| held.watermark.clone()).collect();
         let whole = image.tables.iter().all(|table| there.contains_key(&table.model()));
-        if let Some(version) = superseding(image, &published).filter(|_| whole) {
+        let log = log.first().copied();
+        let log_is_there = match (events, log) {
+            (None, None) => true,
+            (Some(events), Some(log)) => {
+                let same = log.watermark.fingerprint == events.table_id && there.contains_key(LOG);
+                same && log.addresses.end >= events.next_offset
+            }
+            _ => false,
+        };
+        if let Some(version) = superseding(image, &published).filter(|_| whole && log_is_there) {
             return Ok(Published { unchanged: true, ..self.published(version, Written::default()) });
         }
-        let written = tables::bring_up(&mut session, image, &held, runs, long_keys).await?;
+        let wanted = |model: &String| match events {
+            Some(_) if model == LOG => true,
+            _ => image.tables.iter().any(|table| table.model() == *model),
+        };
+        for model in held.keys().filter(|model| !wanted(model)) {
+            if let Some((schema, name)) = model.split_once('.') {
+                session.run(format!("DROP TABLE IF EXISTS {}", tables::qualified(schema, name))).await?;
+            }
+        }
+        let mut written = tables::bring_up(&mut session, image, (&held, &there), runs, long_keys).await?;
+        let log = match events {
+            Some(events) => {
+                let (added, hash) = events::bring_up(&mut session, events, log, there.get(LOG)).await?;
+                written.rows += added;
+                Some((events, hash))
+            }
+            None => None,
+        };
+        bookkeeping::record(&mut session, image, log).await?;
         self.commit(session, image).await?;
         Ok(self.published(image.version, written))
     }
@@ -151,6 +191,25 @@ impl PostgresSink {
     /// [`Error::UnsupportedColumn`] and [`Error::Column`] for what cannot be kept.
     pub(crate) fn as_kept(batch: &RecordBatch, table: &TableImage) -> Result<RecordBatch> {
         reading::as_kept(batch, table)
+    }
+
+    /// How many events the log's table has, and the hash over them without their documents.
+    ///
+    /// # Errors
+    /// As [`Self::read_table`].
+    pub(crate) async fn events(&self, events: &EventsImage) -> Result<(u64, TableHash)> {
+        let mut content = (0, TableHash::EMPTY);
+        let mut each = |batch: RecordBatch| {
+            content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
+            Ok(())
+        };
+        self.read_table(&events::table(events, false), &mut each).await?;
+        Ok(content)
+    }
+
+    /// The hash over events without their documents, as [`Self::events`] has it.
+    pub(crate) fn hash_of_events(batch: &RecordBatch) -> Result<TableHash> {
+        events::hash(batch)
     }
 
     /// Gives every row of a table to `each`, in batches of the table's columns.

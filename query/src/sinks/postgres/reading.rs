@@ -260,7 +260,7 @@ pub(super) fn as_kept(batch: &RecordBatch, table: &TableImage) -> Result<RecordB
                 let values = texts.map(|text| text.map(|text| Bytes::from(format!("\u{1}{text}"))));
                 json(&values.collect::<Vec<_>>(), field).map_err(failed)?
             }
-            Way::Cast | Way::Text | Way::Interval => sent,
+            Way::Cast | Way::Text | Way::Interval | Way::Document => sent,
         });
     }
     let fields =

@@ -1,6 +1,6 @@
 //! The tables of a database, and what brings them up to an image within one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -21,7 +21,7 @@ use crate::sinks::change::{Change, Held};
 use crate::sinks::{Image, ReadRun, TableImage};
 
 /// How much is sent at once, in bytes.
-const CHUNK: usize = 1 << 20;
+pub(super) const CHUNK: usize = 1 << 20;
 
 /// The temporary table of rows that are to be deleted.
 const GONE: &str = "lakebed_gone";
@@ -37,23 +37,16 @@ pub(super) struct Written {
     pub(super) changed: usize,
 }
 
-/// Brings every table up to the image, within the transaction of the session. `long_keys` are the models with keys that no
+/// Brings every table of a model up to the image, within the transaction of the session. `long_keys` are the models with keys that no
 /// index row can hold.
 pub(super) async fn bring_up(
     session: &mut Session,
     image: &Image,
-    held: &std::collections::HashMap<String, Held>,
+    (held, there): (&HashMap<String, Held>, &HashMap<String, Columns>),
     runs: &dyn ReadRun,
     long_keys: &BTreeSet<String>,
 ) -> Result<Written> {
-    let there = bookkeeping::tables(session, image).await?;
     let hashed = bookkeeping::indexes(session, image).await?;
-    let wanted: BTreeSet<String> = image.tables.iter().map(TableImage::model).collect();
-    for model in held.keys().filter(|model| !wanted.contains(*model)) {
-        if let Some((schema, name)) = model.split_once('.') {
-            session.run(format!("DROP TABLE IF EXISTS {}", qualified(schema, name))).await?;
-        }
-    }
     let mut written = Written::default();
     for table in &image.tables {
         let model = table.model();
@@ -84,7 +77,6 @@ pub(super) async fn bring_up(
         written.rows += changed;
         written.rebuilt += 1;
     }
-    bookkeeping::record(session, image).await?;
     Ok(written)
 }
 

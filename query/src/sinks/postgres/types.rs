@@ -18,6 +18,8 @@ use pgpq::encoders::{EncoderBuilder, StringEncoderBuilder};
 use pgpq::error::ErrorKind;
 use pgpq::pg_schema::PostgresType;
 
+use super::events::documents;
+
 /// The most digits that an Arrow decimal of 128 bits has.
 const DECIMAL_DIGITS: u8 = 38;
 
@@ -41,6 +43,8 @@ pub(super) enum Way {
     Text,
     /// As JSON text.
     Json,
+    /// As it is, for it is JSON text, but without what jsonb cannot hold.
+    Document,
     /// As the bytes of an interval.
     Interval,
 }
@@ -96,6 +100,7 @@ pub(super) fn stored(data_type: &DataType) -> Option<Stored> {
 pub(super) fn to_wire(column: &ArrayRef, kept: &Stored) -> Result<ArrayRef, ArrowError> {
     match kept.way {
         Way::Json => json(column),
+        Way::Document => Ok(documents(&exact_cast(column, &DataType::Utf8)?)),
         Way::Interval => intervals(column),
         Way::Text => {
             let text = exact_cast(column, &DataType::Utf8)?;
@@ -184,7 +189,7 @@ pub(super) fn encoder(columns: &[(String, Stored)]) -> Result<ArrowToPostgresBin
     let schema = wire_schema(columns);
     let mut encoders: HashMap<String, EncoderBuilder> = pgpq::build_encoders(schema.fields())?.into_iter().collect();
     for (field, (name, kept)) in schema.fields().iter().zip(columns) {
-        if kept.way == Way::Json {
+        if matches!(kept.way, Way::Json | Way::Document) {
             let jsonb = StringEncoderBuilder::new_with_output(Arc::clone(field), PostgresType::Jsonb)?;
             encoders.insert(name.clone(), EncoderBuilder::String(jsonb));
         }
