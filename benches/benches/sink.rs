@@ -63,7 +63,8 @@ fn image(news: u64) -> Image {
         rows: Rows { addresses: 0..HISTORY + news * NEW, deleted: Arc::default(), runs, images: Vec::new() },
         content_hash: TableHash::EMPTY,
     };
-    Image { version: news, as_of: DateTime::UNIX_EPOCH + TimeDelta::seconds(news as i64), tables: vec![table] }
+    let as_of = DateTime::UNIX_EPOCH + TimeDelta::seconds(news as i64);
+    Image { lake: "lake".to_owned(), version: news, as_of, tables: vec![table] }
 }
 
 fn sink(directory: &Path) -> DuckDbSink {

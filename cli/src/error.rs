@@ -105,7 +105,8 @@ impl Error {
     /// Whether the same may succeed later: what it needs is away for a while.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Query(error) => error.may_pass(),
+            // Others are served while a sink waits for somebody to put it right.
+            Self::Query(error) => error.may_pass() || error.is_of_a_sink(),
             Self::Log(error) => error.may_pass(),
             _ => false,
         }

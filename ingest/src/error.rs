@@ -28,10 +28,20 @@ pub enum Error {
     #[error("cannot read on: {0}")]
     Read(io::Error),
     /// More than is taken at once.
-    #[error("the body has more than {limit} bytes without its compression")]
+    #[error("the body has more than {most} {of} without its compression")]
     TooLarge {
-        /// In bytes.
-        limit: usize,
+        /// How many there may be.
+        most: usize,
+        /// Bytes, or events.
+        of: &'static str,
+    },
+    /// What a function was invoked with, by a service whose payloads look otherwise.
+    #[error("this payload of {service} cannot be read: {reason}")]
+    Payload {
+        /// Who invoked it.
+        service: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The lake's settings do not lead to one.
     #[error(transparent)]
@@ -61,6 +71,7 @@ impl Error {
                     .to_owned(),
             ),
             Self::TooLarge { .. } => Some("send the events in several bodies".to_owned()),
+            Self::Payload { .. } => None,
             Self::Project(error) => error.hint(),
             Self::Log(error) => error.hint(),
             Self::Task(_) => None,

@@ -61,15 +61,24 @@ impl<R: BufRead> Iterator for RawBatches<R> {
     }
 }
 
+/// What is held whole and has more bytes than this without its compression is not taken apart.
+const MOST_OF_ONE: usize = 512 << 20;
+
 /// One batch of all events of several sources that are held whole, in their order, each framed and compressed in its own way.
 /// What cannot be decompressed is one refused event.
 pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, settings: &Settings) -> Option<RawBatch> {
     let mut draft = Draft::new(Limits::of(settings));
     for source in sources {
         let mut text = Vec::new();
-        let read = decompress(io::Cursor::new(source.to_vec()), "this record").read_to_end(&mut text);
-        if let Err(error) = read {
-            draft.refuse(source, error.to_string());
+        let reader = decompress(io::Cursor::new(source.to_vec()), "this record");
+        let read = reader.take(MOST_OF_ONE as u64 + 1).read_to_end(&mut text);
+        let refused = match read {
+            Err(error) => Some(error.to_string()),
+            Ok(_) if text.len() > MOST_OF_ONE => Some(format!("more than {MOST_OF_ONE} bytes without its compression")),
+            Ok(_) => None,
+        };
+        if let Some(why) = refused {
+            draft.refuse(source, why);
             continue;
         }
         if is_one_event(&text) {
@@ -84,18 +93,6 @@ pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, setting
         framing.end_of_source(&mut draft);
     }
     draft.finish()
-}
-
-/// The batches of a text that is held whole.
-pub(crate) fn frame_text(text: &[u8], settings: &Settings) -> Vec<RawBatch> {
-    if is_one_event(text) {
-        let mut draft = Draft::new(Limits::of(settings));
-        draft.add(text, false);
-        draft.end(End::Line);
-        return draft.finish().into_iter().collect();
-    }
-    // Memory does not fail to be read.
-    RawBatches::new(text, settings).filter_map(Result::ok).collect()
 }
 
 /// Whether a text is one object that goes over several lines, as people write them by hand.
@@ -349,9 +346,10 @@ mod tests {
     fn one_event_over_several_lines_is_one_event() {
         let pretty = "{\n  \"a\": 1\n}\n";
         let settings = Settings::default();
-        assert_eq!(texts(&frame_text(pretty.as_bytes(), &settings)), ["{\n  \"a\": 1\n}"]);
-        assert_eq!(texts(&frame_text(b"{}\n{}\n", &settings)), ["{}", "{}"]);
-        assert_eq!(texts(&frame_text(b"{\n}\n{}\n", &settings)).len(), 3, "lines, as in a file");
+        let framed = |text: &[u8]| texts(&[frame_all([text], &settings).unwrap()]);
+        assert_eq!(framed(pretty.as_bytes()), ["{\n  \"a\": 1\n}"]);
+        assert_eq!(framed(b"{}\n{}\n"), ["{}", "{}"]);
+        assert_eq!(framed(b"{\n}\n{}\n").len(), 3, "lines, as in a file");
         let all = frame_all([pretty.as_bytes(), b"[1,\n2]", b"", b"{}\nx"], &settings).unwrap();
         assert_eq!(texts(&[all]), ["{\n  \"a\": 1\n}", "1", "2", "{}", "x"]);
         let damaged = frame_all([b"\x1f\x8bno gzip".as_slice(), b"{}"], &settings).unwrap();

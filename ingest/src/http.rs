@@ -1,5 +1,6 @@
 //! HTTP → log: `POST /v1/events`, for a server that other rooms bring along.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use futures::StreamExt;
 use lakebed_log::Ack;
-use lakebed_project::Tokens;
+use lakebed_project::{Token, Tokens};
 use prometheus::{IntCounterVec, Opts, Registry};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -88,40 +89,42 @@ async fn events(State(shared): State<Shared>, Query(parameters): Query<Parameter
 impl Shared {
     async fn take(&self, parameters: Parameters, request: Request) -> Result<Answer, Answer> {
         let (head, body) = request.into_parts();
-        let source = self.source_of(&head.headers).await?;
-        let (body, mut held) = self.body_of(&head.headers, body).await?;
+        let token = self.token_of(&head.headers).await?;
+        let (body, held) = self.body_of(&head.headers, body).await?;
         let header = |name: HeaderName| post::header(&head.headers, &name);
         let (key, encoding) = (header(IDEMPOTENCY_KEY), header(header::CONTENT_ENCODING));
-        let post = Post { key, ack: parameters.ack, encoding, source, body };
-        let (prepared, ack) = {
-            // Never closed.
-            let _decoding = self.decoding.acquire().await;
-            post::prepare(&self.intake, &post, self.options.ack, self.options.max_body_bytes).await?
-        };
-        drop(post);
-        held.merge(self.hold(prepared.iter().map(Prepared::bytes).sum::<u64>() as usize)?);
-        Ok(post::append(&self.intake, &prepared, ack).await)
+        let source = token.as_ref().map_or_else(|| SOURCE.to_owned(), |token| token.source.clone());
+        let sender = token.map(|token| token.name);
+        let post = Post { key, ack: parameters.ack, encoding, sender, source, body };
+        // Never closed. The work holds both until it is done, whether somebody waits for it or not.
+        let decoding = Arc::clone(&self.decoding).acquire_owned().await;
+        let options = &self.options;
+        let (prepared, ack) =
+            post::prepare(&self.intake, post, options.ack, options.max_body_bytes, (held, decoding)).await?;
+        let _held = self.hold(prepared.as_ref().map_or(0, Prepared::memory))?;
+        Ok(post::append(&self.intake, prepared.as_ref(), ack).await)
     }
 
-    /// Who sends, if that one may.
-    async fn source_of(&self, headers: &HeaderMap) -> Result<String, Answer> {
+    /// The token that a request came with, if it needs one or has one.
+    async fn token_of(&self, headers: &HeaderMap) -> Result<Option<Token>, Answer> {
         if let Some(token) = post::token(headers, &self.tokens).await? {
-            return Ok(token.source);
+            return Ok(Some(token));
         }
-        if self.options.needs_token {
+        if self.options.needs_token || PROXIES.iter().any(|header| headers.contains_key(*header)) {
             return Err(post::unauthorized("a token is needed here"));
         }
-        // A page of any site that the user of this machine visits could post to it otherwise.
-        if headers.contains_key(header::ORIGIN) {
+        // A page of any site that the user of this machine visits could post to it otherwise, or pretend to be of it.
+        if headers.contains_key(header::ORIGIN) || !names_this_machine(headers) {
             return Err(Answer { status: StatusCode::FORBIDDEN, ..post::unauthorized("a browser needs a token") });
         }
-        Ok(SOURCE.to_owned())
+        Ok(None)
     }
 
     /// Reads the body, as far as there is room for it.
     async fn body_of(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
         let limit = self.options.max_body_bytes;
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let limit = limit.min(self.options.memory);
         if announced.is_some_and(|length: usize| length > limit) {
             return Err(too_large(limit));
         }
@@ -167,6 +170,20 @@ impl Shared {
             )
         })
     }
+}
+
+/// Headers of what came by a proxy, and so from anywhere.
+const PROXIES: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// Whether the request was sent to an address of this machine, and not to a name that somebody points at it.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return true };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn too_large(limit: usize) -> Answer {

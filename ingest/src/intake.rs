@@ -3,17 +3,19 @@
 use std::io::{BufRead, Cursor, Read};
 use std::sync::Arc;
 
+use arrow::array::Array;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use lakebed_log::{Ack, Appended, Batch, BatchId, LaneStep, Log, Quarantined};
 use lakebed_project::Config;
+use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 
 use crate::decode::{Decoded, decode};
 use crate::decompress::decompress;
 use crate::error::Error;
 use crate::fields::Fields;
-use crate::frame::{RawBatches, frame_text};
+use crate::frame::{RawBatches, frame_all};
 use crate::raw_batch::RawBatch;
 use crate::settings::Settings;
 
@@ -109,9 +111,13 @@ impl Prepared {
         (self.batch.events.len() + self.batch.quarantine.len()) as u64
     }
 
-    /// How many bytes their text has.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    /// How much memory it takes, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let events = &self.batch.events;
+        let columns = events.columns.iter().map(|column| column.values.get_array_memory_size()).sum::<usize>();
+        columns
+            + events.doc.get_array_memory_size()
+            + self.batch.quarantine.iter().map(|bad| bad.bytes.len()).sum::<usize>()
     }
 
     /// Those that went to quarantine.
@@ -119,14 +125,14 @@ impl Prepared {
         &self.batch.quarantine
     }
 
-    /// How many of them are no JSON at all.
-    pub(crate) fn no_json(&self) -> u64 {
-        self.no_json
+    /// The same under another id.
+    pub(crate) fn called(&self, id: BatchId) -> Self {
+        Self { batch: Arc::new(Batch { id, ..Batch::clone(&self.batch) }), ..self.clone() }
     }
 
-    /// Whether the source ended within an array.
-    pub(crate) fn is_cut_off(&self) -> bool {
-        self.cut_off
+    /// Its id.
+    pub(crate) fn id(&self) -> &BatchId {
+        &self.batch.id
     }
 
     fn tally(&self, appended: Appended) -> Tally {
@@ -141,6 +147,25 @@ impl Prepared {
         };
         let Self { bytes, only_in_doc, .. } = *self;
         Tally { accepted, quarantined, duplicates, batches: 1, version, bytes, only_in_doc }
+    }
+}
+
+/// A body as one batch.
+#[derive(Clone, Debug, Default)]
+pub struct Whole {
+    /// The batch; none where there is no event in it.
+    pub prepared: Option<Prepared>,
+    /// What is wrong with a body that is no JSON, with its line and column.
+    pub flaw: Option<String>,
+}
+
+/// What is wrong first in a text that is no JSON, with its line and column.
+fn first_flaw(text: &[u8]) -> String {
+    let values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    match values.filter_map(Result::err).next() {
+        Some(error) => error.to_string(),
+        // Each value is JSON, but not where the events are: in lines.
+        None => "an event ends within its line".to_owned(),
     }
 }
 
@@ -232,26 +257,58 @@ impl Intake {
         Self { settings: Arc::new(settings), ..self.clone() }
     }
 
-    /// Decodes all events of a body that is held whole, off the threads that answer requests.
+    /// Decodes a body that is held whole into one batch, off the threads that answer requests. `held` is given back when the
+    /// work is done, also where nobody waits for it any more.
     ///
     /// # Errors
-    /// [`Error::Read`] for damaged compression, [`Error::TooLarge`] for more than `limit` bytes without it.
-    pub async fn prepare(&self, body: Bytes, sent: &Sent, limit: usize) -> Result<Vec<Prepared>, Error> {
+    /// [`Error::Read`] for damaged compression, [`Error::TooLarge`] for more than `limit` bytes without it, or more events than
+    /// a batch has.
+    pub async fn prepare(
+        &self,
+        body: Bytes,
+        sent: &Sent,
+        limit: usize,
+        held: impl Send + 'static,
+    ) -> Result<Whole, Error> {
         let (settings, Sent { id, source }) = (self.settings(), sent.clone());
         let decoding = move || {
+            // Dropped at the end.
+            let _held = held;
             // One byte more than may be there tells whether there is more.
             let mut text = Vec::new();
             let mut reader = decompress(Cursor::new(body), "the body").take(limit as u64 + 1);
             reader.read_to_end(&mut text).map_err(Error::Read)?;
             if text.len() > limit {
-                return Err(Error::TooLarge { limit });
+                return Err(Error::TooLarge { most: limit, of: "bytes" });
             }
-            let batches = frame_text(&text, &settings).into_iter().zip(1u64..);
-            let prepared = batches
-                .map(|(raw, number)| Prepared::new(&raw, batch_id(id.as_deref(), number, &raw), &source, &settings));
-            Ok(prepared.collect())
+            let most = settings.batch_events;
+            let settings = settings.uncut();
+            let Some(raw) = frame_all([text.as_slice()], &settings) else { return Ok(Whole::default()) };
+            if raw.events() > most {
+                return Err(Error::TooLarge { most, of: "events" });
+            }
+            let id = id.map_or_else(|| BatchId::of_content(raw.content()), BatchId::new);
+            let prepared = Prepared::new(&raw, id, &source, &settings);
+            let no_json = prepared.no_json > 0 && (prepared.no_json == prepared.events() || prepared.cut_off);
+            Ok(Whole { prepared: Some(prepared), flaw: no_json.then(|| first_flaw(&text)) })
         };
         tokio::task::spawn_blocking(decoding).await?
+    }
+
+    /// Appends a batch that came by its sender's name and may have come before under other settings: where its id stands for
+    /// other content, it is appended under an id that says so. Rather twice than never.
+    ///
+    /// # Errors
+    /// As [`Log::append`], but for a conflict of batches.
+    pub(crate) async fn append_anyhow(&self, prepared: &Prepared, ack: Ack) -> Result<Tally, Error> {
+        match self.append(prepared, ack).await {
+            Err(Error::Log(lakebed_log::Error::BatchConflict { ours, .. })) => {
+                let id = BatchId::new(format!("{} as {ours}", prepared.id()));
+                tracing::warn!("batch '{}' came with other content before; it is appended as '{id}'", prepared.id());
+                self.append(&prepared.called(id), ack).await
+            }
+            appended => appended,
+        }
     }
 
     /// Appends a batch.

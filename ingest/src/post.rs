@@ -1,15 +1,11 @@
 //! One posted body of events → the log → an answer: the same from the HTTP server and from a function behind an HTTP API.
 
-use std::io::{Cursor, Read};
-
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use bytes::Bytes;
 use lakebed_log::Ack;
 use lakebed_project::{Token, Tokens};
 use serde::Serialize;
-use serde::de::IgnoredAny;
 
-use crate::decompress::decompress;
 use crate::error::Error;
 use crate::intake::{Intake, Prepared, Sent, Tally};
 
@@ -28,7 +24,9 @@ pub(crate) struct Post {
     pub(crate) ack: Option<String>,
     /// The header `Content-Encoding`.
     pub(crate) encoding: Option<String>,
-    /// Who sends, for the events that do not say it themselves.
+    /// The name of the token that it came with.
+    pub(crate) sender: Option<String>,
+    /// The source of the events that do not name theirs.
     pub(crate) source: String,
     pub(crate) body: Bytes,
 }
@@ -136,13 +134,17 @@ pub(crate) async fn token(headers: &HeaderMap, tokens: &Tokens) -> Result<Option
     }
 }
 
-/// What a body says once it is decoded; or the answer, where nothing of it is taken.
+/// Names that a function gives to the batches of queues, streams and buckets.
+const TAKEN_NAMES: [&str; 3] = ["kinesis/", "sqs/", "s3/"];
+
+/// What a body says once it is decoded; or the answer, where nothing of it is taken. `held` is given back once it is decoded.
 pub(crate) async fn prepare(
     intake: &Intake,
-    post: &Post,
+    post: Post,
     ack: Ack,
     limit: usize,
-) -> Result<(Vec<Prepared>, Ack), Answer> {
+    held: impl Send + 'static,
+) -> Result<(Option<Prepared>, Ack), Answer> {
     let wrong = |error: String, hint: &str| Answer::refusal(StatusCode::BAD_REQUEST, error, Some(hint.to_owned()));
     let ack = match post.ack.as_deref() {
         None => ack,
@@ -157,55 +159,42 @@ pub(crate) async fn prepare(
         let error = format!("Content-Encoding is '{encoding}'");
         return Err(Answer::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, hint));
     }
-    if let Some(key) = &post.key
-        && (key.is_empty() || key.len() > LONGEST_KEY)
-    {
-        let error = format!("Idempotency-Key has {} bytes", key.len());
-        return Err(wrong(error, "give the batch a name of 1 to 255 bytes, or none: then its content names it"));
-    }
-    let sent = Sent { id: post.key.clone(), source: post.source.clone() };
-    let prepared = intake.prepare(post.body.clone(), &sent, limit).await.map_err(|error| Answer::of(&error))?;
-    let events: u64 = prepared.iter().map(Prepared::events).sum();
-    let no_json: u64 = prepared.iter().map(Prepared::no_json).sum();
-    if no_json > 0 && (no_json == events || prepared.iter().any(Prepared::is_cut_off)) {
-        let hint = "send one JSON object a line, or an array of them; nothing of this body was taken";
-        return Err(wrong(format!("the body is no JSON: {}", first_flaw(&post.body)), hint));
-    }
-    Ok((prepared, ack))
-}
-
-/// Appends what was prepared, batch by batch.
-pub(crate) async fn append(intake: &Intake, prepared: &[Prepared], ack: Ack) -> Answer {
-    let mut tally = Tally::default();
-    for prepared in prepared {
-        match intake.append(prepared, ack).await {
-            Ok(appended) => tally.add(&appended),
-            Err(error) => return Answer::of(&error),
+    if let Some(key) = &post.key {
+        let hint = "give the batch a name of 1 to 255 bytes, or none: then its content names it";
+        match key.len() {
+            1..=LONGEST_KEY if TAKEN_NAMES.iter().any(|taken| key.starts_with(taken)) => {
+                return Err(wrong(format!("Idempotency-Key '{key}' is a name of another source's"), hint));
+            }
+            1..=LONGEST_KEY => {}
+            length => return Err(wrong(format!("Idempotency-Key has {length} bytes"), hint)),
         }
     }
-    let mut refused = Vec::new();
-    let mut first = 0;
-    for prepared in prepared {
-        let reasons = prepared.quarantine().iter().take(TOLD - refused.len());
-        refused.extend(reasons.map(|event| Refused { position: first + event.position, reason: event.reason.clone() }));
-        first += prepared.events();
+    // Who has a token has names of its own: no sender stands in another's way.
+    let key = post.key.map(|key| post.sender.map_or_else(|| key.clone(), |sender| format!("{sender}/{key}")));
+    let sent = Sent { id: key, source: post.source };
+    let whole = intake.prepare(post.body, &sent, limit, held).await.map_err(|error| Answer::of(&error))?;
+    match whole.flaw {
+        Some(flaw) => {
+            let hint = "send one JSON object a line, or an array of them; nothing of this body was taken";
+            Err(wrong(format!("the body is no JSON: {flaw}"), hint))
+        }
+        None => Ok((whole.prepared, ack)),
     }
+}
+
+/// Appends what was prepared.
+pub(crate) async fn append(intake: &Intake, prepared: Option<&Prepared>, ack: Ack) -> Answer {
+    let tally = match prepared {
+        None => Tally::default(),
+        Some(prepared) => match intake.append(prepared, ack).await {
+            Ok(tally) => tally,
+            Err(error) => return Answer::of(&error),
+        },
+    };
+    let refused = prepared.iter().flat_map(|prepared| prepared.quarantine()).take(TOLD);
+    let refused = refused.map(|event| Refused { position: event.position, reason: event.reason.clone() }).collect();
     let Tally { accepted, quarantined, duplicates: duplicate, version, .. } = tally;
     let status = if version.is_none() && tally.batches > 0 { StatusCode::ACCEPTED } else { StatusCode::OK };
     let taken = Taken { accepted, quarantined, duplicate, version, refused };
     Answer { status, retry_after: None, body: Body::Taken(taken) }
-}
-
-/// What is wrong first in a body that is no JSON, with its line and column; blocks for as long as reading it takes.
-fn first_flaw(body: &Bytes) -> String {
-    let mut text = Vec::new();
-    if let Err(error) = decompress(Cursor::new(body.clone()), "the body").read_to_end(&mut text) {
-        return error.to_string();
-    }
-    let values = serde_json::Deserializer::from_slice(&text).into_iter::<IgnoredAny>();
-    match values.filter_map(Result::err).next() {
-        Some(error) => error.to_string(),
-        // Each value is JSON, but not where the events are: in lines.
-        None => "an event ends within its line".to_owned(),
-    }
 }

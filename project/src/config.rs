@@ -321,12 +321,13 @@ impl Config {
             let refused = |message: String| document.error(value.span().start, message, None);
             // A file that is in a repository is no place for a secret.
             let has_password = |url: &str| {
-                url.split_once("://").is_some_and(|(_, rest)| {
-                    rest.split(['/', '?'])
-                        .next()
-                        .and_then(|authority| authority.rsplit_once('@'))
-                        .is_some_and(|(user, _)| user.contains(':'))
-                })
+                url.to_lowercase().contains("password=")
+                    || url.split_once("://").is_some_and(|(_, rest)| {
+                        rest.split(['/', '?'])
+                            .next()
+                            .and_then(|authority| authority.rsplit_once('@'))
+                            .is_some_and(|(user, _)| user.contains(':'))
+                    })
             };
             let is_secret = match (section, name, value.get_ref()) {
                 ("postgres", "password", _) => true,

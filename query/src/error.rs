@@ -127,6 +127,12 @@ pub enum Error {
     /// The URL of a PostgreSQL database that cannot be read. It is not shown, for it may hold a password.
     #[error("[postgres] url is no URL of a PostgreSQL database")]
     PostgresUrl,
+    /// A parameter of such a URL that nobody reads.
+    #[error("[postgres] url has a parameter '{name}', which is not read")]
+    PostgresParameter {
+        /// The parameter.
+        name: String,
+    },
     /// A model that is kept in PostgreSQL, in a project that knows of no such database.
     #[error("{model} is to be kept in postgres, and no database is named")]
     NoPostgres {
@@ -146,6 +152,12 @@ pub enum Error {
     TableTaken {
         /// The model.
         table: String,
+    },
+    /// The tables of a database are kept by another lake.
+    #[error("the tables of the database at {server} are those of another lake")]
+    DatabaseTaken {
+        /// The server and the database, without secrets.
+        server: String,
     },
     /// A key that is too long for an index of PostgreSQL's. It is tried again with an index of hashes.
     #[error("a key of {table} is too long for an index")]
@@ -262,6 +274,33 @@ impl Error {
         }
     }
 
+    /// Whether PostgreSQL says that a table, or a column of it, is not there.
+    pub(crate) fn is_missing_table(&self) -> bool {
+        let code = match self {
+            Self::Postgres { source, .. } => source.as_database_error().and_then(|error| error.code()),
+            _ => None,
+        };
+        matches!(code.as_deref(), Some("42P01" | "42703" | "3F000"))
+    }
+
+    /// Whether it is a sink's alone: the lake and its tables are what they shall be.
+    pub fn is_of_a_sink(&self) -> bool {
+        matches!(
+            self,
+            Self::Postgres { .. }
+                | Self::PostgresRow { .. }
+                | Self::TableTaken { .. }
+                | Self::DatabaseTaken { .. }
+                | Self::LongKey { .. }
+                | Self::UnsupportedColumn { .. }
+                | Self::Column { .. }
+                | Self::DuckDb { .. }
+                | Self::Held { .. }
+                | Self::NotADatabase { .. }
+                | Self::NotPublished { .. }
+        )
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -299,8 +338,16 @@ impl Error {
             }
             Self::Postgres { source, .. } => hint_for_postgres(source),
             Self::PostgresUrl => Some("such as postgres://user@host:5432/database".to_owned()),
+            Self::PostgresParameter { .. } => Some(
+                "there are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, dbname, user, application_name and options"
+                    .to_owned(),
+            ),
             Self::NoPostgres { .. } => Some(
                 "set [postgres] url in lakebed.toml or LAKEBED_POSTGRES_URL, or take postgres out of its header's sinks"
+                    .to_owned(),
+            ),
+            Self::DatabaseTaken { .. } => Some(
+                "give this lake a database of its own; or, if that lake is gone, DROP SCHEMA lakebed, silver, gold CASCADE there"
                     .to_owned(),
             ),
             Self::TableTaken { .. } => {

@@ -165,10 +165,7 @@ impl Lakehouse {
                 None => expected,
             };
             let in_postgres = match model.filter(|model| model.sinks.iter().any(|sink| sink == "postgres")) {
-                Some(model) => {
-                    let has = self.postgres_has(model, stored, (replayed.rows, replayed.content_hash)).await;
-                    has.unwrap_or(false)
-                }
+                Some(model) => self.postgres_has(model, stored, (replayed.rows, replayed.content_hash)).await?,
                 None => true,
             };
             if self.stored(stored).await.ok() != expected || published != expected || !in_postgres {

@@ -164,7 +164,10 @@ impl Lakehouse {
 
     /// Whether PostgreSQL has the rows of a model, as it can keep them.
     pub(crate) async fn postgres_has(&self, model: &Model, state: &ModelState, expected: Content) -> Result<bool> {
-        let there = self.in_postgres(model, state).await?;
+        let there = match self.in_postgres(model, state).await {
+            Err(error) if error.is_missing_table() => return Ok(false),
+            there => there?,
+        };
         if there == expected {
             return Ok(true);
         }

@@ -83,19 +83,32 @@ async fn follow(
     let mut behind = watch;
     loop {
         tokio::time::sleep(if behind { AGAIN_AFTER } else { LOOK_EVERY }).await;
-        let now = stand(lakehouse).await?;
-        if now == seen && !behind {
-            continue;
-        }
-        // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
-        let worked = match watch && (behind || now.0 > seen.0) {
-            true => refresh(invocation, lakehouse, &[]).await.map(drop),
-            false => maintain(invocation, lakehouse).await,
-        };
+        let worked = keep_up(invocation, lakehouse, sessions, (watch, behind), &mut seen).await;
         behind = is_behind(invocation, worked, behind)?;
-        seen = stand(lakehouse).await?;
-        sessions.send_replace(Arc::new(lakehouse.read(None).await?));
     }
+}
+
+/// One look at the lake, and what follows from it.
+async fn keep_up(
+    invocation: &Invocation,
+    lakehouse: &Lakehouse,
+    sessions: &watch::Sender<Arc<ReadSession>>,
+    (watch, behind): (bool, bool),
+    seen: &mut (u64, Option<u64>),
+) -> Result<()> {
+    let now = stand(lakehouse).await?;
+    if now == *seen && !behind {
+        return Ok(());
+    }
+    // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
+    let worked = match watch && (behind || now.0 > seen.0) {
+        true => refresh(invocation, lakehouse, &[]).await.map(drop),
+        false => maintain(invocation, lakehouse).await,
+    };
+    // What was refreshed is served, whatever sink could not be reached.
+    *seen = stand(lakehouse).await?;
+    sessions.send_replace(Arc::new(lakehouse.read(None).await?));
+    worked
 }
 
 /// Whether work is to be done again because what it needs is away; told the first time.

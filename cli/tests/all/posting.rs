@@ -159,17 +159,20 @@ fn many_senders_share_commits() {
 #[test]
 fn under_pressure_senders_are_asked_to_come_again() {
     let shop = Shop::new();
-    shop.edit("lakebed.toml", "[project]\nname = \"shop\"\n[serve]\ningest_memory = 1048576\n");
+    shop.edit(
+        "lakebed.toml",
+        "[project]\nname = \"shop\"\n[serve]\nmax_body_bytes = 1000000\ningest_memory = 1048576\n",
+    );
     let served = Served::start(&shop, &[]);
     let mut slow = TcpStream::connect(&served.http).unwrap();
-    let long = format!("{}\n{}", " ".repeat(1_040_000), event("slow"));
+    let long = format!("{}\n{}", " ".repeat(995_000), event("slow"));
     let head = format!(
         "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         long.len()
     );
     slow.write_all(head.as_bytes()).unwrap();
     slow.write_all(&long.as_bytes()[..1000]).unwrap();
-    let body = format!("{}{}", " ".repeat(10_000), event("next"));
+    let body = format!("{}{}", " ".repeat(60_000), event("next"));
     let refused = (0..100).find_map(|_| {
         // The first may come before the slow one's head was read.
         thread::sleep(Duration::from_millis(50));

@@ -14,7 +14,7 @@ use crate::http::IDEMPOTENCY_KEY;
 use crate::intake::Intake;
 use crate::post::{self, Answer, Post};
 
-/// Takes the events of a request. Who may send is for the API's authorizer, or for a token that comes along.
+/// Takes the events of a request, from whoever an authorizer let pass or who has a token.
 pub(super) async fn answer(
     intake: &Intake,
     tokens: &Tokens,
@@ -22,9 +22,22 @@ pub(super) async fn answer(
     ack: Ack,
     limit: usize,
 ) -> Value {
-    let answer = match take(intake, tokens, request, ack, limit).await {
+    in_words(match take(intake, tokens, request, ack, limit).await {
         Ok(answer) | Err(answer) => answer,
-    };
+    })
+}
+
+/// What is answered to a request in a form that is not known here.
+pub(super) fn unknown() -> Value {
+    let hint = Some("set the payload format version of the API's integration to 2.0".to_owned());
+    in_words(Answer::refusal(
+        StatusCode::BAD_REQUEST,
+        "this is no request of an HTTP API with payload version 2.0",
+        hint,
+    ))
+}
+
+fn in_words(answer: Answer) -> Value {
     let mut headers = json!({ "content-type": "application/json" });
     if let Some(seconds) = answer.retry_after {
         headers["retry-after"] = json!(seconds.to_string());
@@ -49,10 +62,16 @@ async fn take(
         let hint = Some("POST the events".to_owned());
         return Err(Answer::refusal(StatusCode::METHOD_NOT_ALLOWED, "events are posted here", hint));
     }
-    let source = match post::token(&request.headers, tokens).await? {
-        Some(token) => token.source,
-        None => SOURCE.to_owned(),
+    // Who got past an authorizer of the API's may send; and what that one was shown is not ours.
+    let authorized = request.request_context.authorizer.is_some();
+    let token = match post::token(&request.headers, tokens).await {
+        Err(_) if authorized => None,
+        token => token?,
     };
+    if token.is_none() && !authorized {
+        return Err(post::unauthorized("a token is needed here, or an authorizer before it"));
+    }
+    let source = token.as_ref().map_or_else(|| SOURCE.to_owned(), |token| token.source.clone());
     let text = request.body.clone().unwrap_or_default();
     let body = match request.is_base64_encoded {
         true => BASE64_STANDARD.decode(text).map(Bytes::from).map_err(|error| {
@@ -63,7 +82,8 @@ async fn take(
     let header = |name: HeaderName| post::header(&request.headers, &name);
     let (key, encoding) = (header(IDEMPOTENCY_KEY), header(header::CONTENT_ENCODING));
     let asked = request.query_string_parameters.first("ack").map(str::to_owned);
-    let post = Post { key, ack: asked, encoding, source, body };
-    let (prepared, ack) = post::prepare(intake, &post, ack, limit).await?;
-    Ok(post::append(intake, &prepared, ack).await)
+    let sender = token.map(|token| token.name);
+    let post = Post { key, ack: asked, encoding, sender, source, body };
+    let (prepared, ack) = post::prepare(intake, post, ack, limit, ()).await?;
+    Ok(post::append(intake, prepared.as_ref(), ack).await)
 }

@@ -5,13 +5,17 @@ use aws_lambda_events::kinesis::KinesisEvent;
 use aws_lambda_events::s3::S3Event;
 use aws_lambda_events::sqs::SqsEvent;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
 
 /// An invocation, by who made it.
 pub(super) enum Invocation<'p> {
     /// API Gateway's HTTP API, payload version 2, or a function URL, which has the same.
     HttpApi(Box<ApiGatewayV2httpRequest>),
+    /// Another form of an HTTP request, which is not understood.
+    OtherHttp,
     /// SQS.
     Queue(SqsEvent),
     /// Kinesis.
@@ -56,40 +60,55 @@ struct Record {
     source: String,
 }
 
+/// Whatever invokes functions over HTTP has this; version 2 of its payload has `http` in it.
 #[derive(Deserialize)]
 struct Request {
-    #[serde(rename = "http")]
-    _http: IgnoredAny,
+    #[serde(default)]
+    http: Option<IgnoredAny>,
 }
 
 impl<'p> Invocation<'p> {
-    /// What a payload is. Whatever is of none of the known shapes is events: what is wrong with them is told in quarantine.
-    pub(super) fn of(payload: &'p RawValue) -> Self {
+    /// What a payload is; `is_event` says whether a text is an event by itself, which goes before all else.
+    ///
+    /// What is of none of the known shapes is events: what is wrong with them is told in quarantine.
+    ///
+    /// # Errors
+    /// [`Error::Payload`] for what a service sent that is not understood: its events are not to be taken for done.
+    pub(super) fn of(payload: &'p RawValue, is_event: impl Fn(&str) -> bool) -> Result<Self> {
         let text = payload.get();
         let plain = || {
             // A text is the bytes of a file.
             let events = serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
-            Self::Events { events, id: None, source: None }
+            Ok(Self::Events { events, id: None, source: None })
         };
-        let outline = text.starts_with('{').then(|| serde_json::from_str::<Outline<'_>>(text));
-        let Some(Ok(outline)) = outline else { return plain() };
-        let source = outline.records.as_ref().and_then(|records| records.first()).map(|record| record.source.as_str());
-        let known = match source {
-            Some("aws:sqs") => serde_json::from_str(text).ok().map(Self::Queue),
-            Some("aws:kinesis") => serde_json::from_str(text).ok().map(Self::Stream),
-            Some("aws:s3") => serde_json::from_str(text).ok().map(Self::Objects),
-            _ if outline.request.is_some() => serde_json::from_str(text).ok().map(Self::HttpApi),
-            _ => None,
-        };
-        match (known, outline) {
-            (Some(known), _) => known,
+        if !text.starts_with('{') || is_event(text) {
+            return plain();
+        }
+        let Ok(outline) = serde_json::from_str::<Outline<'_>>(text) else { return plain() };
+        let service = outline.records.as_ref().and_then(|records| records.first()).map(|record| record.source.clone());
+        match (service, outline) {
+            (Some(service), _) => match service.as_str() {
+                "aws:sqs" => read(text, &service).map(Self::Queue),
+                "aws:kinesis" => read(text, &service).map(Self::Stream),
+                "aws:s3" => read(text, &service).map(Self::Objects),
+                _ => Err(Error::Payload { service, reason: "it is none that is known here".to_owned() }),
+            },
+            (None, Outline { request: Some(Request { http: Some(_) }), .. }) => {
+                Ok(read(text, "an HTTP API").map_or(Self::OtherHttp, Self::HttpApi))
+            }
+            (None, Outline { request: Some(_), .. }) => Ok(Self::OtherHttp),
             (None, Outline { detail_type: Some(_), detail: Some(detail), .. }) => {
-                Self::Bus { detail, envelope: payload }
+                Ok(Self::Bus { detail, envelope: payload })
             }
             (None, Outline { events: Some(events), batch_id: id, source, .. }) if events.get().starts_with('[') => {
-                Self::Events { events: events.get().to_owned(), id, source }
+                Ok(Self::Events { events: events.get().to_owned(), id, source })
             }
             _ => plain(),
         }
     }
+}
+
+fn read<T: DeserializeOwned>(text: &str, service: &str) -> Result<T> {
+    let wrong = |error: serde_json::Error| Error::Payload { service: service.to_owned(), reason: error.to_string() };
+    serde_json::from_str(text).map_err(wrong)
 }

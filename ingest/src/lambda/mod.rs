@@ -29,8 +29,13 @@ use crate::intake::{Intake, Sent, Tally};
 /// The source of events that do not name theirs.
 const SOURCE: &str = "lambda";
 
-/// A batch is cut after this many bytes, so that an object of any size fits a small function.
+/// A batch of an object is cut after this many bytes, so that one of any size fits a small function, …
 const BATCH_BYTES: usize = 8 << 20;
+/// … or after this many events.
+const BATCH_EVENTS: usize = 65_536;
+
+/// More than AWS lets a call carry, in bytes.
+const MOST_OF_A_CALL: usize = 64 << 20;
 
 /// The function: the way into one lake, opened with the first invocation that needs it.
 pub struct Function {
@@ -57,7 +62,8 @@ impl Function {
         clock: fn() -> DateTime<Utc>,
     ) -> lakebed_project::Result<Self> {
         let mut config = Config::load_or_default(&directory, environment)?;
-        config.ingest.batch_bytes = config.ingest.batch_bytes.min(BATCH_BYTES);
+        // An object is cut at the same places whenever it comes again, whatever was set meanwhile.
+        (config.ingest.batch_bytes, config.ingest.batch_events) = (BATCH_BYTES, BATCH_EVENTS);
         Ok(Self { config, directory, clock, opened: OnceCell::new() })
     }
 
@@ -95,22 +101,19 @@ impl Function {
         let Opened { intake, tokens } = self.opened().await?;
         // An answer that says less than this would have AWS forget the events.
         let ack = self.config.ingest.ack;
-        Ok(match Invocation::of(payload) {
+        let settings = intake.settings();
+        let is_event = |text: &str| crate::event::read(text.as_bytes(), &settings).is_ok();
+        Ok(match Invocation::of(payload, is_event)? {
             Invocation::HttpApi(request) => {
                 http_api::answer(intake, tokens, &request, ack, self.config.serve.max_body_bytes).await
             }
-            Invocation::Queue(event) => queue::answer(intake, event.records, ack).await,
-            Invocation::Stream(event) => stream::answer(intake, event.records).await,
-            Invocation::Objects(event) => {
-                let mut tally = Tally::default();
-                for record in &event.records {
-                    tally.add(&objects::take(intake, &self.config.s3, record, ack).await?);
-                }
-                counts(&tally)
-            }
+            Invocation::OtherHttp => http_api::unknown(),
+            Invocation::Queue(event) => queue::answer(intake, &self.config.s3, event.records, ack).await?,
+            Invocation::Stream(event) => stream::answer(intake, event.records).await?,
+            Invocation::Objects(event) => counts(&objects::take_all(intake, &self.config.s3, &event, ack).await?),
             Invocation::Bus { detail, envelope } => {
                 // An event of ours on the bus is its detail; any other one is told by the bus.
-                let ours = crate::event::read(detail.get().as_bytes(), &intake.settings()).is_ok();
+                let ours = is_event(detail.get());
                 let (intake, event) = match EventsConfig::preset("eventbridge") {
                     Some(preset) if !ours => (intake.with_fields(Fields::of(&preset)), envelope),
                     _ => (intake.clone(), detail),
@@ -127,11 +130,11 @@ impl Function {
 /// Appends the events of a text.
 async fn take(intake: &Intake, events: &str, id: Option<String>, source: &str, ack: Ack) -> Result<Tally> {
     let sent = Sent { id, source: source.to_owned() };
-    let mut tally = Tally::default();
-    for prepared in intake.prepare(events.to_owned().into(), &sent, usize::MAX / 2).await? {
-        tally.add(&intake.append(&prepared, ack).await?);
+    let whole = intake.prepare(events.to_owned().into(), &sent, MOST_OF_A_CALL, ()).await?;
+    match whole.prepared {
+        Some(prepared) => intake.append(&prepared, ack).await,
+        None => Ok(Tally::default()),
     }
-    Ok(tally)
 }
 
 fn counts(tally: &Tally) -> Value {
@@ -139,12 +142,11 @@ fn counts(tally: &Tally) -> Value {
     json!({ "accepted": accepted, "quarantined": quarantined, "duplicate": duplicates, "version": version })
 }
 
-/// An error with its hint, as the caller and the function's log see it.
+/// An error with its hint, as the caller sees it and the runtime logs it.
 fn in_words(error: Error) -> lambda_runtime::Diagnostic {
     let message = match error.hint() {
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),
     };
-    tracing::error!("{message}");
     lambda_runtime::Diagnostic { error_type: "lakebed".to_owned(), error_message: message }
 }

@@ -2,12 +2,12 @@
 
 use std::io::{self, BufReader, Read};
 
-use aws_lambda_events::s3::S3EventRecord;
+use aws_lambda_events::s3::{S3Event, S3EventRecord};
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use lakebed_log::{Ack, BatchId, S3Settings, Store};
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore};
 use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
 
@@ -19,11 +19,23 @@ use crate::intake::{Intake, Outlet, Prepared, Tally};
 /// The source of events that do not name theirs.
 const SOURCE: &str = "s3";
 
+/// Appends the events of every object that a notification names.
+///
+/// # Errors
+/// As [`take`].
+pub(super) async fn take_all(intake: &Intake, settings: &S3Settings, event: &S3Event, ack: Ack) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for record in &event.records {
+        tally.add(&take(intake, settings, record, ack).await?);
+    }
+    Ok(tally)
+}
+
 /// Appends the events of an object. One that is gone, or that cannot be read to its end, is in quarantine.
 ///
 /// # Errors
 /// Where the store or the log may do it later.
-pub(super) async fn take(intake: &Intake, settings: &S3Settings, record: &S3EventRecord, ack: Ack) -> Result<Tally> {
+async fn take(intake: &Intake, settings: &S3Settings, record: &S3EventRecord, ack: Ack) -> Result<Tally> {
     let made = record.event_name.as_deref().is_none_or(|name| name.contains("ObjectCreated"));
     let (bucket, object) = (record.s3.bucket.name.as_deref().unwrap_or_default(), &record.s3.object);
     if !made {
@@ -39,15 +51,25 @@ pub(super) async fn take(intake: &Intake, settings: &S3Settings, record: &S3Even
         let Some(raw) = refused(format!("s3://{bucket}/{key}").as_bytes(), why, &settings) else {
             return Ok(Tally::default());
         };
-        intake.append(&Prepared::new(&raw, BatchId::new(format!("{id} refused")), SOURCE, &settings), ack).await
+        let prepared = Prepared::new(&raw, BatchId::new(format!("{id} refused")), SOURCE, &settings);
+        intake.append_anyhow(&prepared, ack).await
     };
     let store = Store::s3(&format!("s3://{bucket}"), settings)?;
     let path = match Path::parse(&key) {
         Ok(path) => path,
         Err(error) => return poison(format!("the object cannot be read: {error}")).await,
     };
-    let found = match store.objects().get(&path).await {
+    // What was notified is read, and not what has come to its place since.
+    let options = GetOptions {
+        version: object.version_id.clone(),
+        if_match: object.e_tag.as_ref().filter(|_| object.version_id.is_none()).map(|tag| format!("\"{tag}\"")),
+        ..GetOptions::default()
+    };
+    let found = match store.objects().get_opts(&path, options).await {
         Ok(found) => found,
+        Err(object_store::Error::Precondition { .. }) => {
+            return poison("the object was written over before it was read".to_owned()).await;
+        }
         Err(object_store::Error::NotFound { .. }) => return poison("the object is gone".to_owned()).await,
         Err(source) => return Err(failed(&store, &path, source)),
     };

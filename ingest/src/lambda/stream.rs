@@ -18,25 +18,34 @@ const SOURCE: &str = "kinesis";
 const TRIES: usize = 5;
 
 /// Appends records, and names the first that the stream should deliver again with all that follow it.
-pub(super) async fn answer(intake: &Intake, records: Vec<KinesisEventRecord>) -> Value {
+///
+/// # Errors
+/// The last failure, where nothing was appended: then it does not matter whether the stream's mapping reads the answer.
+pub(super) async fn answer(intake: &Intake, records: Vec<KinesisEventRecord>) -> Result<Value> {
     let mut shards: BTreeMap<String, Vec<KinesisEventRecord>> = BTreeMap::new();
     for record in records {
         shards.entry(lane_of(&record)).or_default().push(record);
     }
-    let mut failures = Vec::new();
+    let (all, mut failures, mut last) = (shards.len(), Vec::new(), None);
     for (lane, records) in shards {
         if let Err(error) = take(intake, &lane, &records).await {
             tracing::error!("records of {lane} are left in the stream: {error}");
             let first = records.first().map(|record| &record.kinesis.sequence_number);
             failures.extend(first.map(|number| json!({ "itemIdentifier": number })));
+            last = Some(error);
         }
     }
-    json!({ "batchItemFailures": failures })
+    match last {
+        Some(error) if failures.len() == all => Err(error),
+        _ => Ok(json!({ "batchItemFailures": failures })),
+    }
 }
 
 /// `kinesis/STREAM/SHARD`, where the stream is its ARN. An event's id is `shardId-000000000006:4959…`.
 fn lane_of(record: &KinesisEventRecord) -> String {
     let stream = record.event_source_arn.as_deref().unwrap_or_default();
+    // A consumer of its own (enhanced fan-out) reads the same shards.
+    let stream = stream.split("/consumer/").next().unwrap_or_default();
     let shard = record.event_id.as_deref().and_then(|id| id.split_once(':')).map_or("", |(shard, _)| shard);
     format!("kinesis/{stream}/{shard}")
 }
@@ -52,6 +61,14 @@ async fn take(intake: &Intake, lane: &str, records: &[KinesisEventRecord]) -> Re
             None => true,
         };
         let new: Vec<_> = records.iter().filter(is_new).collect();
+        if new.len() < records.len() {
+            let known = records.len() - new.len();
+            tracing::info!(
+                "{known} of {} records are before {}, where {lane} stands",
+                records.len(),
+                stands.as_deref().unwrap_or("?")
+            );
+        }
         let (Some(first), Some(last)) = (new.first(), new.last()) else { return Ok(()) };
         let settings = intake.settings().uncut();
         let raw = frame_all(new.iter().map(|record| record.kinesis.data.0.as_slice()), &settings);
@@ -61,7 +78,7 @@ async fn take(intake: &Intake, lane: &str, records: &[KinesisEventRecord]) -> Re
         let id = BatchId::new(format!("{lane}/{first}-{to}"));
         let step = LaneStep { lane: lane.to_owned(), from: stands, to };
         let prepared = Prepared::in_lane(&raw, id, SOURCE, Some(step), &settings);
-        match intake.append(&prepared, Ack::Committed).await {
+        match intake.append_anyhow(&prepared, Ack::Committed).await {
             Err(Error::Log(lakebed_log::Error::LaneConflict { .. })) if tries < TRIES => {}
             appended => return appended.map(drop),
         }

@@ -7,9 +7,13 @@ use aws_sdk_lambda::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_lambda::primitives::Blob;
 use flate2::write::GzEncoder;
 use lakebed_log::Log;
+use lakebed_project::Tokens;
+use lakebed_tests::batches::at;
 use lakebed_tests::lambda::{FUNCTION, RuntimeApi};
 use lakebed_tests::s3::Bucket;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::place::{BOOTSTRAP, Place, content};
@@ -75,11 +79,13 @@ async fn what_invokes_it_is_told_by_the_payload() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_http_api_answers_as_the_server_does() {
     let place = Place::new();
+    let tokens = Tokens::new(place.store());
+    let secret = tokens.add("shop", "web", at(0)).await.unwrap();
     let _function = place.function();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let post = async |query: &str, key: &str, content: &str, body: Vec<u8>| {
         let request = http.post(format!("{}/v1/events{query}", place.api.function_url())).body(body);
-        let request = request.header("content-type", content).header("idempotency-key", key);
+        let request = request.header("content-type", content).header("idempotency-key", key).bearer_auth(&secret);
         let answer = request.send().await.unwrap();
         let status = answer.status().as_u16();
         let said: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
@@ -98,6 +104,8 @@ async fn an_http_api_answers_as_the_server_does() {
     assert!(said["error"].as_str().unwrap().contains("line 1 column 12"), "{said}");
     let (status, said) = post("?ack=durable", "later", "application/json", event("c").into()).await;
     assert_eq!((status, &said["version"]), (202, &Value::Null));
+    let anybody = http.post(place.api.function_url()).body(event("x")).send().await.unwrap();
+    assert_eq!(anybody.status().as_u16(), 401, "a function URL without an authorizer is open to everybody");
     let got = http.get(place.api.function_url()).send().await.unwrap();
     assert_eq!(got.status().as_u16(), 405);
     let (rows, _) = content(&place.log().await).await;
@@ -130,31 +138,73 @@ async fn objects_that_come_to_a_bucket_are_read() {
     put("in/cut.gz", gzip[..gzip.len() - 12].to_vec()).await;
     let zstd = zstd::encode_all(format!("{}\n", event("e")).as_bytes(), 1).unwrap();
     put("in/cut.zst", zstd[..zstd.len() - 5].to_vec()).await;
-    // As S3 writes keys: form-encoded.
-    let notification = |keys: &[&str]| {
-        let record = |key: &&str| {
+    // As S3 writes keys: form-encoded, and tags without quotes.
+    let tag = async |key: &str| {
+        let path = Path::parse(percent_decode_str(&key.replace('+', " ")).decode_utf8().unwrap()).unwrap();
+        let meta = bucket.store().objects().head(&path).await;
+        meta.ok().and_then(|meta| meta.e_tag).unwrap_or_default().trim_matches('"').to_owned()
+    };
+    let notification = |keys: &[(&str, String)]| {
+        let record = |(key, tag): &(&str, String)| {
             json!({
                 "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": region, "eventTime": "2026-11-01T00:00:00.000Z",
                 "eventName": "ObjectCreated:Put", "userIdentity": {"principalId": "AWS:A"},
                 "requestParameters": {"sourceIPAddress": "127.0.0.1"}, "responseElements": {},
                 "s3": {"s3SchemaVersion": "1.0", "configurationId": "c",
                     "bucket": {"name": name, "ownerIdentity": {"principalId": "A"}, "arn": format!("arn:aws:s3:::{name}")},
-                    "object": {"key": format!("{prefix}/{key}"), "size": 1, "eTag": "e", "sequencer": "0"}}
+                    "object": {"key": format!("{prefix}/{key}"), "size": 1, "eTag": tag, "sequencer": "0"}}
             })
         };
         json!({ "Records": keys.iter().map(record).collect::<Vec<_>>() }).to_string()
     };
     let all = ["in/%C3%A4+b%2Bc.ndjson.gz", "in/array.json", "in/cut.gz", "in/cut.zst", "in/gone.json"];
-    let first = counts(&invoke(&client, &notification(&all)).await);
+    let mut noted = Vec::new();
+    for key in all {
+        noted.push((key, tag(key).await));
+    }
+    let first = counts(&invoke(&client, &notification(&noted)).await);
     // Of the object that is cut off, what came before the cut may be there, and that it is cut is in quarantine.
     assert_eq!((first.0, first.2), (4, 0));
     assert_eq!(first.1, 1 + 3);
-    let again = counts(&invoke(&client, &notification(&all)).await);
+    let again = counts(&invoke(&client, &notification(&noted)).await);
     assert_eq!(again, (0, 0, 4 + 1 + 3), "a notification comes at least once");
+    // What was written over before it was read is not taken for what was notified; and a notification may come by a queue.
+    put("in/array.json", event("f").into_bytes()).await;
+    let stale = [("in/array.json", "0123456789abcdef0123456789abcdef".to_owned())];
+    assert_eq!(counts(&invoke(&client, &notification(&stale)).await), (0, 1, 0));
+    let fresh = [("in/array.json", tag("in/array.json").await)];
+    let message = json!({ "Records": [{
+        "messageId": "m1", "receiptHandle": "r", "body": notification(&fresh), "attributes": {}, "messageAttributes": {},
+        "md5OfBody": "", "eventSource": "aws:sqs", "eventSourceARN": "arn:aws:sqs:us-east-1:1:q", "awsRegion": "us-east-1"
+    }] });
+    assert_eq!(invoke(&client, &message.to_string()).await, json!({ "batchItemFailures": [] }));
     let log = Log::open(bucket.store_below("lake"), "lakebed").await.unwrap();
     let (rows, quarantined) = content(&log).await;
     let ids: Vec<_> = rows.iter().map(|row| row.event_id.as_str()).collect();
-    assert_eq!((ids, quarantined), (vec!["a", "b", "c", "d"], 4));
+    assert_eq!((ids, quarantined), (vec!["a", "b", "c", "d", "f"], 5));
+}
+
+/// A service's payload that is not understood is not taken for done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_service_sent_is_understood_or_failed() {
+    let place = Place::new();
+    let _function = place.function();
+    let client = client(&place.api);
+    for payload in [
+        r#"{"Records":[{"eventSource":"aws:kinesis","kinesis":{"data":"!"}}]}"#,
+        r#"{"Records":[{"eventSource":"aws:dynamodb","dynamodb":{}}]}"#,
+    ] {
+        let failed = client.invoke().function_name(FUNCTION).payload(Blob::new(payload)).send().await;
+        assert!(failed.is_err(), "{payload}");
+    }
+    let rest = r#"{"httpMethod":"POST","path":"/","headers":{"authorization":"Bearer x"},"requestContext":{"stage":"p"},"body":"{}"}"#;
+    let answer = invoke(&client, rest).await;
+    assert_eq!(answer["statusCode"], 400, "{answer}");
+    // An event of ours is an event, whatever else is in it.
+    let event = r#"{"event_id":"s","event_type":"session","event_time":0,"events":[{"event_id":"x"}],"detail-type":"d","detail":{}}"#;
+    assert_eq!(counts(&invoke(&client, event).await), (1, 0, 0));
+    let (rows, quarantined) = content(&place.log().await).await;
+    assert_eq!((rows.len(), quarantined, rows[0].doc.as_str()), (1, 0, event));
 }
 
 /// Outside of Lambda it says what it is.

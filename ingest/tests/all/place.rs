@@ -25,8 +25,12 @@ impl Place {
         self.api.function(Path::new(BOOTSTRAP), &[("LAKEBED_LAKE_URL", lake), ("LAKEBED_LOG", "warn")])
     }
 
+    pub(crate) fn store(&self) -> Store {
+        Store::local(self.directory.path()).unwrap()
+    }
+
     pub(crate) async fn log(&self) -> Log {
-        let log = Log::open(Store::local(self.directory.path()).unwrap(), "lakebed").await.unwrap();
+        let log = Log::open(self.store(), "lakebed").await.unwrap();
         // A function that was killed may have left something that is durable and not yet committed.
         log.drain(lakebed_tests::batches::at(0)).await.unwrap();
         log

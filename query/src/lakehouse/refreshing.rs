@@ -283,7 +283,8 @@ impl Lakehouse {
             let Some(state) = manifest.models.get(&model.name.to_string()) else { continue };
             tables.push(self.table_image(model, state).await?);
         }
-        Ok((!tables.is_empty()).then_some(Image { version: manifest.version, as_of: manifest.time, tables }))
+        let lake = self.log().table_id().await.simple().to_string();
+        Ok((!tables.is_empty()).then_some(Image { lake, version: manifest.version, as_of: manifest.time, tables }))
     }
 
     /// The log as a sink is given it.

@@ -18,6 +18,19 @@ pub(crate) struct Held {
     pub(crate) deleted: RoaringTreemap,
 }
 
+impl Held {
+    /// Whether it says of its rows what the image says.
+    fn has_rows_of(&self, table: &TableImage) -> bool {
+        self.watermark.rows == table.rows.count() && self.watermark.content_hash == table.content_hash
+    }
+
+    /// Whether its rows become those of the image by these that go and these that come. Addresses alone do not say so: another
+    /// lake, or the same one made anew, gives the same to other rows.
+    pub(crate) fn becomes(&self, table: &TableImage, gone: TableHash, added: TableHash) -> bool {
+        self.watermark.content_hash.without(gone).add(added) == table.content_hash
+    }
+}
+
 /// What brings a table up to its image.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Change {
@@ -47,14 +60,14 @@ impl Change {
             let added = rows.since(held.addresses.end);
             match (gone.len(), added.count()) {
                 _ if !same_lake => {}
-                (0, 0) => return Self::Nothing,
+                (0, 0) if held.has_rows_of(table) => return Self::Nothing,
+                (0, 0) => return Self::Rebuild,
                 (gone, _) if gone > rows.count() / 2 + 1000 => return Self::Rebuild,
                 _ => return Self::Difference { gone, added },
             }
         }
-        let same_rows = held.watermark.rows == rows.count() && held.watermark.content_hash == table.content_hash;
         // A table of rows whose hash is that of no rows is not one to trust a hash about.
-        if same_rows && table.content_hash != TableHash::EMPTY { Self::Relabel } else { Self::Rebuild }
+        if held.has_rows_of(table) && table.content_hash != TableHash::EMPTY { Self::Relabel } else { Self::Rebuild }
     }
 
     /// How many rows are written or deleted, of a table with so many.
@@ -71,7 +84,7 @@ impl Change {
 /// later state of the same lake. The time of a version grows with it in one lake, so a lower version with a later time is
 /// of another lake, made where the first one was, and is published.
 pub(crate) fn superseding(image: &Image, published: &[Watermark]) -> Option<u64> {
-    let Image { version, as_of, tables } = image;
+    let Image { version, as_of, tables, .. } = image;
     let newest = published.iter().map(|watermark| watermark.version).max()?;
     let newest_as_of = published.iter().map(|watermark| watermark.as_of).max()?;
     let is_published = |table: &TableImage| {

@@ -20,6 +20,8 @@ pub mod postgres;
 /// All tables of one sink at one epoch.
 #[derive(Clone, Debug)]
 pub struct Image {
+    /// Delta's id of the log's table: what tells this lake from every other.
+    pub lake: String,
     /// The log version.
     pub version: u64,
     /// The time of that version.

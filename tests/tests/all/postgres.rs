@@ -107,7 +107,7 @@ async fn every_type_and_every_key_comes_through() {
                 1 => format!("\"{long}\""),
                 // What no compression makes short comes in the third epoch.
                 2 if step >= 2 => format!("\"{noise}\""),
-                3 => "\"ä€😀\\u0000'\\\\\"".to_owned(),
+                3 => "\"ä€😀\\u0000'\\\\u0000\"".to_owned(),
                 _ => format!("\"{}\"", event % 5),
             };
             let (n, x) = (event % 7 + step, ["null", "-0.0", "0.0", "1.5", "1e308", "-2.5e-300"][event % 6]);
@@ -225,6 +225,52 @@ async fn tables_changed_by_hand_are_put_right() {
     taken.ask("DROP TABLE gold.revenue").unwrap();
     lakehouse.refresh(&[], &()).await.unwrap();
     holds(&lakehouse).await;
+}
+
+/// A database is one lake's; and rows that another lake left under the same addresses are not taken for this one's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_lake_keeps_out() {
+    let (directory, other, database) = (TempDir::new().unwrap(), TempDir::new().unwrap(), Database::new());
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    let stranger = kept_in(other.path(), &database).await;
+    append(&stranger, 0).await;
+    let error = stranger.refresh(&[], &()).await.unwrap_err();
+    assert!(matches!(error, Error::DatabaseTaken { .. }) && error.hint().is_some(), "{error}");
+    holds(&lakehouse).await;
+
+    // The same lake says that it is at the rows of a table that somebody has filled with others: only their hash tells.
+    database.ask("UPDATE lakebed.watermarks SET content_hash = repeat('0', 64) WHERE model LIKE 'gold.%'").unwrap();
+    append(&lakehouse, 1).await;
+    let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+    assert_eq!(published.tables_rebuilt, 7, "{published:?}");
+    holds(&lakehouse).await;
+}
+
+/// Columns of any name are kept under one that PostgreSQL can have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_postgres_cannot_have_are_changed() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let long = "x".repeat(70);
+    write(directory.path(), "lakebed.toml", "");
+    let sql = format!(
+        "SELECT event_type AS \"user\", count(*) AS {long}, min(event_id) AS xmin FROM bronze.events GROUP BY 1"
+    );
+    write(directory.path(), &format!("sql/gold/{long}.sql"), &sql);
+    let lakehouse = open(directory.path(), Some(&database)).await;
+    for step in 0..3i64 {
+        let event = format!("{{\"event_id\":\"{step}\",\"event_type\":\"t\",\"event_time\":{step}}}\n");
+        let batch =
+            Arc::new(decoded(&format!("b{step}"), event.as_bytes(), &settings_of("[columns]\nn = \"BIGINT\"\n")));
+        lakehouse.log().append(&batch, Ack::Committed, at(60 * (step + 1))).await.unwrap();
+        let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+        assert_eq!(published.tables_rebuilt, usize::from(step == 0));
+        holds(&lakehouse).await;
+    }
+    let columns = "SELECT string_agg(column_name, ' ' ORDER BY ordinal_position) FROM information_schema.columns WHERE table_schema = 'gold'";
+    let columns = database.ask(columns).unwrap();
+    assert!(columns.starts_with("user xxxx") && columns.ends_with(" xmin_"), "{columns}");
 }
 
 /// A row that was changed by hand is named by its table.

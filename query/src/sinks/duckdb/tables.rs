@@ -16,6 +16,7 @@ use super::feed::Runs;
 use super::sql::{literal, quoted};
 use super::types::{Stored, stored, to_wire};
 use crate::error::{Error, Result};
+use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
 use crate::sinks::change::{Change, Held};
 use crate::sinks::{Image, TableImage, Watermark};
@@ -73,20 +74,31 @@ fn change_all(
             Change::Nothing | Change::Relabel => describe(database, table, described)?,
             Change::Difference { gone, added } => {
                 describe(database, table, described)?;
-                delete(database, table, &gone, runs)?;
-                written.rows += gone.len() + load(database, table, &added, runs)?;
-                written.changed += 1;
+                let (mut went, mut came) = (TableHash::EMPTY, TableHash::EMPTY);
+                delete(database, table, &gone, (runs, &mut went))?;
+                let rows = gone.len() + load(database, table, &added, (runs, Some(&mut came)))?;
+                if held.get(&table.model()).is_some_and(|held| held.becomes(table, went, came)) {
+                    written.rows += rows;
+                    written.changed += 1;
+                } else {
+                    // The file is of another lake that was here before.
+                    rebuild(database, table, runs, &mut written)?;
+                }
             }
-            Change::Rebuild => {
-                create(database, table)?;
-                describe(database, table, None)?;
-                written.rows += load(database, table, &table.rows, runs)?;
-                written.rebuilt += 1;
-            }
+            Change::Rebuild => rebuild(database, table, runs, &mut written)?,
         }
     }
     bookkeeping::record(database, image)?;
     Ok(Some(written))
+}
+
+/// Writes a table from nothing.
+fn rebuild(database: &Database, table: &TableImage, runs: &mut Runs, written: &mut Written) -> Result<()> {
+    create(database, table)?;
+    describe(database, table, None)?;
+    written.rows += load(database, table, &table.rows, (runs, None))?;
+    written.rebuilt += 1;
+    Ok(())
 }
 
 /// Whether a copy of the newest file saves so many rows that it is worth it: an eighth of all, and some.
@@ -146,7 +158,12 @@ fn describe(database: &Database, table: &TableImage, current: Option<&str>) -> R
 }
 
 /// Appends rows; gives their number.
-fn load(database: &Database, table: &TableImage, rows: &Rows, source: &mut Runs) -> Result<u64> {
+fn load(
+    database: &Database,
+    table: &TableImage,
+    rows: &Rows,
+    (source, mut hash): (&mut Runs, Option<&mut TableHash>),
+) -> Result<u64> {
     if rows.count() == 0 {
         return Ok(0);
     }
@@ -155,7 +172,7 @@ fn load(database: &Database, table: &TableImage, rows: &Rows, source: &mut Runs)
     let mut total = 0;
     for (run, selection) in rows.in_runs() {
         let expected = selection.as_ref().map_or(run.rows, |selection| selection.row_count() as u64);
-        total += append(&mut appender, (run, selection, expected), &columns, table, source)?;
+        total += append(&mut appender, (run, selection, expected), &columns, table, (source, hash.as_deref_mut()))?;
     }
     appender.finish()?;
     Ok(total)
@@ -167,11 +184,14 @@ fn append(
     (run, selection, expected): (&Run, Option<RowSelection>, u64),
     columns: &[(String, Stored)],
     table: &TableImage,
-    source: &mut Runs,
+    (source, mut hash): (&mut Runs, Option<&mut TableHash>),
 ) -> Result<u64> {
     let mut read = 0;
     source.read(run, selection, &mut |batch| {
         read += batch.num_rows() as u64;
+        if let Some(hash) = &mut hash {
+            **hash = hash.add(TableHash::of_batch(&batch)?);
+        }
         appender.push(wire_batch(&batch, columns, table)?)
     })?;
     if read != expected {
@@ -181,7 +201,12 @@ fn append(
 }
 
 /// Deletes rows by what they hold: by their key, or where none is known, by all columns, of equal rows as many as are gone.
-fn delete(database: &Database, table: &TableImage, gone: &RoaringTreemap, source: &mut Runs) -> Result<()> {
+fn delete(
+    database: &Database,
+    table: &TableImage,
+    gone: &RoaringTreemap,
+    (source, hash): (&mut Runs, &mut TableHash),
+) -> Result<()> {
     if gone.is_empty() {
         return Ok(());
     }
@@ -194,7 +219,7 @@ fn delete(database: &Database, table: &TableImage, gone: &RoaringTreemap, source
     let mut appender = database.append("temp", "main", GONE)?;
     for (run, selection) in table.rows.at(gone) {
         let expected = selection.row_count() as u64;
-        append(&mut appender, (run, Some(selection), expected), &keys, table, source)?;
+        append(&mut appender, (run, Some(selection), expected), &keys, table, (source, Some(hash)))?;
     }
     appender.finish()?;
     let names = (0..keys.len()).map(|at| format!("c{at}")).collect::<Vec<_>>().join(", ");

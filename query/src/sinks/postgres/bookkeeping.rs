@@ -1,16 +1,17 @@
 //! The schema `lakebed` of a database: what its other tables hold.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
 
 use chrono::DateTime;
 use roaring::RoaringTreemap;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::events;
-use super::session::{Session, literal};
+use super::events::{self, Stands};
+use super::session::{Session, literal, quoted};
 use crate::catalog::BRONZE;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::rows::{self, Rows};
 use crate::sinks::change::Held;
@@ -20,40 +21,60 @@ use crate::sinks::{EventsImage, Image, TableImage, Watermark};
 pub(super) type Columns = Vec<(String, String)>;
 
 /// Makes the schemas and the table of watermarks where they are not there.
-pub(super) async fn create(session: &mut Session, image: &Image) -> Result<()> {
-    let mut schemas: Vec<&str> = image.tables.iter().map(|table| table.schema.as_str()).chain([BRONZE]).collect();
+pub(super) async fn create(session: &mut Session, image: &Image, events: bool) -> Result<()> {
+    let mut schemas: Vec<&str> = image.tables.iter().map(|table| table.schema.as_str()).collect();
+    schemas.extend(events.then_some(BRONZE));
+    schemas.push("lakebed");
     schemas.sort_unstable();
     schemas.dedup();
-    let schemas: String = schemas
-        .iter()
-        .map(|schema| format!("CREATE SCHEMA IF NOT EXISTS {};\n", super::session::quoted(schema)))
-        .collect();
+    let names = schemas.iter().map(|schema| literal(schema)).collect::<Vec<_>>().join(", ");
+    // Asked for first: to make a schema if it is not there needs the right to make one, even where it is.
+    let there = texts(session, format!("SELECT nspname::text FROM pg_namespace WHERE nspname IN ({names})")).await?;
+    for schema in schemas.iter().filter(|schema| !there.contains(**schema)) {
+        session.run(format!("CREATE SCHEMA {}", quoted(schema))).await?;
+    }
     session
-        .run(format!(
+        .run(
             "SET LOCAL client_min_messages = warning;
-             CREATE SCHEMA IF NOT EXISTS lakebed;
-             {schemas}
              CREATE TABLE IF NOT EXISTS lakebed.watermarks (
                  model text PRIMARY KEY, fingerprint text NOT NULL, version bigint NOT NULL, rows bigint NOT NULL,
                  content_hash text NOT NULL, as_of timestamp with time zone NOT NULL,
-                 first bigint NOT NULL, next bigint NOT NULL, deleted bytea NOT NULL)"
-        ))
+                 first bigint NOT NULL, next bigint NOT NULL, deleted bytea NOT NULL, lake text NOT NULL)"
+                .to_owned(),
+        )
         .await
         .map(drop)
 }
 
-/// What the database holds of each model, by name. The rows stay locked to the end of the transaction.
+/// The first column of a SELECT.
+async fn texts(session: &mut Session, select: String) -> Result<HashSet<String>> {
+    let failed = session.failed();
+    let rows = session.rows(select).await?;
+    rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>().map_err(failed)
+}
+
+/// Makes sure that the tables are this lake's.
+///
+/// # Errors
+/// [`Error::DatabaseTaken`] where another lake's are there.
+pub(super) async fn check_owner(session: &mut Session, image: &Image, server: &str) -> Result<()> {
+    let lakes = texts(session, "SELECT DISTINCT lake FROM lakebed.watermarks".to_owned()).await?;
+    match lakes.iter().any(|lake| *lake != image.lake) {
+        true => Err(Error::DatabaseTaken { server: server.to_owned() }),
+        false => Ok(()),
+    }
+}
+
+/// What the database holds of each model, by name.
 pub(super) async fn held(session: &mut Session) -> Result<HashMap<String, Held>> {
     let select = "SELECT model, fingerprint, version, rows, content_hash, \
                   (extract(epoch FROM as_of) * 1000000)::bigint, first, next, deleted \
-                  FROM lakebed.watermarks ORDER BY model FOR UPDATE";
+                  FROM lakebed.watermarks ORDER BY model";
     let failed = session.failed();
     let mut held = HashMap::new();
     for row in session.rows(select.to_owned()).await? {
-        // What cannot be read is not held, and made anew.
-        if let Some(found) = held_of(&row).map_err(&failed)? {
-            held.insert(found.watermark.model.clone(), found);
-        }
+        let found = held_of(&row).map_err(&failed)?;
+        held.insert(found.watermark.model.clone(), found);
     }
     Ok(held)
 }
@@ -91,41 +112,72 @@ fn watermark_of(row: &PgRow) -> sqlx::Result<Option<Watermark>> {
     }))
 }
 
-fn held_of(row: &PgRow) -> sqlx::Result<Option<Held>> {
-    let Some(watermark) = watermark_of(row)? else { return Ok(None) };
+/// What a row says that is held. What cannot be read is a table of ours that is made anew.
+fn held_of(row: &PgRow) -> sqlx::Result<Held> {
+    let model: String = row.try_get(0)?;
     let addresses = row.try_get::<i64, _>(6)?.unsigned_abs()..row.try_get::<i64, _>(7)?.unsigned_abs();
     let deleted: Option<RoaringTreemap> = rows::from_bytes(row.try_get(8)?);
-    Ok(deleted.map(|deleted| Held { watermark, addresses, deleted }))
+    Ok(match (watermark_of(row)?, deleted) {
+        (Some(watermark), Some(deleted)) => Held { watermark, addresses, deleted },
+        _ => Held {
+            watermark: Watermark {
+                model,
+                fingerprint: String::new(),
+                version: 0,
+                rows: 0,
+                content_hash: TableHash::EMPTY,
+                as_of: DateTime::UNIX_EPOCH,
+            },
+            addresses: 0..0,
+            deleted: RoaringTreemap::new(),
+        },
+    })
 }
 
-/// Says that the tables are those of the image, and where the log stands that is one of them.
+/// Says that the tables are those of the image, and where the log stands that is one of them. Of a table that has not
+/// changed, the rows that are gone are not written again.
 pub(super) async fn record(
     session: &mut Session,
     image: &Image,
-    events: Option<(&EventsImage, TableHash)>,
+    unchanged: &BTreeSet<String>,
+    log: Option<(&EventsImage, Stands)>,
 ) -> Result<()> {
-    let log = events.map(|(events, hash)| TableImage {
-        rows: Rows { addresses: 0..events.next_offset, ..Rows::default() },
-        content_hash: hash,
+    let log = log.map(|(events, stands)| TableImage {
+        rows: Rows { addresses: 0..stands.next_offset, ..Rows::default() },
+        content_hash: stands.hash,
         ..events::table(events, false)
     });
-    let lines = image.tables.iter().chain(&log).map(|table| {
-        let deleted: String = rows::to_bytes(&table.rows.deleted).iter().map(|byte| format!("{byte:02x}")).collect();
+    let (version, as_of) =
+        (image.version, format!("to_timestamp({}::numeric / 1000000)", image.as_of.timestamp_micros()));
+    let lines = image.tables.iter().filter(|table| !unchanged.contains(&table.model())).chain(&log).map(|table| {
+        let mut deleted = String::new();
+        for byte in rows::to_bytes(&table.rows.deleted) {
+            // Writing into a text does not fail.
+            let _ = write!(deleted, "{byte:02x}");
+        }
         format!(
-            "({}, {}, {}, {}, {}, to_timestamp({}::numeric / 1000000), {}, {}, decode('{deleted}', 'hex'))",
+            "({}, {}, {version}, {}, {}, {as_of}, {}, {}, decode('{deleted}', 'hex'), {})",
             literal(&table.model()),
             literal(&table.fingerprint),
-            image.version,
             table.rows.count(),
             literal(&table.content_hash.to_string()),
-            image.as_of.timestamp_micros(),
             table.rows.addresses.start,
             table.rows.addresses.end,
+            literal(&image.lake),
         )
     });
-    let lines = lines.collect::<Vec<_>>().join(",\n");
-    session.run("DELETE FROM lakebed.watermarks".to_owned()).await?;
-    session.run(format!("INSERT INTO lakebed.watermarks VALUES {lines}")).await.map(drop)
+    let lines = lines.collect::<Vec<_>>();
+    let same = unchanged.iter().map(|model| literal(model)).chain(["''".to_owned()]).collect::<Vec<_>>().join(", ");
+    session
+        .run(format!(
+            "UPDATE lakebed.watermarks SET version = {version}, as_of = {as_of} WHERE model IN ({same});
+             DELETE FROM lakebed.watermarks WHERE model NOT IN ({same})"
+        ))
+        .await?;
+    if !lines.is_empty() {
+        session.run(format!("INSERT INTO lakebed.watermarks VALUES {}", lines.join(",\n"))).await?;
+    }
+    Ok(())
 }
 
 /// The tables and views that are there in the schemas of the image, with their columns.
@@ -153,8 +205,5 @@ pub(super) async fn tables(session: &mut Session, image: &Image) -> Result<HashM
 /// The names of the indexes in the schemas of the image.
 pub(super) async fn indexes(session: &mut Session, image: &Image) -> Result<HashSet<String>> {
     let schemas = image.tables.iter().map(|table| literal(&table.schema)).collect::<Vec<_>>().join(", ");
-    let select = format!("SELECT indexname::text FROM pg_indexes WHERE schemaname IN ({schemas})");
-    let failed = session.failed();
-    let names = session.rows(select).await?;
-    names.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>().map_err(failed)
+    texts(session, format!("SELECT indexname::text FROM pg_indexes WHERE schemaname IN ({schemas})")).await
 }

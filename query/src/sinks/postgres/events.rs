@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use lakebed_log::schema::{DOC, OFFSET};
 
 use super::bookkeeping::Columns;
-use super::session::{Session, quoted};
+use super::session::{Session, quoted, sql_name};
 use super::tables::{CHUNK, kept_columns};
 use super::types::{Stored, Way, encoder, to_wire, wire_schema};
 use crate::error::{Error, Result};
@@ -24,13 +24,13 @@ const PLACE: &str = "bronze.events";
 /// More digits than this, before the point or after it, no number of PostgreSQL's has.
 const MOST_DIGITS: usize = 10_000;
 
-/// Adds the events that the table lacks, and makes it where it is not there; gives how many, and the hash over all of them.
+/// Adds the events that the table lacks, and makes it where it is not there.
 pub(super) async fn bring_up(
     session: &mut Session,
     events: &EventsImage,
     held: Option<&Held>,
     there: Option<&Columns>,
-) -> Result<(u64, TableHash)> {
+) -> Result<Stands> {
     if there.is_some() && held.is_none() {
         return Err(Error::TableTaken { table: PLACE.to_owned() });
     }
@@ -59,16 +59,26 @@ pub(super) async fn bring_up(
         }
     };
     if first >= events.next_offset {
-        return Ok((0, hash));
+        return Ok(Stands { added: 0, next_offset: first, hash });
     }
-    let added = copy(session, events, first, &columns).await?;
-    Ok((events.next_offset - first, hash.add(added)))
+    let hash = hash.add(copy(session, events, first, &columns).await?);
+    Ok(Stands { added: events.next_offset - first, next_offset: events.next_offset, hash })
+}
+
+/// Where the table stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stands {
+    pub(super) added: u64,
+    pub(super) next_offset: u64,
+    pub(super) hash: TableHash,
 }
 
 /// The columns that the table lacks, if it has no others and those it has are the same.
 fn missing<'c>(columns: &'c [(String, Stored)], there: &Columns) -> Option<Vec<&'c (String, Stored)>> {
-    let known = |(name, kind): &(String, String)| columns.iter().any(|(of, kept)| of == name && kept.sql == *kind);
-    let lacks = |(name, _): &&(String, Stored)| there.iter().all(|(of, _)| of != name);
+    let known = |(name, kind): &(String, String)| {
+        columns.iter().any(|(of, kept)| sql_name(of) == name.as_str() && kept.sql == *kind)
+    };
+    let lacks = |(name, _): &&(String, Stored)| there.iter().all(|(of, _)| sql_name(name) != of.as_str());
     there.iter().all(known).then(|| columns.iter().filter(lacks).collect())
 }
 
@@ -156,7 +166,7 @@ pub(super) fn documents(texts: &ArrayRef) -> ArrayRef {
 
 /// A valid JSON text without what jsonb cannot hold: U+0000 and halves of surrogate pairs become U+FFFD, and a number of more
 /// digits than PostgreSQL's have is a text.
-fn document(text: &str) -> Cow<'_, str> {
+pub(super) fn document(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let (mut written, mut copied, mut at) = (String::new(), 0, 0);
     while at < bytes.len() {

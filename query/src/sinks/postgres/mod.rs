@@ -32,10 +32,32 @@ const LOCK: i64 = 0x006c_616b_6562_6564;
 /// The log's table.
 const LOG: &str = "bronze.events";
 
+/// Parameters of a URL that are read. sqlx shows the values of others in a warning, and one may be a password.
+const PARAMETERS: [&str; 12] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "application_name",
+    "options",
+    "password",
+];
+
 /// Publishes tables in a PostgreSQL database.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PostgresSink {
     options: PgConnectOptions,
+}
+
+impl std::fmt::Debug for PostgresSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PostgresSink({})", self.server())
+    }
 }
 
 /// What a publication came to.
@@ -63,6 +85,10 @@ impl PostgresSink {
     /// [`Error::PostgresUrl`] for a URL that cannot be read, [`Error::File`] for a password file that cannot.
     pub fn new(config: &PostgresConfig, directory: &Path) -> Result<Option<Self>> {
         let Some(url) = &config.url else { return Ok(None) };
+        let parsed = url::Url::parse(url.as_str()).map_err(|_| Error::PostgresUrl)?;
+        if let Some((name, _)) = parsed.query_pairs().find(|(name, _)| !PARAMETERS.contains(&name.as_ref())) {
+            return Err(Error::PostgresParameter { name: name.into_owned() });
+        }
         let options = PgConnectOptions::from_str(url.as_str());
         // The reason may quote the URL, and with it a password.
         let mut options = options.map_err(|_| Error::PostgresUrl)?;
@@ -108,13 +134,24 @@ impl PostgresSink {
         long_keys: &BTreeSet<String>,
     ) -> Result<Published> {
         let mut session = Session::open(&self.options).await?;
-        session.run(format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await?;
-        bookkeeping::create(&mut session, image).await?;
+        // Whatever the role or the database sets otherwise. Publishers wait for each other as long as it takes, and for
+        // somebody who keeps a table locked not for ever.
+        session
+            .run(format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+                 SET LOCAL search_path = pg_catalog, pg_temp;
+                 SET LOCAL statement_timeout = 0;
+                 SELECT pg_advisory_xact_lock({LOCK});
+                 SET LOCAL lock_timeout = '20s'"
+            ))
+            .await?;
+        bookkeeping::create(&mut session, image, events.is_some()).await?;
+        bookkeeping::check_owner(&mut session, image, &self.server()).await?;
         let held = bookkeeping::held(&mut session).await?;
         let there = bookkeeping::tables(&mut session, image).await?;
         let (log, models): (Vec<&Held>, Vec<&Held>) = held.values().partition(|held| held.watermark.model == LOG);
         let published: Vec<Watermark> = models.iter().map(|held| held.watermark.clone()).collect();
-        let whole = image.tables.iter().all(|table| there.contains_key(&table.model()));
+        let whole = image.tables.iter().all(|table| there.contains_key(&tables::visible_name(table)));
         let log = log.first().copied();
         let log_is_there = match (events, log) {
             (None, None) => true,
@@ -125,7 +162,8 @@ impl PostgresSink {
             _ => false,
         };
         if let Some(version) = superseding(image, &published).filter(|_| whole && log_is_there) {
-            return Ok(Published { unchanged: true, ..self.published(version, Written::default()) });
+            session.run("ROLLBACK".to_owned()).await?;
+            return Ok(Published { unchanged: true, ..self.published(version, &Written::default()) });
         }
         let wanted = |model: &String| match events {
             Some(_) if model == LOG => true,
@@ -139,15 +177,15 @@ impl PostgresSink {
         let mut written = tables::bring_up(&mut session, image, (&held, &there), runs, long_keys).await?;
         let log = match events {
             Some(events) => {
-                let (added, hash) = events::bring_up(&mut session, events, log, there.get(LOG)).await?;
-                written.rows += added;
-                Some((events, hash))
+                let stands = events::bring_up(&mut session, events, log, there.get(LOG)).await?;
+                written.rows += stands.added;
+                Some((events, stands))
             }
             None => None,
         };
-        bookkeeping::record(&mut session, image, log).await?;
+        bookkeeping::record(&mut session, image, &written.unchanged, log).await?;
         self.commit(session, image).await?;
-        Ok(self.published(image.version, written))
+        Ok(self.published(image.version, &written))
     }
 
     /// Commits; where the answer is lost, looks what became of it.
@@ -172,8 +210,8 @@ impl PostgresSink {
         }
     }
 
-    fn published(&self, version: u64, written: Written) -> Published {
-        let Written { rows: rows_written, rebuilt: tables_rebuilt, changed: tables_changed } = written;
+    fn published(&self, version: u64, written: &Written) -> Published {
+        let Written { rows: rows_written, rebuilt: tables_rebuilt, changed: tables_changed, .. } = *written;
         Published { version, server: self.server(), rows_written, tables_rebuilt, tables_changed, unchanged: false }
     }
 

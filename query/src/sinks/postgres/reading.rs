@@ -174,14 +174,16 @@ fn column(values: &[Option<Bytes>], kept: &Stored, field: &Field) -> Result<Arra
         (DataType::Float32, _) => numbers!(Float32Array, get_f32, 4),
         (DataType::Float64, _) => numbers!(Float64Array, get_f64, 8),
         (DataType::Date32, _) => {
-            let days =
-                |value: &Option<Bytes>| fixed::<4>(value).map(|value| value.map(|mut value| value.get_i32() + DAYS));
+            let days = |value: &Option<Bytes>| {
+                fixed::<4>(value).map(|value| value.map(|mut value| value.get_i32().saturating_add(DAYS)))
+            };
             Arc::new(values.iter().map(days).collect::<Result<Date32Array, _>>()?)
         }
         (DataType::Time64(_), _) => numbers!(Time64MicrosecondArray, get_i64, 8),
         (DataType::Timestamp(_, _), _) => {
-            let micros =
-                |value: &Option<Bytes>| fixed::<8>(value).map(|value| value.map(|mut value| value.get_i64() + MICROS));
+            let micros = |value: &Option<Bytes>| {
+                fixed::<8>(value).map(|value| value.map(|mut value| value.get_i64().saturating_add(MICROS)))
+            };
             Arc::new(values.iter().map(micros).collect::<Result<TimestampMicrosecondArray, _>>()?)
         }
         (DataType::Decimal128(precision, scale), _) => {

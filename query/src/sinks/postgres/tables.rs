@@ -1,6 +1,6 @@
 //! The tables of a database, and what brings them up to an image within one transaction.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -13,9 +13,10 @@ use roaring::RoaringTreemap;
 use sqlx::Row;
 
 use super::bookkeeping::{self, Columns};
-use super::session::{Session, literal, quoted};
+use super::session::{Session, literal, quoted, sql_name};
 use super::types::{Stored, encoder, stored, to_wire, wire_schema};
 use crate::error::{Error, Result};
+use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
 use crate::sinks::change::{Change, Held};
 use crate::sinks::{Image, ReadRun, TableImage};
@@ -24,21 +25,23 @@ use crate::sinks::{Image, ReadRun, TableImage};
 pub(super) const CHUNK: usize = 1 << 20;
 
 /// The temporary table of rows that are to be deleted.
-const GONE: &str = "lakebed_gone";
+const GONE: &str = "pg_temp.lakebed_gone";
 
 /// PostgreSQL's code for a limit of its own, such as that of an index row.
 const LIMIT_EXCEEDED: &str = "54000";
 
 /// What a transaction changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) rows: u64,
     pub(super) rebuilt: usize,
     pub(super) changed: usize,
+    /// Models whose tables hold what they held.
+    pub(super) unchanged: BTreeSet<String>,
 }
 
-/// Brings every table of a model up to the image, within the transaction of the session. `long_keys` are the models with keys that no
-/// index row can hold.
+/// Brings every table of a model up to the image, within the transaction of the session. `long_keys` are the models with keys
+/// that no index row can hold.
 pub(super) async fn bring_up(
     session: &mut Session,
     image: &Image,
@@ -46,38 +49,54 @@ pub(super) async fn bring_up(
     runs: &dyn ReadRun,
     long_keys: &BTreeSet<String>,
 ) -> Result<Written> {
-    let hashed = bookkeeping::indexes(session, image).await?;
+    let indexes = bookkeeping::indexes(session, image).await?;
     let mut written = Written::default();
+    // Tables that were written beside others take their places at the end: nobody waits for them while rows are sent.
+    let mut swaps = Vec::new();
     for table in &image.tables {
         let model = table.model();
         let (columns, held) = (kept_columns(table)?, held.get(&model));
-        let at = there.get(&model);
+        let at = there.get(&visible_name(table));
         if at.is_some() && held.is_none() {
             return Err(Error::TableTaken { table: model });
         }
         // A table that somebody dropped or changed by hand is made anew.
         let same = at.is_some_and(|at| *at == declared(&columns));
-        let long_key = long_keys.contains(&model) || hashed.contains(&index_name("hashes", &model));
-        let work = Work { table, columns: &columns, runs, long_key };
-        let changed = match Change::of(table, held.filter(|_| same)) {
-            Change::Nothing | Change::Relabel => continue,
-            Change::Difference { gone, added } => match work.delete(session, &gone).await? {
-                true => {
-                    // It is there already, but for the epoch that brought the first long key.
-                    work.index(session, &qualified_of(table)).await?;
-                    written.rows += gone.len() + work.load(session, &qualified_of(table), &added).await?;
+        let mut work = Work { table, columns: &columns, runs, indexes: &indexes, long_key: false };
+        work.long_key = long_keys.contains(&model) || indexes.contains(&work.index_name(true));
+        let held = held.filter(|_| same);
+        match (Change::of(table, held), held) {
+            (Change::Nothing | Change::Relabel, Some(held)) => {
+                // Relabelled rows are at other addresses, which is to be written down.
+                if held.addresses == table.rows.addresses && held.deleted == *table.rows.deleted {
+                    written.unchanged.insert(model);
+                }
+                continue;
+            }
+            (Change::Difference { gone, added }, Some(held)) => {
+                if let Some(rows) = work.change(session, held, &gone, &added).await? {
+                    written.rows += rows;
                     written.changed += 1;
                     continue;
                 }
-                // Rows were changed by hand.
-                false => work.rebuild(session, same).await?,
-            },
-            Change::Rebuild => work.rebuild(session, same).await?,
+            }
+            _ => {}
+        }
+        written.rows += match same {
+            true => work.refill(session).await?,
+            false => work.write_beside(session, &mut swaps).await?,
         };
-        written.rows += changed;
         written.rebuilt += 1;
     }
+    for swap in swaps {
+        session.run(swap).await?;
+    }
     Ok(written)
+}
+
+/// The table's name as the catalogue has it.
+pub(super) fn visible_name(table: &TableImage) -> String {
+    format!("{}.{}", table.schema, sql_name(&table.name))
 }
 
 /// One table on its way to its image.
@@ -85,67 +104,100 @@ struct Work<'w> {
     table: &'w TableImage,
     columns: &'w [(String, Stored)],
     runs: &'w dyn ReadRun,
+    /// The names of those that are there.
+    indexes: &'w HashSet<String>,
     long_key: bool,
 }
 
 impl Work<'_> {
-    /// Writes the table from nothing. One with the same columns keeps what hangs on it, views and grants; another one is
-    /// written beside and put in its place.
-    async fn rebuild(&self, session: &mut Session, same: bool) -> Result<u64> {
+    /// Takes rows out and puts others in; gives how many. `None` where these do not make the image: the rows were changed by
+    /// hand, or are of another lake.
+    async fn change(
+        &self,
+        session: &mut Session,
+        held: &Held,
+        gone: &RoaringTreemap,
+        added: &Rows,
+    ) -> Result<Option<u64>> {
         let place = qualified_of(self.table);
-        if same {
-            // Not TRUNCATE: whoever reads sees the rows of before to the end.
-            session.run(format!("DELETE FROM {place}")).await?;
-            self.index(session, &place).await?;
-            let rows = self.load(session, &place, &self.table.rows).await?;
-            return self.describe(session).await.map(|()| rows);
-        }
-        let (schema, name, model) = (quoted(&self.table.schema), quoted(&self.table.name), quoted(&self.table.model()));
-        let beside = format!("lakebed.{model}");
+        // It is there already, but for the epoch that brought the first long key.
+        self.index(session, &place).await?;
+        let Some(went) = self.delete(session, gone).await? else { return Ok(None) };
+        let (rows, came) = self.load(session, &place, added).await?;
+        Ok(held.becomes(self.table, went, came).then_some(gone.len() + rows))
+    }
+
+    /// Writes all rows into a table that has the same columns, and keeps what hangs on it, views and grants.
+    async fn refill(&self, session: &mut Session) -> Result<u64> {
+        let place = qualified_of(self.table);
+        // Not TRUNCATE: whoever reads sees the rows of before to the end.
+        session.run(format!("DELETE FROM {place}")).await?;
+        self.index(session, &place).await?;
+        let (rows, _) = self.load(session, &place, &self.table.rows).await?;
+        session.run(format!("ANALYZE {place}")).await?;
+        self.describe(session, &place).await.map(|()| rows)
+    }
+
+    /// Writes the table beside the one that is there, and says how it takes its place.
+    async fn write_beside(&self, session: &mut Session, swaps: &mut Vec<String>) -> Result<u64> {
+        let (place, name) = (qualified_of(self.table), quoted(&self.table.name));
+        // In the schema where it stays: what is granted by default on tables of this schema is granted on it.
+        let beside = qualified(&self.table.schema, &format!("lakebed_new_{}", short(&self.table.model())));
         let declared = declaration(self.columns.iter().map(|(name, kept)| (quoted(name), kept)));
         session.run(format!("DROP TABLE IF EXISTS {beside}; CREATE TABLE {beside} ({declared})")).await?;
-        let rows = self.load(session, &beside, &self.table.rows).await?;
-        session
-            .run(format!(
-                "DROP TABLE IF EXISTS {place};
-                 ALTER TABLE {beside} SET SCHEMA {schema};
-                 ALTER TABLE {schema}.{model} RENAME TO {name}"
-            ))
-            .await?;
-        self.index(session, &place).await?;
-        self.describe(session).await.map(|()| rows)
+        let (rows, _) = self.load(session, &beside, &self.table.rows).await?;
+        self.describe(session, &beside).await?;
+        swaps.push(format!("DROP TABLE IF EXISTS {place}; ALTER TABLE {beside} RENAME TO {name}"));
+        // The name of an index is free once the table it was on is gone.
+        swaps.extend(self.index_sql(&place, &HashSet::new()));
+        swaps.push(format!("ANALYZE {place}"));
+        Ok(rows)
     }
 
-    async fn describe(&self, session: &mut Session) -> Result<()> {
+    async fn describe(&self, session: &mut Session, place: &str) -> Result<()> {
         let comment = self.table.description.as_deref().map_or_else(|| "NULL".to_owned(), literal);
-        session.run(format!("COMMENT ON TABLE {} IS {comment}", qualified_of(self.table))).await.map(drop)
+        session.run(format!("COMMENT ON TABLE {place} IS {comment}")).await.map(drop)
     }
 
-    /// The index by which rows are found again: over the key, or over hashes of its texts where some are too long for one.
+    /// Makes the index by which rows are found again, where it is not there: a statement about an index that is there would
+    /// lock the table against vacuums.
     async fn index(&self, session: &mut Session, place: &str) -> Result<()> {
-        if self.table.key.is_empty() {
-            return Ok(());
+        match self.index_sql(place, self.indexes) {
+            Some(sql) => session.run(sql).await.map(drop).map_err(|error| self.long_key_error(error)),
+            None => Ok(()),
         }
+    }
+
+    /// The index over the key, or over hashes of its texts where some are too long for one; and away with those that were for
+    /// other keys.
+    fn index_sql(&self, place: &str, there: &HashSet<String>) -> Option<String> {
+        let wanted = self.index_name(self.long_key);
+        if self.table.key.is_empty() || there.contains(&wanted) {
+            return None;
+        }
+        let schema = quoted(&self.table.schema);
+        let prefix = format!("lakebed_{}_", short(&self.table.model()));
+        let others = there.iter().filter(|name| name.starts_with(&prefix));
+        let others: String = others.map(|name| format!("DROP INDEX {schema}.{}; ", quoted(name))).collect();
         let columns = self.columns.iter().filter(|(name, _)| self.table.key.contains(name));
         let columns = columns.map(|(name, kept)| match self.long_key {
             true => hashed(&quoted(name), kept),
             false => quoted(name),
         });
-        let model = self.table.model();
-        let [key, hashes] = ["key", "hashes"].map(|kind| index_name(kind, &model));
-        let (wanted, other) = if self.long_key { (hashes, key) } else { (key, hashes) };
-        let (schema, columns) = (quoted(&self.table.schema), columns.collect::<Vec<_>>().join(", "));
-        let statement = format!(
-            "DROP INDEX IF EXISTS {schema}.{other};
-             CREATE INDEX IF NOT EXISTS {wanted} ON {place} ({columns})"
-        );
-        session.run(statement).await.map(drop).map_err(|error| self.long_key_error(error))
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        Some(format!("{others}CREATE INDEX {} ON {place} ({columns})", quoted(&wanted)))
     }
 
-    /// Appends rows; gives their number.
-    async fn load(&self, session: &mut Session, place: &str, rows: &Rows) -> Result<u64> {
+    /// The name of the table's index, by its key; it fits PostgreSQL's 63 bytes.
+    fn index_name(&self, of_hashes: bool) -> String {
+        let kind = if of_hashes { "hashes" } else { "key" };
+        format!("lakebed_{}_{kind}_{}", short(&self.table.model()), short(&self.table.key.join("\0")))
+    }
+
+    /// Appends rows; gives their number and the hash over them.
+    async fn load(&self, session: &mut Session, place: &str, rows: &Rows) -> Result<(u64, TableHash)> {
         if rows.count() == 0 {
-            return Ok(0);
+            return Ok((0, TableHash::EMPTY));
         }
         let selected = rows.in_runs().map(|(run, selection)| {
             let expected = selection.as_ref().map_or(run.rows, |selection| selection.row_count() as u64);
@@ -155,14 +207,14 @@ impl Work<'_> {
         self.copy(session, &format!("{place} ({names})"), self.columns, selected.collect()).await
     }
 
-    /// Sends these columns of the rows of runs by one COPY; gives their number.
+    /// Sends these columns of the rows of runs by one COPY; gives their number and the hash over all columns.
     async fn copy(
         &self,
         session: &mut Session,
         into: &str,
         columns: &[(String, Stored)],
         runs: Vec<(&Run, Option<RowSelection>, u64)>,
-    ) -> Result<u64> {
+    ) -> Result<(u64, TableHash)> {
         let copy = format!("COPY {into} FROM STDIN (FORMAT binary)");
         let failed = session.failed();
         let encoding =
@@ -171,11 +223,12 @@ impl Work<'_> {
         let mut encoder = encoder(columns).map_err(encoding)?;
         let mut bytes = BytesMut::with_capacity(CHUNK + (CHUNK >> 2));
         encoder.write_header(&mut bytes).map_err(encoding)?;
-        let mut total = 0;
+        let (mut total, mut hash) = (0, TableHash::EMPTY);
         for (run, selection, expected) in runs {
             let (mut batches, mut read) = (self.runs.read(run, selection), 0);
             while let Some(batch) = batches.try_next().await? {
                 read += batch.num_rows() as u64;
+                hash = hash.add(TableHash::of_batch(&batch)?);
                 encoder.write_batch(&self.wire_batch(&batch, columns)?, &mut bytes).map_err(encoding)?;
                 if bytes.len() >= CHUNK {
                     sending.send(&bytes[..]).await.map_err(&failed)?;
@@ -190,7 +243,7 @@ impl Work<'_> {
         encoder.write_footer(&mut bytes).map_err(encoding)?;
         sending.send(&bytes[..]).await.map_err(&failed)?;
         sending.finish().await.map_err(|error| self.long_key_error(failed(error)))?;
-        Ok(total)
+        Ok((total, hash))
     }
 
     /// The batch with the columns as they are sent.
@@ -209,10 +262,10 @@ impl Work<'_> {
     }
 
     /// Deletes rows by what they hold: by their key, or where none is known, by all columns, of equal rows as many as are
-    /// gone. False where they are not all there.
-    async fn delete(&self, session: &mut Session, gone: &RoaringTreemap) -> Result<bool> {
+    /// gone. Gives the hash over them, or `None` where they are not all there.
+    async fn delete(&self, session: &mut Session, gone: &RoaringTreemap) -> Result<Option<TableHash>> {
         if gone.is_empty() {
-            return Ok(true);
+            return Ok(Some(TableHash::EMPTY));
         }
         let key = &self.table.key;
         let is_key = |(name, _): &&(String, Stored)| key.is_empty() || key.contains(name);
@@ -220,16 +273,16 @@ impl Work<'_> {
         // Under names of their own: a model's columns may be called like those of these statements.
         let numbered = keys.iter().enumerate().map(|(at, (_, kept))| (format!("c{at}"), kept));
         let declared = declaration(numbered);
-        session.run(format!("DROP TABLE IF EXISTS {GONE}; CREATE TEMPORARY TABLE {GONE} ({declared})")).await?;
+        session.run(format!("DROP TABLE IF EXISTS {GONE}; CREATE TABLE {GONE} ({declared})")).await?;
         let named: Vec<(String, Stored)> = keys.iter().map(|key| (*key).clone()).collect();
         let numbers = (0..keys.len()).map(|at| format!("c{at}")).collect::<Vec<_>>().join(", ");
-        self.copy_gone(session, &named, gone, &numbers).await?;
+        let hash = self.copy_gone(session, &named, gone, &numbers).await?;
         let deleted = match key.is_empty() {
             true => self.delete_equal(session, &keys, &numbers).await?,
             false => self.delete_by_key(session, &keys).await?,
         };
         session.run(format!("DROP TABLE {GONE}")).await?;
-        Ok(deleted == gone.len())
+        Ok((deleted == gone.len()).then_some(hash))
     }
 
     async fn copy_gone(
@@ -238,13 +291,14 @@ impl Work<'_> {
         keys: &[(String, Stored)],
         gone: &RoaringTreemap,
         numbers: &str,
-    ) -> Result<()> {
+    ) -> Result<TableHash> {
         let runs = self.table.rows.at(gone).into_iter().map(|(run, selection)| {
             let expected = selection.row_count() as u64;
             (run, Some(selection), expected)
         });
-        self.copy(session, &format!("pg_temp.{GONE} ({numbers})"), keys, runs.collect()).await?;
-        session.run(format!("ANALYZE pg_temp.{GONE}")).await.map(drop)
+        let (_, hash) = self.copy(session, &format!("{GONE} ({numbers})"), keys, runs.collect()).await?;
+        session.run(format!("ANALYZE {GONE}")).await?;
+        Ok(hash)
     }
 
     /// By the index: a null is found by IS NULL alone, so the rows are taken by which of their keys are null.
@@ -278,15 +332,14 @@ impl Work<'_> {
     async fn delete_equal(&self, session: &mut Session, keys: &[&(String, Stored)], numbers: &str) -> Result<u64> {
         let place = qualified_of(self.table);
         let names = keys.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(", ");
-        let same = (0..keys.len()).map(|at| format!("held.c{at} IS NOT DISTINCT FROM gone.c{at}"));
-        let same = same.collect::<Vec<_>>().join(" AND ");
+        // Rows as values: two of them are compared by one operator, null to null, which can be sorted and merged by.
         let delete = format!(
             "DELETE FROM {place} WHERE ctid IN (
                  SELECT held.at FROM (
-                     SELECT ctid, row_number() OVER (PARTITION BY {names}), {names} FROM {place}
-                 ) held (at, n, {numbers})
-                 JOIN (SELECT {numbers}, count(*) AS many FROM {GONE} GROUP BY {numbers}) gone
-                 ON {same} AND held.n <= gone.many)"
+                     SELECT at, r, row_number() OVER (PARTITION BY r) AS n FROM (
+                         SELECT ctid AS at, ROW({names}) AS r FROM {place}) numbered) held
+                 JOIN (SELECT ROW({numbers}) AS r, count(*) AS many FROM {GONE} GROUP BY 1) gone
+                 ON held.r = gone.r AND held.n <= gone.many)"
         );
         session.run(delete).await
     }
@@ -303,10 +356,9 @@ impl Work<'_> {
     }
 }
 
-/// The name of a model's index, which fits PostgreSQL's 63 bytes.
-fn index_name(kind: &str, model: &str) -> String {
-    let hash = blake3::hash(model.as_bytes()).to_hex();
-    format!("lakebed_{kind}_{}", &hash[..16])
+/// A short name for a long one.
+fn short(name: &str) -> String {
+    blake3::hash(name.as_bytes()).to_hex()[..16].to_owned()
 }
 
 /// How PostgreSQL keeps the columns of a table.
@@ -323,7 +375,7 @@ pub(super) fn kept_columns(table: &TableImage) -> Result<Vec<(String, Stored)>> 
 }
 
 fn declared(columns: &[(String, Stored)]) -> Columns {
-    columns.iter().map(|(name, kept)| (name.clone(), kept.sql.clone())).collect()
+    columns.iter().map(|(name, kept)| (sql_name(name).into_owned(), kept.sql.clone())).collect()
 }
 
 fn declaration<'c>(columns: impl Iterator<Item = (String, &'c Stored)>) -> String {

@@ -18,7 +18,7 @@ use pgpq::encoders::{EncoderBuilder, StringEncoderBuilder};
 use pgpq::error::ErrorKind;
 use pgpq::pg_schema::PostgresType;
 
-use super::events::documents;
+use super::events::{document, documents};
 
 /// The most digits that an Arrow decimal of 128 bits has.
 const DECIMAL_DIGITS: u8 = 38;
@@ -145,8 +145,7 @@ fn json(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         let line = std::str::from_utf8(line).unwrap_or_default();
         let value = line.strip_prefix("{\"v\":").and_then(|line| line.strip_suffix('}'));
         match value.filter(|_| plain.is_valid(row)) {
-            // jsonb takes no U+0000 either.
-            Some(value) => texts.append_value(value.replace("\\u0000", "\u{FFFD}")),
+            Some(value) => texts.append_value(document(value)),
             None => texts.append_null(),
         }
     }
