@@ -84,6 +84,9 @@ pub(crate) enum Command {
     /// Look at the log
     #[command(subcommand)]
     Log(LogCommand),
+    /// Look at the events that could not be read, and try them again
+    #[command(subcommand)]
+    Quarantine(QuarantineCommand),
     /// Manage the tokens with which events may be sent over the network
     #[command(subcommand)]
     Token(TokenCommand),
@@ -276,6 +279,31 @@ fn retention(text: &str) -> Result<TimeDelta, String> {
         "a vacuum keeps an hour at least, for a writer may still be about to name its files, and 30 days at most"
             .to_owned()
     })
+}
+
+/// What to do with events that could not be read.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// List the batches that have some, with how many and the first reason
+    List,
+    /// Show the events of a batch: where they were in it, why they were refused, and their text
+    Show(QuarantineShowArguments),
+    /// Read them again, as lakebed.toml is now, and append those that can be read
+    Retry(QuarantineRetryArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QuarantineShowArguments {
+    /// A batch, as `list` names it
+    #[arg(value_name = "BATCH")]
+    pub(crate) batch: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QuarantineRetryArguments {
+    /// Batches, as `list` names them; all of them if none is named
+    #[arg(value_name = "BATCH")]
+    pub(crate) batches: Vec<String>,
 }
 
 /// What to do with tokens.

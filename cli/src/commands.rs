@@ -7,6 +7,7 @@ pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod log;
 pub(crate) mod plan;
+pub(crate) mod quarantine;
 pub(crate) mod query;
 pub(crate) mod replay;
 pub(crate) mod run;

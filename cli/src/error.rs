@@ -42,6 +42,8 @@ pub(crate) enum Error {
     InTheWay { path: PathBuf },
     #[error("'{directory}' gives a project no name")]
     NoName { directory: PathBuf },
+    #[error("no batch '{batch}' has events in quarantine")]
+    NoSuchBatch { batch: String },
     /// `--strict`.
     #[error("{quarantined} of {sent} events went to quarantine")]
     Quarantined { quarantined: u64, sent: u64 },
@@ -86,8 +88,9 @@ impl Error {
             Self::ProjectExists { .. } => Some("work in it with --project, or name another directory".to_owned()),
             Self::InTheWay { .. } => Some("move it away, or name another directory".to_owned()),
             Self::NoName { .. } => Some("name a directory, such as `lakebed init shop`".to_owned()),
+            Self::NoSuchBatch { .. } => Some("`lakebed quarantine list` names those that have".to_owned()),
             Self::Quarantined { .. } => {
-                Some("the reasons are in the quarantine files of the log; the other events are in the log".to_owned())
+                Some("`lakebed quarantine list` has the reasons; the other events are in the log".to_owned())
             }
             Self::DoesNotHold { .. } => Some(
                 "the log is the truth: `lakebed replay` computes the models again and puts right what differs"

@@ -20,7 +20,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
-use crate::commands::{demo, explain, generate, ingest, init, log, plan, query, replay, run, serve, token, verify};
+use crate::commands::{
+    demo, explain, generate, ingest, init, log, plan, quarantine, query, replay, run, serve, token, verify,
+};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::output::Output;
@@ -77,6 +79,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Query(arguments) => query::query(invocation, arguments).await,
         Command::Verify(arguments) => verify::verify(invocation, &arguments).await,
         Command::Log(command) => log::log(invocation, &command).await,
+        Command::Quarantine(command) => quarantine::quarantine(invocation, &command).await,
         Command::Token(command) => token::token(invocation, &command).await,
         Command::Serve(arguments) => serve::serve(invocation, &arguments).await,
     }

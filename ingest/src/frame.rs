@@ -102,6 +102,16 @@ fn is_one_event(text: &[u8]) -> bool {
     begins && text.contains(&b'\n') && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
+/// One batch of events that are taken apart already.
+pub(crate) fn frame_events<'b>(events: impl IntoIterator<Item = &'b [u8]>, settings: &Settings) -> Option<RawBatch> {
+    let mut draft = Draft::new(Limits::of(settings));
+    for event in events {
+        draft.add(event, false);
+        draft.end(End::Line);
+    }
+    draft.finish()
+}
+
 /// A batch of one refused event.
 pub(crate) fn refused(bytes: &[u8], why: String, settings: &Settings) -> Option<RawBatch> {
     let mut draft = Draft::new(Limits::of(settings));

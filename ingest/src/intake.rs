@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use crate::decode::{Decoded, decode};
 use crate::decompress::decompress;
 use crate::error::Error;
+use crate::event;
 use crate::fields::Fields;
-use crate::frame::{RawBatches, frame_all};
+use crate::frame::{RawBatches, frame_all, frame_events};
 use crate::raw_batch::RawBatch;
 use crate::settings::Settings;
 
@@ -212,6 +213,33 @@ fn batch_id(id: Option<&str>, number: u64, raw: &RawBatch) -> BatchId {
     }
 }
 
+/// The id of the batch that brings refused events at these positions, ascending, of another one.
+fn retry_id(batch: &BatchId, positions: &[u64]) -> BatchId {
+    let mut stretches: Vec<(u64, u64)> = Vec::new();
+    for position in positions {
+        match stretches.last_mut() {
+            Some((_, last)) if *last + 1 == *position => *last = *position,
+            _ => stretches.push((*position, *position)),
+        }
+    }
+    let stretches = stretches.iter().map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>();
+    BatchId::new(format!("{batch}{RETRY}{}", stretches.join(",")))
+}
+
+/// The positions of a batch that a later one brought, if it is one that did.
+pub fn retried(batch: &BatchId, later: &BatchId) -> Option<Vec<u64>> {
+    let stretches = later.as_str().strip_prefix(batch.as_str())?.strip_prefix(RETRY)?;
+    let mut positions = Vec::new();
+    for stretch in stretches.split(',') {
+        let (first, last) = stretch.split_once('-')?;
+        positions.extend(first.parse::<u64>().ok()?..=last.parse().ok()?);
+    }
+    Some(positions)
+}
+
+/// Between a batch's id and the positions that were refused and read later.
+const RETRY: &str = " retry ";
+
 impl Intake {
     /// The way into a log, as its project has set it.
     pub fn new(log: Log, config: &Config, clock: fn() -> DateTime<Utc>) -> Self {
@@ -311,11 +339,43 @@ impl Intake {
         }
     }
 
+    /// Appends those refused events of a batch that can be read now, under the batch's id and their positions. The others stay where
+    /// they are; gives how many were appended.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn retry(&self, batch: &BatchId, source: &str, refused: &[Quarantined], ack: Ack) -> Result<u64, Error> {
+        let settings = self.settings().uncut();
+        let readable = |event: &&Quarantined| event::read(&event.bytes, &settings).is_ok();
+        let readable: Vec<&Quarantined> = refused.iter().filter(readable).collect();
+        let Some(raw) = frame_events(readable.iter().map(|event| event.bytes.as_slice()), &settings) else {
+            return Ok(0);
+        };
+        let id = retry_id(batch, &readable.iter().map(|event| event.position).collect::<Vec<_>>());
+        Ok(self.append(&Prepared::new(&raw, id, source, &settings), ack).await?.accepted)
+    }
+
     /// Appends a batch.
     ///
     /// # Errors
     /// As [`Log::append`].
     pub async fn append(&self, prepared: &Prepared, ack: Ack) -> Result<Tally, Error> {
         Ok(prepared.tally(self.log.append(&prepared.batch, ack, (self.clock)()).await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_says_which_events_it_brings() {
+        let batch = BatchId::new("a b");
+        let positions = [0, 1, 2, 7, 9, 10];
+        let id = retry_id(&batch, &positions);
+        assert_eq!(id.as_str(), "a b retry 0-2,7-7,9-10");
+        assert_eq!(retried(&batch, &id).unwrap(), positions);
+        assert_eq!(retried(&batch, &batch), None);
+        assert_eq!(retried(&BatchId::new("a"), &id), None);
     }
 }

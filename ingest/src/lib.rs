@@ -28,6 +28,6 @@ pub use decompress::{decompress, open, stdin};
 pub use error::{Error, Result};
 pub use fields::Fields;
 pub use frame::RawBatches;
-pub use intake::{Intake, Outlet, Prepared, Sent, Tally};
+pub use intake::{Intake, Outlet, Prepared, Sent, Tally, Whole, retried};
 pub use raw_batch::RawBatch;
 pub use settings::Settings;

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
-use crate::batch::Batch;
-use crate::error::Result;
+use crate::batch::{Batch, Quarantined};
+use crate::error::{Error, Result};
 use crate::layout;
 use crate::schema;
 use crate::store::Store;
@@ -39,6 +40,31 @@ pub async fn put(store: &Store, batch: &Batch, unit: Uuid, at: DateTime<Utc>) ->
     let path = layout::quarantine(unit);
     store.put(&layout::in_table(&path), encode(batch, at)?).await?;
     Ok(Some(path))
+}
+
+/// The refused events of a quarantine file, in the order of their positions.
+///
+/// # Errors
+/// Any failure of the store; [`Error::Corrupt`] where the file is gone or no quarantine file.
+pub async fn read(store: &Store, path: &str) -> Result<Vec<Quarantined>> {
+    let corrupt = |reason: &str| Error::Corrupt { path: layout::in_table(path), reason: reason.to_owned() };
+    let bytes = store.get(&layout::in_table(path)).await?.ok_or_else(|| corrupt("it is gone"))?;
+    let mut refused = Vec::new();
+    for rows in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
+        let rows = rows?;
+        let column = |name: &str| rows.column_by_name(name).ok_or_else(|| corrupt("it lacks a column"));
+        let (positions, reasons, raw) = (column("position")?, column("reason")?, column("raw")?);
+        let positions =
+            positions.as_primitive_opt::<Int64Type>().ok_or_else(|| corrupt("a column is of another type"))?;
+        let reasons = reasons.as_string_opt::<i32>().ok_or_else(|| corrupt("a column is of another type"))?;
+        let raw = raw.as_binary_opt::<i32>().ok_or_else(|| corrupt("a column is of another type"))?;
+        refused.extend((0..rows.num_rows()).map(|row| Quarantined {
+            position: positions.value(row).unsigned_abs(),
+            reason: reasons.value(row).to_owned(),
+            bytes: raw.value(row).to_vec(),
+        }));
+    }
+    Ok(refused)
 }
 
 fn encode(batch: &Batch, at: DateTime<Utc>) -> Result<Vec<u8>> {

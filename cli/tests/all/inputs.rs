@@ -64,6 +64,28 @@ fn events_that_cannot_be_read_are_counted_and_the_rest_is_kept() {
     says(&shop.fails(&["ingest", "--strict", "worse.ndjson", "-q"], 1), &["1 of 1 events went to quarantine"]);
 }
 
+/// What could not be read is listed and shown, and read once the settings fit it; once.
+#[test]
+fn what_is_in_quarantine_can_be_read_later() {
+    let shop = Shop::new();
+    let good = r#"{"event_id":"1","event_type":"t","event_time":"2026-11-01T00:00:00Z"}"#;
+    let other = |id: u8| format!(r#"{{"messageId":"{id}","event_type":"t","event_time":"2026-11-01T00:00:00Z"}}"#);
+    shop.edit("mixed.ndjson", &format!("{good}\nno json\n{}\n{}\n", other(2), other(3)));
+    shop.done(&["ingest", "mixed.ndjson", "--batch-id", "mine"]);
+    let list = shop.done(&["quarantine", "list", "-o", "csv"]);
+    says(&list, &["file,3,not JSON: expected ident at byte 2,mine"]);
+    let shown = shop.done(&["quarantine", "show", "mine", "-o", "csv"]);
+    says(&shown, &["1,not JSON: expected ident at byte 2,no json", "2,no event_id,"]);
+    says(&shop.fails(&["quarantine", "show", "other"], 1), &["no batch 'other' has events in quarantine"]);
+    let retry = || stderr(&shop.command(&["quarantine", "retry"]).output().unwrap());
+    says(&retry(), &["0 events are in the log now, 3 stay in quarantine"]);
+    shop.edit("lakebed.toml", "[project]\nname = \"shop\"\n[events]\nid = \"messageId\"\n");
+    says(&retry(), &["2 events are in the log now, 1 stay in quarantine"]);
+    says(&retry(), &["0 events are in the log now, 1 stay in quarantine"]);
+    assert_eq!(shop.count(), r#"[{"n":3}]"#);
+    says(&shop.done(&["quarantine", "list", "-o", "csv"]), &["file,1,not JSON"]);
+}
+
 /// The events that other engines are compared on have the paths and types of the generator's: the starter's models run on both.
 #[test]
 fn the_starter_runs_on_the_events_of_the_peers() {

@@ -4,15 +4,13 @@ use std::borrow::Cow;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Schema};
-use bytes::BytesMut;
-use datafusion::error::DataFusionError;
-use futures::TryStreamExt;
 use lakebed_log::schema::{DOC, OFFSET};
 
 use super::bookkeeping::Columns;
+use super::sending::Sending;
 use super::session::{Session, quoted, sql_name};
-use super::tables::{CHUNK, kept_columns};
-use super::types::{Stored, Way, encoder, to_wire, wire_schema};
+use super::tables::kept_columns;
+use super::types::{Stored, Way};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::sinks::change::Held;
@@ -119,38 +117,16 @@ async fn copy(
     columns: &[(String, Stored)],
 ) -> Result<TableHash> {
     let names = columns.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(", ");
-    let failed = session.failed();
-    let wrong = |reason: String| Error::PostgresRow { table: PLACE.to_owned(), reason };
-    let encoding = |error: pgpq::error::ErrorKind| wrong(error.to_string());
-    let copy = format!("COPY {PLACE} ({names}) FROM STDIN (FORMAT binary)");
-    let mut batches = events.source.read(first..events.next_offset);
-    let mut sending = session.connection.copy_in_raw(&copy).await.map_err(&failed)?;
-    let mut encoder = encoder(columns).map_err(encoding)?;
-    let mut bytes = BytesMut::with_capacity(CHUNK * 2);
-    encoder.write_header(&mut bytes).map_err(encoding)?;
-    let (mut read, mut sum) = (0, TableHash::EMPTY);
-    while let Some(batch) = batches.try_next().await? {
-        read += batch.num_rows() as u64;
-        sum = sum.add(hash(&batch)?);
-        let wire = columns.iter().map(|(name, kept)| -> Result<ArrayRef> {
-            let at = batch.schema_ref().index_of(name)?;
-            let failed = |source| Error::Column { table: PLACE.to_owned(), column: name.clone(), source };
-            to_wire(batch.column(at), kept).map_err(failed)
-        });
-        let wire = RecordBatch::try_new(wire_schema(columns), wire.collect::<Result<_>>()?)
-            .map_err(|error| Error::Execution(DataFusionError::from(error)))?;
-        encoder.write_batch(&wire, &mut bytes).map_err(encoding)?;
-        if bytes.len() >= CHUNK {
-            sending.send(&bytes[..]).await.map_err(&failed)?;
-            bytes.clear();
-        }
-    }
-    encoder.write_footer(&mut bytes).map_err(encoding)?;
-    sending.send(&bytes[..]).await.map_err(&failed)?;
-    sending.finish().await.map_err(&failed)?;
+    let into = format!("{PLACE} ({names})");
+    let mut sending = Sending::begin(session, &into, PLACE, columns, Some(hash)).await?;
+    let read = sending.send(events.source.read(first..events.next_offset)).await?;
+    let hash = sending.finish().await?;
     match read == events.next_offset - first {
-        true => Ok(sum),
-        false => Err(wrong(format!("the log gave {read} events from offset {first} on, and has more or fewer"))),
+        true => Ok(hash),
+        false => {
+            let reason = format!("the log gave {read} events from offset {first} on, and has more or fewer");
+            Err(Error::PostgresRow { table: PLACE.to_owned(), reason })
+        }
     }
 }
 

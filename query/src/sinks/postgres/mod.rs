@@ -22,6 +22,7 @@ use crate::sinks::{EventsImage, Image, ReadRun, TableImage, Watermark};
 mod bookkeeping;
 mod events;
 mod reading;
+mod sending;
 mod session;
 mod tables;
 mod types;

@@ -3,26 +3,19 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::error::ArrowError;
-use bytes::BytesMut;
-use datafusion::error::DataFusionError;
-use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::RowSelection;
 use roaring::RoaringTreemap;
 use sqlx::Row;
 
 use super::bookkeeping::{self, Columns};
+use super::sending::{Hashing, Sending};
 use super::session::{Session, literal, quoted, sql_name};
-use super::types::{Stored, encoder, stored, to_wire, wire_schema};
+use super::types::{Stored, stored};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
 use crate::sinks::change::{Change, Held};
 use crate::sinks::{Image, ReadRun, TableImage};
-
-/// How much is sent at once, in bytes.
-pub(super) const CHUNK: usize = 1 << 20;
 
 /// The temporary table of rows that are to be deleted.
 const GONE: &str = "pg_temp.lakebed_gone";
@@ -123,7 +116,7 @@ impl Work<'_> {
         // It is there already, but for the epoch that brought the first long key.
         self.index(session, &place).await?;
         let Some(went) = self.delete(session, gone).await? else { return Ok(None) };
-        let (rows, came) = self.load(session, &place, added).await?;
+        let (rows, came) = self.load(session, &place, added, true).await?;
         Ok(held.becomes(self.table, went, came).then_some(gone.len() + rows))
     }
 
@@ -133,7 +126,7 @@ impl Work<'_> {
         // Not TRUNCATE: whoever reads sees the rows of before to the end.
         session.run(format!("DELETE FROM {place}")).await?;
         self.index(session, &place).await?;
-        let (rows, _) = self.load(session, &place, &self.table.rows).await?;
+        let (rows, _) = self.load(session, &place, &self.table.rows, false).await?;
         session.run(format!("ANALYZE {place}")).await?;
         self.describe(session, &place).await.map(|()| rows)
     }
@@ -145,7 +138,7 @@ impl Work<'_> {
         let beside = qualified(&self.table.schema, &format!("lakebed_new_{}", short(&self.table.model())));
         let declared = declaration(self.columns.iter().map(|(name, kept)| (quoted(name), kept)));
         session.run(format!("DROP TABLE IF EXISTS {beside}; CREATE TABLE {beside} ({declared})")).await?;
-        let (rows, _) = self.load(session, &beside, &self.table.rows).await?;
+        let (rows, _) = self.load(session, &beside, &self.table.rows, false).await?;
         self.describe(session, &beside).await?;
         swaps.push(format!("DROP TABLE IF EXISTS {place}; ALTER TABLE {beside} RENAME TO {name}"));
         // The name of an index is free once the table it was on is gone.
@@ -194,8 +187,8 @@ impl Work<'_> {
         format!("lakebed_{}_{kind}_{}", short(&self.table.model()), short(&self.table.key.join("\0")))
     }
 
-    /// Appends rows; gives their number and the hash over them.
-    async fn load(&self, session: &mut Session, place: &str, rows: &Rows) -> Result<(u64, TableHash)> {
+    /// Appends rows; gives their number, and if it is asked for, the hash over them.
+    async fn load(&self, session: &mut Session, place: &str, rows: &Rows, hashed: bool) -> Result<(u64, TableHash)> {
         if rows.count() == 0 {
             return Ok((0, TableHash::EMPTY));
         }
@@ -204,61 +197,31 @@ impl Work<'_> {
             (run, selection, expected)
         });
         let names = self.columns.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(", ");
-        self.copy(session, &format!("{place} ({names})"), self.columns, selected.collect()).await
+        self.copy(session, &format!("{place} ({names})"), self.columns, selected.collect(), hashed).await
     }
 
-    /// Sends these columns of the rows of runs by one COPY; gives their number and the hash over all columns.
+    /// Sends these columns of the rows of runs by one COPY; gives their number, and if it is asked for, the hash over
+    /// all their columns.
     async fn copy(
         &self,
         session: &mut Session,
         into: &str,
         columns: &[(String, Stored)],
         runs: Vec<(&Run, Option<RowSelection>, u64)>,
+        hashed: bool,
     ) -> Result<(u64, TableHash)> {
-        let copy = format!("COPY {into} FROM STDIN (FORMAT binary)");
-        let failed = session.failed();
-        let encoding =
-            |error: pgpq::error::ErrorKind| Error::PostgresRow { table: self.table.model(), reason: error.to_string() };
-        let mut sending = session.connection.copy_in_raw(&copy).await.map_err(&failed)?;
-        let mut encoder = encoder(columns).map_err(encoding)?;
-        let mut bytes = BytesMut::with_capacity(CHUNK + (CHUNK >> 2));
-        encoder.write_header(&mut bytes).map_err(encoding)?;
-        let (mut total, mut hash) = (0, TableHash::EMPTY);
+        let hashing: Hashing = hashed.then_some(|batch| Ok(TableHash::of_batch(batch)?));
+        let mut sending = Sending::begin(session, into, &self.table.model(), columns, hashing).await?;
+        let mut total = 0;
         for (run, selection, expected) in runs {
-            let (mut batches, mut read) = (self.runs.read(run, selection), 0);
-            while let Some(batch) = batches.try_next().await? {
-                read += batch.num_rows() as u64;
-                hash = hash.add(TableHash::of_batch(&batch)?);
-                encoder.write_batch(&self.wire_batch(&batch, columns)?, &mut bytes).map_err(encoding)?;
-                if bytes.len() >= CHUNK {
-                    sending.send(&bytes[..]).await.map_err(&failed)?;
-                    bytes.clear();
-                }
-            }
+            let read = sending.send(self.runs.read(run, selection)).await?;
             if read != expected {
                 return Err(Error::RunRows { run: run.path.clone(), expected, read });
             }
             total += read;
         }
-        encoder.write_footer(&mut bytes).map_err(encoding)?;
-        sending.send(&bytes[..]).await.map_err(&failed)?;
-        sending.finish().await.map_err(|error| self.long_key_error(failed(error)))?;
+        let hash = sending.finish().await.map_err(|error| self.long_key_error(error))?;
         Ok((total, hash))
-    }
-
-    /// The batch with the columns as they are sent.
-    fn wire_batch(&self, batch: &RecordBatch, columns: &[(String, Stored)]) -> Result<RecordBatch> {
-        let failed = |name: &str, source: ArrowError| Error::Column {
-            table: self.table.model(),
-            column: name.to_owned(),
-            source,
-        };
-        let wire = columns.iter().map(|(name, kept)| -> Result<ArrayRef> {
-            let at = batch.schema_ref().index_of(name).map_err(|error| failed(name, error))?;
-            to_wire(batch.column(at), kept).map_err(|error| failed(name, error))
-        });
-        let batch = RecordBatch::try_new(wire_schema(columns), wire.collect::<Result<_>>()?);
-        batch.map_err(|error| Error::Execution(DataFusionError::from(error)))
     }
 
     /// Deletes rows by what they hold: by their key, or where none is known, by all columns, of equal rows as many as are
@@ -296,7 +259,7 @@ impl Work<'_> {
             let expected = selection.row_count() as u64;
             (run, Some(selection), expected)
         });
-        let (_, hash) = self.copy(session, &format!("{GONE} ({numbers})"), keys, runs.collect()).await?;
+        let (_, hash) = self.copy(session, &format!("{GONE} ({numbers})"), keys, runs.collect(), true).await?;
         session.run(format!("ANALYZE {GONE}")).await?;
         Ok(hash)
     }
