@@ -118,6 +118,7 @@ def start(bootstrap: pathlib.Path, runtime: Runtime, lake: str, group: Group) ->
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
         "LAKEBED_LAKE_URL": lake,
+        "LAKEBED_PROJECT_NAME": "bench",
     }
     began = time.perf_counter()
     process = subprocess.Popen([bootstrap], env=environment, preexec_fn=group.enter)

@@ -81,6 +81,12 @@ impl Error {
             Self::Ingest(error) => error.hint(),
             Self::Flight(error) => error.hint(),
             Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Send { message, .. } if message.contains("error sending request") => {
+                Some("start `lakebed serve` there, or check the URL; what was taken before is in the log".to_owned())
+            }
+            Self::Send { message, .. } if message.starts_with("401") => {
+                Some("set LAKEBED_TOKEN to a token of that lake: `lakebed token add`".to_owned())
+            }
             Self::Send { .. } => Some(
                 "what was taken before is in the log; the same command again sends all of it, and nothing is taken twice"
                     .to_owned(),

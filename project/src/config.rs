@@ -14,6 +14,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::document::{Document, kind_of};
 use crate::error::{Error, Result};
+use crate::settings::{
+    DuckDbConfig, EventsConfig, IdField, IngestConfig, PRESETS, PostgresConfig, RefreshConfig, Secret, ServeConfig,
+};
 
 /// The file that makes a directory a project.
 pub const CONFIG_FILE: &str = "lakebed.toml";
@@ -43,136 +46,6 @@ pub struct Config {
     pub sinks: Vec<String>,
     /// The server.
     pub serve: ServeConfig,
-}
-
-/// `[events]`: where an event's required fields are. Paths are dotted: `context.event.id`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventsConfig {
-    /// Its id.
-    pub id: IdField,
-    /// Its type.
-    pub event_type: String,
-    /// Its time: a text, or a number of seconds, milliseconds, microseconds or nanoseconds.
-    pub event_time: String,
-}
-
-/// What tells events apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IdField {
-    /// The value at a path.
-    At(String),
-    /// The hash of the event's text: sent twice, it is the same event.
-    OfContent,
-}
-
-impl EventsConfig {
-    fn at(id: &str, event_type: &str, event_time: &str) -> Self {
-        let [event_type, event_time] = [event_type, event_time].map(str::to_owned);
-        Self { id: IdField::At(id.to_owned()), event_type, event_time }
-    }
-
-    /// Where well-known senders put the fields.
-    ///
-    /// CloudEvents 1.0 (JSON format), Segment's spec of common fields, Amazon EventBridge's event structure.
-    pub fn preset(name: &str) -> Option<Self> {
-        Some(match name {
-            "lakebed" => Self::default(),
-            "cloudevents" => Self::at("id", "type", "time"),
-            "segment" => Self::at("messageId", "type", "timestamp"),
-            "eventbridge" => Self::at("id", "detail-type", "time"),
-            _ => return None,
-        })
-    }
-}
-
-/// The names of [`EventsConfig::preset`].
-const PRESETS: [&str; 4] = ["lakebed", "cloudevents", "segment", "eventbridge"];
-
-impl Default for EventsConfig {
-    fn default() -> Self {
-        Self::at("event_id", "event_type", "event_time")
-    }
-}
-
-/// `[ingest]`: how events are read and appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IngestConfig {
-    /// When an append may return.
-    pub ack: Ack,
-    /// A longer event goes to quarantine. Bytes.
-    pub max_event_bytes: usize,
-    /// How many keys a flattened path has at most.
-    pub max_depth: usize,
-    /// How many flattened columns a batch gets at most.
-    pub max_columns: usize,
-    /// A batch is cut after this many events, …
-    pub batch_events: usize,
-    /// … or after this many bytes of text, whichever comes first.
-    pub batch_bytes: usize,
-}
-
-/// `[refresh]`: how models are refreshed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefreshConfig {
-    /// What changed is held in memory: a refresh, or a replay, with more new events than this goes in several epochs.
-    pub events_at_once: u64,
-}
-
-/// `[duckdb]`: where the DuckDB file is published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DuckDbConfig {
-    /// Relative to the project's directory; `published` in the lake where it is not set.
-    pub directory: Option<PathBuf>,
-    /// How many published versions are kept, the newest included. At least 1.
-    pub keep: usize,
-}
-
-/// `[postgres]`: the database that models are kept in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PostgresConfig {
-    /// `postgres://user@host:5432/database`; a password in it may come from the environment alone.
-    pub url: Option<Secret>,
-    /// From the environment alone.
-    pub password: Option<Secret>,
-    /// A file with the password in it, relative to the project's directory.
-    pub password_file: Option<PathBuf>,
-    /// Whether the log is a table there as well.
-    pub events: bool,
-}
-
-/// A text that is not shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// A text to keep.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
-/// `[serve]`: where to listen; `None` where it is set to "off".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServeConfig {
-    /// Flight SQL.
-    pub flight: Option<SocketAddr>,
-    /// Events, health and metrics.
-    pub http: Option<SocketAddr>,
-    /// A longer body of events is refused. Bytes, decompressed.
-    pub max_body_bytes: usize,
-    /// How much of the bodies of events is held in memory at once; whoever comes then is asked to come again. Bytes.
-    pub ingest_memory: usize,
 }
 
 impl Default for Config {
@@ -221,16 +94,20 @@ impl Config {
         Self::of(&text, project_dir, environment, lake)
     }
 
-    /// As [`Self::load`], but the environment may be all there is: a function is deployed without files.
+    /// As [`Self::load`], but the environment may be all there is, if it names the project and the lake: a function is deployed
+    /// without files.
     ///
     /// # Errors
     /// As [`Self::load`], but for [`Error::NoProject`].
     pub fn load_or_default(project_dir: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         match Self::load(project_dir, environment, None) {
             Err(Error::NoProject { .. }) => {
-                let named =
-                    |name: &str| environment(name).or_else(|| (name == PROJECT_NAME).then(|| Self::default().project));
-                Self::of("", project_dir, &named, None)
+                // A lake that nobody meant would be made, and belong to a project that nobody has.
+                if let Some(name) = [LAKE_URL, PROJECT_NAME].iter().find(|name| environment(name).is_none()) {
+                    let message = "it is not set, and there is no lakebed.toml".to_owned();
+                    return Err(Error::Environment { name: (*name).to_owned(), message });
+                }
+                Self::of("", project_dir, environment, None)
             }
             loaded => loaded,
         }
@@ -437,8 +314,8 @@ impl Config {
             ("duckdb", "directory") => self.duckdb.directory = Some(PathBuf::from(text)),
             ("duckdb", "keep") => self.duckdb.keep = number(text, 1, 1_000)?,
             ("postgres", _) if text.is_empty() => return Err("leave it out rather than empty".to_owned()),
-            ("postgres", "url") => self.postgres.url = Some(Secret(text.to_owned())),
-            ("postgres", "password") => self.postgres.password = Some(Secret(text.to_owned())),
+            ("postgres", "url") => self.postgres.url = Some(Secret::new(text)),
+            ("postgres", "password") => self.postgres.password = Some(Secret::new(text)),
             ("postgres", "password_file") => self.postgres.password_file = Some(PathBuf::from(text)),
             ("postgres", "events") => {
                 self.postgres.events = match text {
@@ -465,6 +342,9 @@ impl Config {
 
 /// Where models can be kept for readers.
 pub const SINKS: [&str; 2] = ["duckdb", "postgres"];
+
+/// The variable that says where the lake is.
+const LAKE_URL: &str = "LAKEBED_LAKE_URL";
 
 /// The variable that names the project.
 const PROJECT_NAME: &str = "LAKEBED_PROJECT_NAME";

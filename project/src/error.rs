@@ -74,7 +74,7 @@ impl Error {
                 let compare = || "`lakebed init DIR` writes a lakebed.toml to compare with".to_owned();
                 Some(hint.clone().unwrap_or_else(compare))
             }
-            Self::Environment { name, .. } => Some(format!("set {name} to another value, or unset it")),
+            Self::Environment { name, .. } => Some(format!("set {name} to what fits, or leave it to lakebed.toml")),
             Self::File { source, .. } => Some(hint_for_file(source)),
             Self::TokenExists { .. } => {
                 Some("take another name, or remove that token first: `lakebed token remove`".to_owned())

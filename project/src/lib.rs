@@ -3,11 +3,12 @@
 mod config;
 mod document;
 pub mod error;
+mod settings;
 mod tokens;
 
-pub use config::{
-    CONFIG_FILE, Config, DuckDbConfig, EventsConfig, IdField, IngestConfig, PostgresConfig, RefreshConfig, SINKS,
-    Secret, ServeConfig,
-};
+pub use config::{CONFIG_FILE, Config, SINKS};
 pub use error::{Error, Result};
+pub use settings::{
+    DuckDbConfig, EventsConfig, IdField, IngestConfig, PostgresConfig, RefreshConfig, Secret, ServeConfig,
+};
 pub use tokens::{Token, Tokens};

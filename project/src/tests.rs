@@ -123,10 +123,12 @@ fn a_function_needs_no_file() {
         let look_up = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
         Config::load_or_default(directory.path(), &look_up)
     };
-    assert_eq!(load(&[]).unwrap(), Config::default());
+    for missing in [&[][..], &[("LAKEBED_LAKE_URL", "s3://bucket/lake")], &[("LAKEBED_PROJECT_NAME", "shop")]] {
+        let error = load(missing).unwrap_err().to_string();
+        assert!(error.ends_with("it is not set, and there is no lakebed.toml"), "{error}");
+    }
     let config = load(&[("LAKEBED_PROJECT_NAME", "shop"), ("LAKEBED_LAKE_URL", "s3://bucket/lake")]).unwrap();
     assert_eq!((config.project.as_str(), config.lake.as_str()), ("shop", "s3://bucket/lake"));
-    assert!(load(&[("LAKEBED_INGEST_ACK", "soon")]).is_err());
     std::fs::write(directory.path().join(CONFIG_FILE), "[columns]\nprice = \"BIGINT\"\n").unwrap();
     assert_eq!(load(&[]).unwrap().columns.len(), 1, "a file that is there counts");
 }

@@ -393,6 +393,9 @@ fn hint_for_postgres(error: &sqlx::Error) -> Option<String> {
             }
             (_, Some("3D000")) => "make the database with `createdb`, or name another one in [postgres] url",
             (_, Some("42501")) => "grant the user CREATE on the database: GRANT CREATE ON DATABASE … TO …",
+            (_, Some("55P03")) => {
+                "somebody keeps a table locked, a transaction that was left open for example: pg_stat_activity tells who"
+            }
             (_, Some("53100")) => "the server's disk is full; its tables are as they were",
             (_, Some("2BP01")) => "drop what hangs on the table, a view for example, and make it again after the run",
             (_, None) => {

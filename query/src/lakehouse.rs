@@ -62,7 +62,7 @@ struct Inner {
     chain: Chain,
     pinned: Vec<(String, ColumnType)>,
     /// Opened by the first refresh.
-    cache: Mutex<Option<StateCache>>,
+    cache: Arc<Mutex<Option<StateCache>>>,
     /// Held by one refresh at a time.
     refreshing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -96,7 +96,7 @@ impl Lakehouse {
         let sink = DuckDbSink::new(directory, PUBLISHED_NAME, duckdb.keep);
         let postgres = PostgresSink::new(&project.config.postgres, &project.directory)?;
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
-        let (cache, refreshing) = (Mutex::default(), Arc::default());
+        let (cache, refreshing) = (Arc::default(), Arc::default());
         let chain = Chain::default();
         Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, pinned, chain, cache, refreshing }) })
     }
@@ -128,10 +128,23 @@ impl Lakehouse {
     pub(crate) fn beside(&self, replay: &str) -> Self {
         let Inner { project, log, sink, pinned, .. } = self.inner.as_ref();
         let (project, log, pinned) = (project.clone(), log.clone(), pinned.clone());
-        let (cache, refreshing) = (Mutex::default(), Arc::default());
+        let (cache, refreshing) = (Arc::default(), Arc::default());
         let (sink, chain) = (sink.named(replay), Chain::of_replay(replay));
         let postgres = None;
         Self { inner: Arc::new(Inner { project, log, sink, postgres, pinned, chain, cache, refreshing }) }
+    }
+
+    /// The same lake with the models as their files are now.
+    ///
+    /// # Errors
+    /// As [`Project::load`].
+    pub fn reloaded(&self) -> Result<Self> {
+        let Inner { project, log, sink, postgres, chain, pinned, cache, refreshing } = self.inner.as_ref();
+        let project = Project::load(&project.directory, project.config.clone())?;
+        let (log, sink, postgres, chain, pinned) =
+            (log.clone(), sink.clone(), postgres.clone(), chain.clone(), pinned.clone());
+        let (cache, refreshing) = (Arc::clone(cache), Arc::clone(refreshing));
+        Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, chain, pinned, cache, refreshing }) })
     }
 
     /// The version that the published DuckDB file holds, if there is one that can be read.

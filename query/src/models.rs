@@ -4,6 +4,7 @@ mod change_data;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
@@ -88,6 +89,20 @@ pub fn load(directory: &Path, sinks: &[String]) -> Result<Vec<Model>> {
         }
     }
     in_order(models)
+}
+
+/// What the files of the models look like from outside: another value where one of them was written, made or deleted.
+pub fn stamp(directory: &Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+    let mut stamp = Vec::new();
+    for layer in LAYERS {
+        let entries = std::fs::read_dir(directory.join("sql").join(layer)).into_iter().flatten().flatten();
+        stamp.extend(entries.filter_map(|entry| {
+            let about = entry.metadata().ok()?;
+            Some((entry.path(), about.modified().ok(), about.len()))
+        }));
+    }
+    stamp.sort();
+    stamp
 }
 
 /// Reads one model.

@@ -67,6 +67,9 @@ fn report(invocation: &Invocation, tally: &Tally) -> Result<()> {
         "{} events accepted, {} quarantined, {} duplicates, in {} batches{version}",
         tally.accepted, tally.quarantined, tally.duplicates, tally.batches
     ));
+    if tally.quarantined > 0 {
+        invocation.output.say("`lakebed quarantine list` has the reasons");
+    }
     if tally.only_in_doc > 0 {
         invocation.output.say(&format!(
             "{} values did not fit their column and are in _doc alone; [columns] in lakebed.toml pins the types",

@@ -75,8 +75,12 @@ pub(crate) async fn maintain(invocation: &Invocation, lakehouse: &Lakehouse) -> 
 
 fn report(invocation: &Invocation, refreshed: &Refreshed) -> Result<()> {
     let version = refreshed.version;
+    if let Some(published) = refreshed.published.postgres.as_ref().filter(|published| !published.unchanged) {
+        let (rows, anew) = (published.rows_written, published.tables_rebuilt);
+        invocation.output.say(&format!("postgres at {}: {rows} rows, {anew} tables from nothing", published.server));
+    }
     if refreshed.unchanged {
-        invocation.output.say(&format!("everything is at version {version} already"));
+        invocation.output.say(&format!("every model is at version {version} already"));
     } else {
         for model in &refreshed.models {
             invocation.output.say(&format!(

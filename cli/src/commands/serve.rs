@@ -1,13 +1,14 @@
 //! `lakebed serve`: the lake over Flight SQL and HTTP, until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lakebed_flight_server::{Addresses, Server};
 use lakebed_ingest::http;
 use lakebed_project::{ServeConfig, Tokens};
-use lakebed_query::{Lakehouse, ReadSession};
+use lakebed_query::{Lakehouse, ReadSession, models};
 use tokio::sync::watch;
 
 use crate::arguments::ServeArguments;
@@ -32,10 +33,13 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
             hint: "give an address, such as --flight 127.0.0.1:31337".to_owned(),
         });
     }
-    match arguments.watch {
-        true => drop(is_behind(invocation, refresh(invocation, &lakehouse, &[]).await.map(drop), false)?),
-        false => maintain(invocation, &lakehouse).await?,
-    }
+    // As they are before the models are read: what changes meanwhile is seen.
+    let files = models::stamp(&invocation.directory);
+    let worked = match arguments.watch {
+        true => refresh(invocation, &lakehouse, &[]).await.map(drop),
+        false => maintain(invocation, &lakehouse).await,
+    };
+    let behind = is_behind(invocation, worked, false)?;
     let session = lakehouse.read(None).await?;
     if session.tables().iter().all(|table| table.schema == "bronze") {
         invocation.output.say("there is bronze.events alone: `lakebed run`, or --watch here, builds the other tables");
@@ -56,7 +60,7 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
-        failed = follow(invocation, &lakehouse, &sessions, arguments.watch) => failed,
+        failed = Following { invocation, lakehouse, sessions, watch: arguments.watch, behind, files }.follow() => failed,
     }
 }
 
@@ -71,44 +75,81 @@ fn with_ingest(invocation: &Invocation, lakehouse: &Lakehouse, server: Server, a
     Ok(server.with_routes(routes.map_err(lakebed_flight_server::Error::Metrics)?))
 }
 
-/// Swaps the session whenever the log has moved or somebody has refreshed, which with `watch` is done here. Returns only with a
-/// failure.
-async fn follow(
-    invocation: &Invocation,
-    lakehouse: &Lakehouse,
-    sessions: &watch::Sender<Arc<ReadSession>>,
+/// A server's eye on its lake and on the files of its models.
+struct Following<'i> {
+    invocation: &'i Invocation,
+    lakehouse: Lakehouse,
+    sessions: watch::Sender<Arc<ReadSession>>,
+    /// Whether it refreshes.
     watch: bool,
-) -> Result<()> {
-    let mut seen = stand(lakehouse).await?;
-    let mut behind = watch;
-    loop {
-        tokio::time::sleep(if behind { AGAIN_AFTER } else { LOOK_EVERY }).await;
-        let worked = keep_up(invocation, lakehouse, sessions, (watch, behind), &mut seen).await;
-        behind = is_behind(invocation, worked, behind)?;
-    }
+    /// Whether something that was away kept a refresh from its end.
+    behind: bool,
+    files: Vec<(PathBuf, Option<SystemTime>, u64)>,
 }
 
-/// One look at the lake, and what follows from it.
-async fn keep_up(
-    invocation: &Invocation,
-    lakehouse: &Lakehouse,
-    sessions: &watch::Sender<Arc<ReadSession>>,
-    (watch, behind): (bool, bool),
-    seen: &mut (u64, Option<u64>),
-) -> Result<()> {
-    let now = stand(lakehouse).await?;
-    if now == *seen && !behind {
-        return Ok(());
+impl Following<'_> {
+    /// Swaps the session whenever the log has moved or somebody has refreshed, which with `watch` is done here, also when a
+    /// model's file has changed. Returns only with a failure.
+    async fn follow(mut self) -> Result<()> {
+        let mut seen = stand(&self.lakehouse).await?;
+        loop {
+            tokio::time::sleep(if self.behind { AGAIN_AFTER } else { LOOK_EVERY }).await;
+            let before = self.lakehouse.clone();
+            let edited = self.watch && self.reload();
+            let worked = match self.keep_up(edited, &mut seen).await {
+                // A model that parses may still be wrong: it is told, and the others are served.
+                Err(error) if edited && !error.may_pass() => {
+                    self.lakehouse = before;
+                    self.refuse(&error);
+                    self.keep_up(true, &mut seen).await
+                }
+                worked => worked,
+            };
+            self.behind = is_behind(self.invocation, worked, self.behind)?;
+        }
     }
-    // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
-    let worked = match watch && (behind || now.0 > seen.0) {
-        true => refresh(invocation, lakehouse, &[]).await.map(drop),
-        false => maintain(invocation, lakehouse).await,
-    };
-    // What was refreshed is served, whatever sink could not be reached.
-    *seen = stand(lakehouse).await?;
-    sessions.send_replace(Arc::new(lakehouse.read(None).await?));
-    worked
+
+    /// Reads the models again, if one of their files is another now. With a file that is wrong, all stays as it was.
+    fn reload(&mut self) -> bool {
+        let files = models::stamp(&self.invocation.directory);
+        if files == self.files {
+            return false;
+        }
+        self.files = files;
+        match self.lakehouse.reloaded() {
+            Ok(lakehouse) => {
+                self.lakehouse = lakehouse;
+                true
+            }
+            Err(error) => {
+                self.refuse(&error.into());
+                false
+            }
+        }
+    }
+
+    fn refuse(&self, error: &Error) {
+        self.invocation.output.fail(error);
+        self.invocation.output.say("the models go on as they were");
+    }
+
+    /// One look at the lake, and what follows from it.
+    async fn keep_up(&self, edited: bool, seen: &mut (u64, Option<u64>)) -> Result<()> {
+        let now = stand(&self.lakehouse).await?;
+        let due = edited || self.behind;
+        if now == *seen && !due {
+            return Ok(());
+        }
+        // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
+        let worked = match self.watch && (due || now.0 > seen.0) {
+            true => refresh(self.invocation, &self.lakehouse, &[]).await.map(drop),
+            false => maintain(self.invocation, &self.lakehouse).await,
+        };
+        // What was refreshed is served, whatever sink could not be reached.
+        *seen = stand(&self.lakehouse).await?;
+        self.sessions.send_replace(Arc::new(self.lakehouse.read(None).await?));
+        worked
+    }
 }
 
 /// Whether work is to be done again because what it needs is away; told the first time.
@@ -121,7 +162,13 @@ pub(crate) fn is_behind(invocation: &Invocation, worked: Result<()>, before: boo
             }
             Ok(true)
         }
-        worked => worked.map(|()| false),
+        worked => {
+            worked?;
+            if before {
+                invocation.output.say("everything is up to date");
+            }
+            Ok(false)
+        }
     }
 }
 

@@ -39,6 +39,32 @@ fn a_server_that_watches_refreshes_as_events_come() {
     assert_eq!(rows.lines().last(), Some("400"), "the server refreshed the tables, and the stretches begin alike");
 }
 
+/// It takes up models as they are edited, and goes on with the ones before where one is wrong.
+#[test]
+fn a_server_that_watches_takes_up_edited_models() {
+    let shop = Shop::with_tables();
+    let served = Served::start(&shop, &["--watch"]);
+    let write = |sql: &str| shop.edit("sql/gold/revenue.sql", sql);
+    let has = |column: &str| {
+        let query = format!("SELECT {column} FROM gold.revenue LIMIT 1");
+        (0..300).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            shop.command(&["query", &query]).output().unwrap().status.success()
+        })
+    };
+    write("SELECT event_date AS day, count(*) AS first FROM silver.purchases GROUP BY 1");
+    assert!(has("first"));
+    // One that does not parse stops whoever reads the project, but not the server; one that does not plan stops nobody else.
+    write("SELECT nothing, count(*) AS second FROM silver.purchases GROUP BY 1");
+    shop.done(&["ingest", shop.events(400).to_str().unwrap()]);
+    served.comes_to(2);
+    write("SELECT event_date AS day, count(*) AS third FROM silver.purchases GROUP BY 1");
+    assert!(has("third"));
+    let said = served.stop();
+    assert!(said.contains("there is no column 'nothing'") && said.contains("the models go on as they were"), "{said}");
+    shop.done(&["verify"]);
+}
+
 /// Without `--watch` it refreshes nothing, and moves on with whoever does.
 #[test]
 fn a_server_moves_on_with_the_refreshes_of_others() {

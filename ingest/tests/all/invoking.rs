@@ -121,6 +121,7 @@ async fn objects_that_come_to_a_bucket_are_read() {
         [settings.region, settings.endpoint, settings.access_key_id, settings.secret_access_key].map(Option::unwrap);
     let environment = [
         ("LAKEBED_LAKE_URL", lake.as_str()),
+        ("LAKEBED_PROJECT_NAME", "lakebed"),
         ("AWS_REGION", &region),
         ("AWS_ENDPOINT_URL", &endpoint),
         ("AWS_ACCESS_KEY_ID", &id),
@@ -210,8 +211,18 @@ async fn what_a_service_sent_is_understood_or_failed() {
 /// Outside of Lambda it says what it is.
 #[test]
 fn started_by_hand_it_says_what_it_is() {
-    let output = std::process::Command::new(BOOTSTRAP).env_remove("AWS_LAMBDA_RUNTIME_API").output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said.starts_with("error: this runs as an AWS Lambda function") && said.contains("\nhint: "), "{said}");
+    let says = |environment: &[(&str, &str)], message: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new(BOOTSTRAP);
+        command.env_clear().envs(environment.iter().copied()).current_dir(directory.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.starts_with(&format!("error: {message}")) && said.contains("\nhint: "), "{said}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "it made nothing");
+    };
+    says(&[], "this runs as an AWS Lambda function");
+    let api = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1");
+    says(&[api], "the environment variable LAKEBED_LAKE_URL: it is not set");
+    says(&[api, ("LAKEBED_LAKE_URL", "./lake")], "the environment variable LAKEBED_PROJECT_NAME: it is not set");
 }

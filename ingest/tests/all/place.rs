@@ -22,7 +22,10 @@ impl Place {
 
     pub(crate) fn function(&self) -> Function {
         let lake = self.directory.path().to_str().unwrap();
-        self.api.function(Path::new(BOOTSTRAP), &[("LAKEBED_LAKE_URL", lake), ("LAKEBED_LOG", "warn")])
+        self.api.function(
+            Path::new(BOOTSTRAP),
+            &[("LAKEBED_LAKE_URL", lake), ("LAKEBED_PROJECT_NAME", "lakebed"), ("LAKEBED_LOG", "warn")],
+        )
     }
 
     pub(crate) fn store(&self) -> Store {

@@ -102,7 +102,24 @@ impl Lake {
     }
 
     async fn publish(&self, version: u64, tables: Vec<TableImage>) -> Result<Published> {
+        let tables = tables.into_iter().map(|table| self.hashed(table)).collect();
         self.sink().publish(&image(version, tables), &self.runs).await
+    }
+
+    /// The table with the hash of its rows, if they are all there.
+    fn hashed(&self, table: TableImage) -> TableImage {
+        let hash_of = |(run, selection): (&Run, Option<RowSelection>)| {
+            let batch = self.runs.runs.get(&run.path)?;
+            let selected = selection.map(|selection| select(batch, &selection));
+            TableHash::of_batch(selected.as_ref().unwrap_or(batch)).ok()
+        };
+        let hashes: Option<Vec<TableHash>> = table.rows.in_runs().map(hash_of).collect();
+        match hashes {
+            Some(hashes) => {
+                TableImage { content_hash: hashes.into_iter().fold(TableHash::EMPTY, TableHash::add), ..table }
+            }
+            None => table,
+        }
     }
 
     /// A lake with versions 1 to `version` published, each with one run of one row more in `gold.t`.

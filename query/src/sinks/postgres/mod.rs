@@ -87,6 +87,9 @@ impl PostgresSink {
     pub fn new(config: &PostgresConfig, directory: &Path) -> Result<Option<Self>> {
         let Some(url) = &config.url else { return Ok(None) };
         let parsed = url::Url::parse(url.as_str()).map_err(|_| Error::PostgresUrl)?;
+        if !matches!(parsed.scheme(), "postgres" | "postgresql") {
+            return Err(Error::PostgresUrl);
+        }
         if let Some((name, _)) = parsed.query_pairs().find(|(name, _)| !PARAMETERS.contains(&name.as_ref())) {
             return Err(Error::PostgresParameter { name: name.into_owned() });
         }

@@ -26,7 +26,7 @@ async fn a_first_publication_makes_a_file_with_everything() {
     assert_eq!(watermarks.len(), 1);
     assert_eq!((watermarks[0].model.as_str(), watermarks[0].version, watermarks[0].rows), ("gold.t", 7, 3));
     assert_eq!(watermarks[0].as_of, image(7, vec![]).as_of);
-    assert_eq!(watermarks[0].content_hash, table("t", "f", &runs).content_hash);
+    assert_eq!(watermarks[0].content_hash, lake.hashed(table("t", "f", &runs)).content_hash);
 }
 
 #[tokio::test]
