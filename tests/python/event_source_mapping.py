@@ -75,11 +75,13 @@ def play_queue(sqs, function: Function, name: str, attributes: dict, dice: rando
         if body != "poison":
             sent.append(f"{name}-{number}")
     seen: list[dict] = []
+    left = {group: [number for number in range(60) if number % 3 == group] for group in range(3)} if fifo else {}
     idle = 0
     while idle < 3:
         answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1, AttributeNames=["All"])
         messages = answer.get("Messages", [])
         idle = 0 if messages else idle + 1
+        messages = in_their_turn(messages, left) if fifo else messages
         if not messages:
             continue
         # A queue delivers at least once: some of what came before comes again, among others.
@@ -91,7 +93,27 @@ def play_queue(sqs, function: Function, name: str, attributes: dict, dice: rando
             if message["MessageId"] not in failed:
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
                 seen.append(message)
+                if fifo:
+                    left[number_of(message) % 3].remove(number_of(message))
     return {"sent": sent, "poison": POISON}
+
+
+def number_of(message: dict) -> int:
+    return int(message["Attributes"]["MessageDeduplicationId"])
+
+
+def in_their_turn(messages: list[dict], left: dict[int, list[int]]) -> list[dict]:
+    """The messages whose group has none before them that was not taken. SQS holds a group back while one of its messages is
+    out; moto may let a later one through when the time of an earlier one runs out."""
+    turns = {group: iter(numbers) for group, numbers in left.items()}
+    due = {group: next(turn, None) for group, turn in turns.items()}
+    fit = []
+    for message in sorted(messages, key=number_of):
+        group = number_of(message) % 3
+        if due[group] == number_of(message):
+            fit.append(message)
+            due[group] = next(turns[group], None)
+    return fit
 
 
 def play_stream(kinesis, function: Function, dice: random.Random) -> dict:
