@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use lakebed_project::error::hint_for_file;
 
 use crate::session::TableInfo;
+use crate::sinks::postgres::failure;
 
 /// The result of this room's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -117,7 +118,7 @@ pub enum Error {
         source: duckdb::Error,
     },
     /// PostgreSQL refused something, or cannot be reached.
-    #[error("postgres at {server}: {}", in_one_line(source))]
+    #[error("postgres at {server}: {}", failure::in_one_line(source))]
     Postgres {
         /// The server and the database, without secrets.
         server: String,
@@ -265,22 +266,14 @@ impl Error {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Log(error) => error.may_pass(),
-            // Classes of SQLSTATE: connections, resources, an operator's hand, a lock.
-            Self::Postgres { source, .. } => match source.as_database_error().and_then(|error| error.code()) {
-                Some(code) => ["08", "53", "57", "40", "55"].iter().any(|class| code.starts_with(class)),
-                None => matches!(source.as_ref(), sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)),
-            },
+            Self::Postgres { source, .. } => failure::may_pass(source),
             _ => false,
         }
     }
 
     /// Whether PostgreSQL says that a table, or a column of it, is not there.
     pub(crate) fn is_missing_table(&self) -> bool {
-        let code = match self {
-            Self::Postgres { source, .. } => source.as_database_error().and_then(|error| error.code()),
-            _ => None,
-        };
-        matches!(code.as_deref(), Some("42P01" | "42703" | "3F000"))
+        matches!(self, Self::Postgres { source, .. } if failure::is_missing_table(source))
     }
 
     /// Whether it is a sink's alone: the lake and its tables are what they shall be.
@@ -336,7 +329,7 @@ impl Error {
             Self::NotADatabase { .. } | Self::NotPublished { .. } => {
                 Some("move it away, or give the sink another directory".to_owned())
             }
-            Self::Postgres { source, .. } => hint_for_postgres(source),
+            Self::Postgres { source, .. } => failure::hint(source),
             Self::PostgresUrl => Some("such as postgres://user@host:5432/database".to_owned()),
             Self::PostgresParameter { .. } => Some(
                 "there are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, dbname, user, application_name and options"
@@ -368,43 +361,6 @@ impl Error {
             _ => None,
         }
     }
-}
-
-/// An error of PostgreSQL's, with what lies behind it, on one line.
-fn in_one_line(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(said) => {
-            let detail = said.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().and_then(|said| said.detail());
-            let detail = detail.map(|detail| format!(" ({})", detail.split_whitespace().collect::<Vec<_>>().join(" ")));
-            format!("{}{}", said.message(), detail.unwrap_or_default())
-        }
-        sqlx::Error::Io(error) => error.to_string(),
-        other => other.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
-    }
-}
-
-/// What to do about an error of PostgreSQL's, by its SQLSTATE (PostgreSQL's documentation, appendix A).
-fn hint_for_postgres(error: &sqlx::Error) -> Option<String> {
-    let code = error.as_database_error().and_then(|error| error.code());
-    Some(
-        match (error, code.as_deref()) {
-            (_, Some("28P01" | "28000")) => {
-                "set the password in LAKEBED_POSTGRES_PASSWORD, PGPASSWORD, ~/.pgpass or the file of [postgres] password_file"
-            }
-            (_, Some("3D000")) => "make the database with `createdb`, or name another one in [postgres] url",
-            (_, Some("42501")) => "grant the user CREATE on the database: GRANT CREATE ON DATABASE … TO …",
-            (_, Some("55P03")) => {
-                "somebody keeps a table locked, a transaction that was left open for example: pg_stat_activity tells who"
-            }
-            (_, Some("53100")) => "the server's disk is full; its tables are as they were",
-            (_, Some("2BP01")) => "drop what hangs on the table, a view for example, and make it again after the run",
-            (_, None) => {
-                "check that the server runs and [postgres] url leads to it; the next run makes good what is missing"
-            }
-            _ => return None,
-        }
-        .to_owned(),
-    )
 }
 
 /// The known name that is most like a wrong one, if any is like it at all.

@@ -21,6 +21,7 @@ use crate::sinks::{EventsImage, Image, ReadRun, TableImage, Watermark};
 
 mod bookkeeping;
 mod events;
+pub(crate) mod failure;
 mod reading;
 mod sending;
 mod session;

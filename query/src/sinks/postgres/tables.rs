@@ -8,6 +8,7 @@ use roaring::RoaringTreemap;
 use sqlx::Row;
 
 use super::bookkeeping::{self, Columns};
+use super::failure;
 use super::sending::{Hashing, Sending};
 use super::session::{Session, literal, quoted, sql_name};
 use super::types::{Stored, stored};
@@ -19,9 +20,6 @@ use crate::sinks::{Image, ReadRun, TableImage};
 
 /// The temporary table of rows that are to be deleted.
 const GONE: &str = "pg_temp.lakebed_gone";
-
-/// PostgreSQL's code for a limit of its own, such as that of an index row.
-const LIMIT_EXCEEDED: &str = "54000";
 
 /// What a transaction changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -309,12 +307,7 @@ impl Work<'_> {
 
     /// A key that no index row can hold is told by its model, so that it is tried again with hashes.
     fn long_key_error(&self, error: Error) -> Error {
-        let is_limit = match &error {
-            Error::Postgres { source, .. } => {
-                source.as_database_error().is_some_and(|error| error.code().as_deref() == Some(LIMIT_EXCEEDED))
-            }
-            _ => false,
-        };
+        let is_limit = matches!(&error, Error::Postgres { source, .. } if failure::is_limit(source));
         if is_limit && !self.long_key { Error::LongKey { table: self.table.model() } } else { error }
     }
 }
