@@ -64,6 +64,13 @@ impl<R: BufRead> Iterator for RawBatches<R> {
 /// What is held whole and has more bytes than this without its compression is not taken apart.
 const MOST_OF_ONE: usize = 512 << 20;
 
+/// One batch of all events of a text that is held whole.
+pub(crate) fn frame_text(text: &[u8], settings: &Settings) -> Option<RawBatch> {
+    let mut draft = Draft::new(Limits::of(settings));
+    frame_into(text, &mut draft);
+    draft.finish()
+}
+
 /// One batch of all events of several sources that are held whole, in their order, each framed and compressed in its own way.
 /// What cannot be decompressed is one refused event.
 pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, settings: &Settings) -> Option<RawBatch> {
@@ -81,18 +88,22 @@ pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, setting
             draft.refuse(source, why);
             continue;
         }
-        if is_one_event(&text) {
-            draft.add(&text, false);
-            draft.end(End::Line);
-            continue;
-        }
-        let (mut framing, mut rest) = (Framing::START, text.as_slice());
-        while !rest.is_empty() {
-            rest = &rest[framing.feed(rest, &mut draft)..];
-        }
-        framing.end_of_source(&mut draft);
+        frame_into(&text, &mut draft);
     }
     draft.finish()
+}
+
+fn frame_into(text: &[u8], draft: &mut Draft) {
+    if is_one_event(text) {
+        draft.add(text, false);
+        draft.end(End::Line);
+        return;
+    }
+    let (mut framing, mut rest) = (Framing::START, text);
+    while !rest.is_empty() {
+        rest = &rest[framing.feed(rest, draft)..];
+    }
+    framing.end_of_source(draft);
 }
 
 /// Whether a text is one object that goes over several lines, as people write them by hand.
@@ -237,8 +248,10 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, BufReader, Read};
+    use std::io::{self, BufReader, Read, Write};
 
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
     use proptest::prelude::*;
 
     use super::*;
@@ -364,6 +377,16 @@ mod tests {
         assert_eq!(texts(&[all]), ["{\n  \"a\": 1\n}", "1", "2", "{}", "x"]);
         let damaged = frame_all([b"\x1f\x8bno gzip".as_slice(), b"{}"], &settings).unwrap();
         assert_eq!(texts(&[damaged]).len(), 2);
+    }
+
+    #[test]
+    fn a_text_is_not_decompressed_again() {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(b"{}\n{}\n{}").unwrap();
+        let gzip = gzip.finish().unwrap();
+        let settings = Settings::default();
+        assert_eq!(texts(&[frame_all([gzip.as_slice()], &settings).unwrap()]), ["{}", "{}", "{}"]);
+        assert!(!texts(&[frame_text(&gzip, &settings).unwrap()]).contains(&"{}".to_owned()));
     }
 
     /// Bytes out of what matters to the framing.

@@ -16,7 +16,7 @@ use crate::decompress::decompress;
 use crate::error::Error;
 use crate::event;
 use crate::fields::Fields;
-use crate::frame::{RawBatches, frame_all, frame_events};
+use crate::frame::{RawBatches, frame_events, frame_text};
 use crate::raw_batch::RawBatch;
 use crate::settings::Settings;
 
@@ -226,15 +226,15 @@ fn retry_id(batch: &BatchId, positions: &[u64]) -> BatchId {
     BatchId::new(format!("{batch}{RETRY}{}", stretches.join(",")))
 }
 
-/// The positions of a batch that a later one brought, if it is one that did.
-pub fn retried(batch: &BatchId, later: &BatchId) -> Option<Vec<u64>> {
-    let stretches = later.as_str().strip_prefix(batch.as_str())?.strip_prefix(RETRY)?;
+/// The id of the batch whose refused events this one brought, and their positions in it; `None` where it brought none.
+pub fn retried(later: &BatchId) -> Option<(&str, Vec<u64>)> {
+    let (batch, stretches) = later.as_str().rsplit_once(RETRY)?;
     let mut positions = Vec::new();
     for stretch in stretches.split(',') {
         let (first, last) = stretch.split_once('-')?;
         positions.extend(first.parse::<u64>().ok()?..=last.parse().ok()?);
     }
-    Some(positions)
+    Some((batch, positions))
 }
 
 /// Between a batch's id and the positions that were refused and read later.
@@ -311,7 +311,7 @@ impl Intake {
             }
             let most = settings.batch_events;
             let settings = settings.uncut();
-            let Some(raw) = frame_all([text.as_slice()], &settings) else { return Ok(Whole::default()) };
+            let Some(raw) = frame_text(&text, &settings) else { return Ok(Whole::default()) };
             if raw.events() > most {
                 return Err(Error::TooLarge { most, of: "events" });
             }
@@ -374,8 +374,9 @@ mod tests {
         let positions = [0, 1, 2, 7, 9, 10];
         let id = retry_id(&batch, &positions);
         assert_eq!(id.as_str(), "a b retry 0-2,7-7,9-10");
-        assert_eq!(retried(&batch, &id).unwrap(), positions);
-        assert_eq!(retried(&batch, &batch), None);
-        assert_eq!(retried(&BatchId::new("a"), &id), None);
+        assert_eq!(retried(&id).unwrap(), ("a b", positions.to_vec()));
+        assert_eq!(retried(&batch), None);
+        let again = retry_id(&id, &[3]);
+        assert_eq!(retried(&again).unwrap(), (id.as_str(), vec![3]));
     }
 }

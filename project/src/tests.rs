@@ -129,6 +129,13 @@ fn a_function_needs_no_file() {
     }
     let config = load(&[("LAKEBED_PROJECT_NAME", "shop"), ("LAKEBED_LAKE_URL", "s3://bucket/lake")]).unwrap();
     assert_eq!((config.project.as_str(), config.lake.as_str()), ("shop", "s3://bucket/lake"));
+    let error = load(&[
+        ("LAKEBED_PROJECT_NAME", "shop"),
+        ("LAKEBED_LAKE_URL", "s3://bucket/lake"),
+        ("LAKEBED_INGEST_ACK", "soon"),
+    ]);
+    let error = error.unwrap_err().to_string();
+    assert!(error.ends_with("'soon' is neither \"durable\" nor \"committed\""), "{error}");
     std::fs::write(directory.path().join(CONFIG_FILE), "[columns]\nprice = \"BIGINT\"\n").unwrap();
     assert_eq!(load(&[]).unwrap().columns.len(), 1, "a file that is there counts");
 }

@@ -58,6 +58,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// Whether a sink keeps it.
+    pub(crate) fn is_kept_in(&self, sink: &str) -> bool {
+        self.sinks.iter().any(|of_it| of_it == sink)
+    }
+
     /// The first line, from 1, that has a word of the SQL, in capitals or not; `None` for no word, and one that is not there.
     pub(crate) fn line_of(&self, word: &str) -> Option<usize> {
         let word = Some(word.to_lowercase()).filter(|word| !word.is_empty())?;

@@ -160,11 +160,11 @@ impl Lakehouse {
             // What is there is read, not what is said of it; what cannot be read is not there.
             let expected = Some((replayed.rows, replayed.content_hash));
             let model = models.iter().find(|model| model.name.to_string() == *name);
-            let published = match model.filter(|model| model.sinks.iter().any(|sink| sink == "duckdb")) {
+            let published = match model.filter(|model| model.is_kept_in("duckdb")) {
                 Some(model) => self.in_duckdb(model).await.ok(),
                 None => expected,
             };
-            let in_postgres = match model.filter(|model| model.sinks.iter().any(|sink| sink == "postgres")) {
+            let in_postgres = match model.filter(|model| model.is_kept_in("postgres")) {
                 Some(model) => self.postgres_has(model, stored, (replayed.rows, replayed.content_hash)).await?,
                 None => true,
             };

@@ -15,8 +15,8 @@ use crate::models::Model;
 use crate::refresh;
 use crate::refresh::shape::shapes;
 use crate::run_files::StoredRuns;
-use crate::sinks::ReadRun;
 use crate::sinks::postgres::PostgresSink;
+use crate::sinks::{ReadRun, TableImage};
 
 /// What the comparison of one model found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,11 @@ impl Verified {
 
 /// Rows and their hash.
 pub(crate) type Content = (u64, TableHash);
+
+/// With the rows of a batch.
+fn with(content: Content, batch: &RecordBatch) -> Result<Content> {
+    Ok((content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(batch)?)))
+}
 
 impl Lakehouse {
     /// Reads back every row of the models (all, where none is named) and replays them from version 0.
@@ -85,11 +90,11 @@ impl Lakehouse {
                 model: name.clone(),
                 rows: state.rows,
                 stored: self.stored(state).await? == expected,
-                duckdb: match model.filter(|model| model.sinks.iter().any(|sink| sink == "duckdb")) {
+                duckdb: match model.filter(|model| model.is_kept_in("duckdb")) {
                     Some(model) => Some(self.in_duckdb(model).await? == expected),
                     None => None,
                 },
-                postgres: match model.filter(|model| model.sinks.iter().any(|sink| sink == "postgres")) {
+                postgres: match model.filter(|model| model.is_kept_in("postgres")) {
                     Some(model) => Some(self.postgres_has(model, state, expected).await?),
                     None => None,
                 },
@@ -114,7 +119,7 @@ impl Lakehouse {
         while let Some(batch) = batches.try_next().await? {
             hash = hash.add(PostgresSink::hash_of_events(&batch)?);
         }
-        let there = sink.events(&events).await?;
+        let there = in_postgres(sink, &PostgresSink::events_table(&events)).await?;
         Ok(Verified {
             model: "bronze.events".to_owned(),
             rows: events.next_offset,
@@ -141,8 +146,7 @@ impl Lakehouse {
         for (run, rows) in state.stored(&runs.0).await?.in_runs() {
             let mut batches = runs.read(run, rows);
             while let Some(batch) = batches.try_next().await? {
-                let batch = kept(batch)?;
-                content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
+                content = with(content, &kept(batch)?)?;
             }
         }
         Ok(content)
@@ -154,7 +158,7 @@ impl Lakehouse {
         tokio::task::spawn_blocking(move || {
             let mut content = (0, TableHash::EMPTY);
             sink.read_table(&name.schema, &name.name, &mut |batch| {
-                content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
+                content = with(content, &batch)?;
                 Ok(())
             })?;
             Ok(content)
@@ -164,30 +168,29 @@ impl Lakehouse {
 
     /// Whether PostgreSQL has the rows of a model, as it can keep them.
     pub(crate) async fn postgres_has(&self, model: &Model, state: &ModelState, expected: Content) -> Result<bool> {
-        let there = match self.in_postgres(model, state).await {
+        let Some(sink) = self.postgres() else { return Err(Error::NoPostgres { model: model.name.to_string() }) };
+        let table = self.table_image(model, state).await?;
+        let there = match in_postgres(sink, &table).await {
             Err(error) if error.is_missing_table() => return Ok(false),
             there => there?,
         };
         if there == expected {
             return Ok(true);
         }
-        let table = self.table_image(model, state).await?;
         let kept = self.hashed(state, &|batch| PostgresSink::as_kept(&batch, &table)).await?;
         Ok(there == kept)
     }
+}
 
-    /// The rows that PostgreSQL has of a model.
-    async fn in_postgres(&self, model: &Model, state: &ModelState) -> Result<Content> {
-        let mut content = (0, TableHash::EMPTY);
-        let Some(sink) = self.postgres() else { return Err(Error::NoPostgres { model: model.name.to_string() }) };
-        let table = self.table_image(model, state).await?;
-        sink.read_table(&table, &mut |batch| {
-            content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
-            Ok(())
-        })
-        .await?;
-        Ok(content)
-    }
+/// The rows that PostgreSQL has of a table.
+async fn in_postgres(sink: &PostgresSink, table: &TableImage) -> Result<Content> {
+    let mut content = (0, TableHash::EMPTY);
+    let mut each = |batch: RecordBatch| {
+        content = with(content, &batch)?;
+        Ok(())
+    };
+    sink.read_table(table, &mut each).await?;
+    Ok(content)
 }
 
 /// A directory for a replay's runs, where nobody else looks; gone when it is dropped.

@@ -93,7 +93,7 @@ def play_queue(sqs, function: Function, name: str, attributes: dict, dice: rando
             if message["MessageId"] not in failed:
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
                 seen.append(message)
-                if fifo:
+                if fifo and number_of(message) in left[number_of(message) % 3]:
                     left[number_of(message) % 3].remove(number_of(message))
     return {"sent": sent, "poison": POISON}
 
@@ -104,13 +104,15 @@ def number_of(message: dict) -> int:
 
 def in_their_turn(messages: list[dict], left: dict[int, list[int]]) -> list[dict]:
     """The messages whose group has none before them that was not taken. SQS holds a group back while one of its messages is
-    out; moto may let a later one through when the time of an earlier one runs out."""
+    out; moto may let a later one through when the time of an earlier one runs out. One that was deleted too late comes again."""
     turns = {group: iter(numbers) for group, numbers in left.items()}
     due = {group: next(turn, None) for group, turn in turns.items()}
     fit = []
     for message in sorted(messages, key=number_of):
         group = number_of(message) % 3
-        if due[group] == number_of(message):
+        if number_of(message) not in left[group]:
+            fit.append(message)
+        elif due[group] == number_of(message):
             fit.append(message)
             due[group] = next(turns[group], None)
     return fit

@@ -94,13 +94,6 @@ impl Drop for RuntimeApi {
     }
 }
 
-impl Function {
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.0.id()
-    }
-}
-
 impl Drop for Function {
     fn drop(&mut self) {
         let _ = self.0.kill();

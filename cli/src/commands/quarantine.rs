@@ -1,6 +1,6 @@
 //! `lakebed quarantine`: the events that could not be read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
@@ -51,21 +51,23 @@ struct Batch {
 /// All of them, or those that are named.
 async fn batches(log: &Log, named: &[String]) -> Result<Vec<Batch>> {
     let versions = log.versions(u64::MAX).await?;
-    let all = || {
-        versions
-            .iter()
-            .flat_map(|(version, entry)| entry.record.batches.iter().map(move |batch| (*version, entry.time, batch)))
-    };
+    let all = versions
+        .iter()
+        .flat_map(|(version, entry)| entry.record.batches.iter().map(move |batch| (*version, entry.time, batch)));
+    let mut later: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    for (batch, positions) in all.clone().filter_map(|(_, _, batch)| retried(&batch.id)) {
+        later.entry(batch).or_default().extend(positions);
+    }
     let mut found = Vec::new();
-    for (version, time, committed) in all() {
+    for (version, time, committed) in all {
         let Some(path) = &committed.quarantine else { continue };
         if !named.is_empty() && !named.iter().any(|name| *name == committed.id.as_str()) {
             continue;
         }
-        let later: BTreeSet<u64> =
-            all().filter_map(|(_, _, later)| retried(&committed.id, &later.id)).flatten().collect();
         let mut left = quarantine::read(log.store(), path).await?;
-        left.retain(|event| !later.contains(&event.position));
+        if let Some(later) = later.get(committed.id.as_str()) {
+            left.retain(|event| !later.contains(&event.position));
+        }
         if !left.is_empty() {
             found.push(Batch { version, time, committed: committed.clone(), left });
         }

@@ -68,7 +68,8 @@ struct Request {
 }
 
 impl<'p> Invocation<'p> {
-    /// What a payload is; `is_event` says whether a text is an event by itself, which goes before all else.
+    /// What a payload is; `is_event` says whether a text is an event by itself, which goes before
+    /// all that is not from a queue, a stream or a bucket.
     ///
     /// What is of none of the known shapes is events: what is wrong with them is told in quarantine.
     ///
@@ -81,7 +82,7 @@ impl<'p> Invocation<'p> {
             let events = serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
             Ok(Self::Events { events, id: None, source: None })
         };
-        if !text.starts_with('{') || is_event(text) {
+        if !text.starts_with('{') {
             return plain();
         }
         let Ok(outline) = serde_json::from_str::<Outline<'_>>(text) else { return plain() };
@@ -91,8 +92,12 @@ impl<'p> Invocation<'p> {
                 "aws:sqs" => read(text, &service).map(Self::Queue),
                 "aws:kinesis" => read(text, &service).map(Self::Stream),
                 "aws:s3" => read(text, &service).map(Self::Objects),
+                _ if is_event(text) => plain(),
                 _ => Err(Error::Payload { service, reason: "it is none that is known here".to_owned() }),
             },
+            // Most payloads are not read twice.
+            (None, Outline { request: None, detail: None, events: None, .. }) => plain(),
+            _ if is_event(text) => plain(),
             (None, Outline { request: Some(Request { http: Some(_) }), .. }) => {
                 Ok(read(text, "an HTTP API").map_or(Self::OtherHttp, Self::HttpApi))
             }

@@ -133,7 +133,7 @@ impl Lakehouse {
 
     /// Makes sure that every sink is known that a model is to be kept in.
     fn check_sinks(&self, models: &[Arc<Model>]) -> Result<()> {
-        let in_postgres = models.iter().find(|model| model.sinks.iter().any(|sink| sink == "postgres"));
+        let in_postgres = models.iter().find(|model| model.is_kept_in("postgres"));
         match in_postgres.filter(|_| self.postgres().is_none()) {
             Some(model) => Err(Error::NoPostgres { model: model.name.to_string() }),
             None => Ok(()),
@@ -248,8 +248,7 @@ impl Lakehouse {
     /// Brings the sinks up to an epoch, side by side. One that fails keeps the others from nothing.
     async fn publish(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Publications> {
         let runs = StoredRuns(self.log().store().clone());
-        let (duckdb, postgres) =
-            (self.image("duckdb", manifest, publish).await?, self.image("postgres", manifest, publish).await?);
+        let (duckdb, postgres) = self.images(manifest, publish).await?;
         let events = match &postgres {
             Some(_) if self.project().config.postgres.events => Some(self.events_image(manifest.version).await?),
             _ => None,
@@ -270,21 +269,28 @@ impl Lakehouse {
         Ok(Publications { duckdb: duckdb?, postgres: postgres? })
     }
 
-    /// The tables of an epoch that are kept in a sink, if any are.
-    async fn image(&self, sink: &str, manifest: &Manifest, publish: Publish<'_>) -> Result<Option<Image>> {
-        let mut tables = Vec::new();
-        let wanted = |model: &&Arc<Model>| match publish {
-            Publish::Nothing => false,
-            Publish::Models => model.sinks.iter().any(|of_it| of_it == sink),
-            // A replay beside the tables is a file beside theirs.
-            Publish::Named(names) => sink == "duckdb" && names.contains(&model.name.to_string()),
-        };
-        for model in self.project().models.iter().filter(wanted) {
-            let Some(state) = manifest.models.get(&model.name.to_string()) else { continue };
-            tables.push(self.table_image(model, state).await?);
+    /// The tables of an epoch that are kept in DuckDB, and those in PostgreSQL, if any are.
+    async fn images(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<(Option<Image>, Option<Image>)> {
+        let (mut duckdb, mut postgres) = (Vec::new(), Vec::new());
+        for model in &self.project().models {
+            let name = model.name.to_string();
+            let (in_duckdb, in_postgres) = match publish {
+                Publish::Nothing => (false, false),
+                Publish::Models => (model.is_kept_in("duckdb"), model.is_kept_in("postgres")),
+                // A replay beside the tables is a file beside theirs.
+                Publish::Named(names) => (names.contains(&name), false),
+            };
+            let Some(state) = manifest.models.get(&name).filter(|_| in_duckdb || in_postgres) else { continue };
+            let table = self.table_image(model, state).await?;
+            postgres.extend(in_postgres.then(|| table.clone()));
+            duckdb.extend(in_duckdb.then_some(table));
         }
         let lake = self.log().table_id().await.simple().to_string();
-        Ok((!tables.is_empty()).then_some(Image { lake, version: manifest.version, as_of: manifest.time, tables }))
+        let image = |tables: Vec<TableImage>| {
+            let (lake, version, as_of) = (lake.clone(), manifest.version, manifest.time);
+            (!tables.is_empty()).then_some(Image { lake, version, as_of, tables })
+        };
+        Ok((image(duckdb), image(postgres)))
     }
 
     /// The log as a sink is given it.

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use parquet::arrow::arrow_reader::RowSelection;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
 
@@ -55,6 +55,22 @@ impl TableImage {
     /// The table's name with its schema, as `gold.daily`.
     pub fn model(&self) -> String {
         format!("{}.{}", self.schema, self.name)
+    }
+
+    /// Its columns, each with how a sink keeps its type.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedColumn`] for a type that the sink has nothing for.
+    pub(crate) fn kept<S>(&self, stored: impl Fn(&DataType) -> Option<S>) -> Result<Vec<(String, S)>> {
+        let kept = |field: &FieldRef| match stored(field.data_type()) {
+            Some(kept) => Ok((field.name().clone(), kept)),
+            None => Err(Error::UnsupportedColumn {
+                table: self.model(),
+                column: field.name().clone(),
+                data_type: field.data_type().to_string(),
+            }),
+        };
+        self.columns.fields().iter().map(kept).collect()
     }
 }
 

@@ -99,8 +99,6 @@ async fn small_steps_come_to_the_same_as_one() {
     assert_duckdb_agrees(&stepped, steps.path());
 }
 
-/// Two projects with the same events and refreshes: the one's lake is on an S3 server, and between any two of its epochs its
-/// files are compacted, a checkpoint is written, and what was replaced is deleted.
 /// A new model learns its history beside others whose changes the state cache takes up at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn models_that_come_later_disturb_none_that_were_there() {
@@ -124,6 +122,8 @@ async fn models_that_come_later_disturb_none_that_were_there() {
     }
 }
 
+/// Two projects with the same events and refreshes: the one's lake is on an S3 server, and between any two of its epochs its
+/// files are compacted, a checkpoint is written, and what was replaced is deleted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compaction_and_vacuum_between_any_two_epochs_change_nothing() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());

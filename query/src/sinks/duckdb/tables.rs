@@ -123,7 +123,7 @@ fn drop_others(database: &Database, image: &Image, held: &HashMap<String, Held>)
 }
 
 fn create(database: &Database, table: &TableImage) -> Result<()> {
-    let columns = kept_columns(table)?.into_iter().map(|(name, kept)| format!("{} {}", quoted(&name), kept.sql));
+    let columns = table.kept(stored)?.into_iter().map(|(name, kept)| format!("{} {}", quoted(&name), kept.sql));
     database.execute(&format!(
         "CREATE SCHEMA IF NOT EXISTS {CATALOG}.{}; CREATE OR REPLACE TABLE {} ({})",
         quoted(&table.schema),
@@ -167,7 +167,7 @@ fn load(
     if rows.count() == 0 {
         return Ok(0);
     }
-    let columns = kept_columns(table)?;
+    let columns = table.kept(stored)?;
     let mut appender = database.append(CATALOG, &table.schema, &table.name)?;
     let mut total = 0;
     for (run, selection) in rows.in_runs() {
@@ -210,7 +210,7 @@ fn delete(
     if gone.is_empty() {
         return Ok(());
     }
-    let columns = kept_columns(table)?;
+    let columns = table.kept(stored)?;
     let is_key = |name: &String| table.key.is_empty() || table.key.contains(name);
     let keys: Vec<_> = columns.into_iter().filter(|(name, _)| is_key(name)).collect();
     // Under names of their own: a model's columns may be called like those of this query.
@@ -236,18 +236,6 @@ fn delete(
              WHERE copy <= copies);
          DROP TABLE temp.main.{GONE}"
     ))
-}
-
-fn kept_columns(table: &TableImage) -> Result<Vec<(String, Stored)>> {
-    let kept = |field: &Arc<Field>| match stored(field.data_type()) {
-        Some(kept) => Ok((field.name().clone(), kept)),
-        None => Err(Error::UnsupportedColumn {
-            table: table.model(),
-            column: field.name().clone(),
-            data_type: field.data_type().to_string(),
-        }),
-    };
-    table.columns.fields().iter().map(kept).collect()
 }
 
 /// The batch with the table's columns, in the table's order, as they are appended.

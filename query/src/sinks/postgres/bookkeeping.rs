@@ -20,6 +20,10 @@ use crate::sinks::{EventsImage, Image, TableImage, Watermark};
 /// The columns of a table, each with its type as `format_type` spells it.
 pub(super) type Columns = Vec<(String, String)>;
 
+/// The columns that [`watermark_of`] reads, and others follow.
+const WATERMARK: &str =
+    "model, fingerprint, version, rows, content_hash, (extract(epoch FROM as_of) * 1000000)::bigint";
+
 /// Makes the schemas and the table of watermarks where they are not there.
 pub(super) async fn create(session: &mut Session, image: &Image, events: bool) -> Result<()> {
     let mut schemas: Vec<&str> = image.tables.iter().map(|table| table.schema.as_str()).collect();
@@ -67,12 +71,10 @@ pub(super) async fn check_owner(session: &mut Session, image: &Image, server: &s
 
 /// What the database holds of each model, by name.
 pub(super) async fn held(session: &mut Session) -> Result<HashMap<String, Held>> {
-    let select = "SELECT model, fingerprint, version, rows, content_hash, \
-                  (extract(epoch FROM as_of) * 1000000)::bigint, first, next, deleted \
-                  FROM lakebed.watermarks ORDER BY model";
+    let select = format!("SELECT {WATERMARK}, first, next, deleted FROM lakebed.watermarks ORDER BY model");
     let failed = session.failed();
     let mut held = HashMap::new();
-    for row in session.rows(select.to_owned()).await? {
+    for row in session.rows(select).await? {
         let found = held_of(&row).map_err(&failed)?;
         held.insert(found.watermark.model.clone(), found);
     }
@@ -87,11 +89,9 @@ pub(super) async fn watermarks(session: &mut Session) -> Result<Vec<Watermark>> 
     if there != Some(true) {
         return Ok(Vec::new());
     }
-    let select = "SELECT model, fingerprint, version, rows, content_hash, \
-                  (extract(epoch FROM as_of) * 1000000)::bigint, 0::bigint, 0::bigint, ''::bytea \
-                  FROM lakebed.watermarks ORDER BY model";
+    let select = format!("SELECT {WATERMARK} FROM lakebed.watermarks ORDER BY model");
     let mut watermarks = Vec::new();
-    for row in session.rows(select.to_owned()).await? {
+    for row in session.rows(select).await? {
         watermarks.extend(watermark_of(&row).map_err(&failed)?);
     }
     Ok(watermarks)

@@ -9,8 +9,7 @@ use lakebed_log::schema::{DOC, OFFSET};
 use super::bookkeeping::Columns;
 use super::sending::Sending;
 use super::session::{Session, quoted, sql_name};
-use super::tables::kept_columns;
-use super::types::{Stored, Way};
+use super::types::{Stored, Way, stored};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::sinks::change::Held;
@@ -82,7 +81,7 @@ fn missing<'c>(columns: &'c [(String, Stored)], there: &Columns) -> Option<Vec<&
 
 /// The log's columns as PostgreSQL keeps them; the document is jsonb.
 fn columns(events: &EventsImage) -> Result<Vec<(String, Stored)>> {
-    let mut columns = kept_columns(&table(events, true))?;
+    let mut columns = table(events, true).kept(stored)?;
     for (_, kept) in columns.iter_mut().filter(|(name, _)| name == DOC) {
         *kept = Stored { sql: "jsonb".to_owned(), wire: DataType::Utf8, way: Way::Document };
     }

@@ -5,7 +5,7 @@
 //! for many epochs, or lost the answer to its COMMIT, is made good by the next.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use arrow::array::RecordBatch;
@@ -54,6 +54,8 @@ const PARAMETERS: [&str; 12] = [
 #[derive(Clone)]
 pub struct PostgresSink {
     options: PgConnectOptions,
+    /// Read with each connection: a password may change.
+    password_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for PostgresSink {
@@ -81,10 +83,10 @@ pub struct Published {
 
 impl PostgresSink {
     /// A sink for the database of a project. The password is the URL's, or the setting's, or that of a file relative to
-    /// `directory`, or of `PGPASSWORD` or `~/.pgpass`, in this order. Nothing is connected yet.
+    /// `directory`, or of `PGPASSWORD` or `~/.pgpass`, in this order. Nothing is read and nothing connected yet.
     ///
     /// # Errors
-    /// [`Error::PostgresUrl`] for a URL that cannot be read, [`Error::File`] for a password file that cannot.
+    /// [`Error::PostgresUrl`] for a URL that cannot be read, [`Error::PostgresParameter`] for one of its parameters.
     pub fn new(config: &PostgresConfig, directory: &Path) -> Result<Option<Self>> {
         let Some(url) = &config.url else { return Ok(None) };
         let parsed = url::Url::parse(url.as_str()).map_err(|_| Error::PostgresUrl)?;
@@ -99,12 +101,20 @@ impl PostgresSink {
         let mut options = options.map_err(|_| Error::PostgresUrl)?;
         if let Some(password) = &config.password {
             options = options.password(password.as_str());
-        } else if let Some(file) = &config.password_file {
-            let path = directory.join(file);
-            let password = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
-            options = options.password(password.trim_end_matches(['\r', '\n']));
         }
-        Ok(Some(Self { options }))
+        let file = config.password_file.as_ref().filter(|_| config.password.is_none());
+        Ok(Some(Self { options, password_file: file.map(|file| directory.join(file)) }))
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a password file that cannot be read, and [`Error::Postgres`].
+    async fn session(&self) -> Result<Session> {
+        let Some(path) = &self.password_file else { return Session::open(&self.options).await };
+        let password = tokio::fs::read_to_string(path).await;
+        let password = password.map_err(|source| Error::File { path: path.clone(), source })?;
+        Session::open(&self.options.clone().password(password.trim_end_matches(['\r', '\n']))).await
     }
 
     /// The server and the database, without secrets.
@@ -112,9 +122,9 @@ impl PostgresSink {
         name_of(&self.options)
     }
 
-    /// Brings the database up to the image, and to the events of the log where they are wanted: all tables in one transaction, or
-    /// none. Waits for another publisher of the same
-    /// database. An image that is older than what is published changes nothing.
+    /// Brings the database up to the image, and to the events of the log where they are wanted: all tables in one
+    /// transaction, or none. Waits for another publisher of the same database. An image that is older than what is
+    /// published changes nothing.
     ///
     /// # Errors
     /// [`Error::Postgres`] for whatever the server says; [`Error::TableTaken`] for a table of somebody else's under a
@@ -138,7 +148,7 @@ impl PostgresSink {
         runs: &dyn ReadRun,
         long_keys: &BTreeSet<String>,
     ) -> Result<Published> {
-        let mut session = Session::open(&self.options).await?;
+        let mut session = self.session().await?;
         // Whatever the role or the database sets otherwise. Publishers wait for each other as long as it takes, and for
         // somebody who keeps a table locked not for ever.
         session
@@ -225,7 +235,7 @@ impl PostgresSink {
     /// # Errors
     /// [`Error::Postgres`].
     pub async fn watermarks(&self) -> Result<Vec<Watermark>> {
-        bookkeeping::watermarks(&mut Session::open(&self.options).await?).await
+        bookkeeping::watermarks(&mut self.session().await?).await
     }
 
     /// The rows as a table has them that keeps them: U+0000 is U+FFFD in it, and what JSON cannot say, null.
@@ -236,21 +246,12 @@ impl PostgresSink {
         reading::as_kept(batch, table)
     }
 
-    /// How many events the log's table has, and the hash over them without their documents.
-    ///
-    /// # Errors
-    /// As [`Self::read_table`].
-    pub(crate) async fn events(&self, events: &EventsImage) -> Result<(u64, TableHash)> {
-        let mut content = (0, TableHash::EMPTY);
-        let mut each = |batch: RecordBatch| {
-            content = (content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(&batch)?));
-            Ok(())
-        };
-        self.read_table(&events::table(events, false), &mut each).await?;
-        Ok(content)
+    /// The log's table without its documents, as it is read back.
+    pub(crate) fn events_table(events: &EventsImage) -> TableImage {
+        events::table(events, false)
     }
 
-    /// The hash over events without their documents, as [`Self::events`] has it.
+    /// The hash over events without their documents.
     pub(crate) fn hash_of_events(batch: &RecordBatch) -> Result<TableHash> {
         events::hash(batch)
     }
@@ -264,6 +265,6 @@ impl PostgresSink {
         table: &TableImage,
         each: &mut (dyn FnMut(RecordBatch) -> Result<()> + Send),
     ) -> Result<()> {
-        reading::read(&mut Session::open(&self.options).await?, table, each).await
+        reading::read(&mut self.session().await?, table, each).await
     }
 }

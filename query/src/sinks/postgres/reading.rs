@@ -19,8 +19,8 @@ use futures::TryStreamExt;
 use serde_json::value::RawValue;
 
 use super::session::{Session, quoted};
-use super::tables::{kept_columns, qualified};
-use super::types::{Stored, Way, to_wire};
+use super::tables::qualified;
+use super::types::{Stored, Way, stored, to_wire};
 use crate::error::{Error, Result};
 use crate::sinks::TableImage;
 
@@ -40,7 +40,7 @@ pub(super) async fn read(
     table: &TableImage,
     each: &mut (dyn FnMut(RecordBatch) -> Result<()> + Send),
 ) -> Result<()> {
-    let columns = kept_columns(table)?;
+    let columns = table.kept(stored)?;
     let names = columns.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(", ");
     let place = qualified(&table.schema, &table.name);
     let copy = format!("COPY (SELECT {names} FROM {place}) TO STDOUT (FORMAT binary)");
@@ -250,7 +250,7 @@ fn numeric(value: &[u8], scale: i8) -> Result<i128, ArrowError> {
 
 /// Rows as they come back from a table that keeps them: without what PostgreSQL cannot hold.
 pub(super) fn as_kept(batch: &RecordBatch, table: &TableImage) -> Result<RecordBatch> {
-    let columns = kept_columns(table)?;
+    let columns = table.kept(stored)?;
     let mut arrays = Vec::with_capacity(columns.len());
     for ((name, kept), field) in columns.iter().zip(table.columns.fields()) {
         let failed = |source| Error::Column { table: table.model(), column: name.clone(), source };

@@ -1,7 +1,6 @@
 //! The tables of a database, and what brings them up to an image within one transaction.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use parquet::arrow::arrow_reader::RowSelection;
 use roaring::RoaringTreemap;
@@ -46,7 +45,7 @@ pub(super) async fn bring_up(
     let mut swaps = Vec::new();
     for table in &image.tables {
         let model = table.model();
-        let (columns, held) = (kept_columns(table)?, held.get(&model));
+        let (columns, held) = (table.kept(stored)?, held.get(&model));
         let at = there.get(&visible_name(table));
         if at.is_some() && held.is_none() {
             return Err(Error::TableTaken { table: model });
@@ -79,10 +78,17 @@ pub(super) async fn bring_up(
         };
         written.rebuilt += 1;
     }
-    for swap in swaps {
-        session.run(swap).await?;
+    for Swap { sql, model, long_key } in swaps {
+        session.run(sql).await.map_err(|error| long_key_error(error, &model, long_key))?;
     }
     Ok(written)
+}
+
+/// How a table that was written beside another takes its place.
+struct Swap {
+    sql: String,
+    model: String,
+    long_key: bool,
 }
 
 /// The table's name as the catalogue has it.
@@ -130,7 +136,7 @@ impl Work<'_> {
     }
 
     /// Writes the table beside the one that is there, and says how it takes its place.
-    async fn write_beside(&self, session: &mut Session, swaps: &mut Vec<String>) -> Result<u64> {
+    async fn write_beside(&self, session: &mut Session, swaps: &mut Vec<Swap>) -> Result<u64> {
         let (place, name) = (qualified_of(self.table), quoted(&self.table.name));
         // In the schema where it stays: what is granted by default on tables of this schema is granted on it.
         let beside = qualified(&self.table.schema, &format!("lakebed_new_{}", short(&self.table.model())));
@@ -138,10 +144,11 @@ impl Work<'_> {
         session.run(format!("DROP TABLE IF EXISTS {beside}; CREATE TABLE {beside} ({declared})")).await?;
         let (rows, _) = self.load(session, &beside, &self.table.rows, false).await?;
         self.describe(session, &beside).await?;
-        swaps.push(format!("DROP TABLE IF EXISTS {place}; ALTER TABLE {beside} RENAME TO {name}"));
         // The name of an index is free once the table it was on is gone.
-        swaps.extend(self.index_sql(&place, &HashSet::new()));
-        swaps.push(format!("ANALYZE {place}"));
+        let index = self.index_sql(&place, &HashSet::new()).unwrap_or_default();
+        let sql =
+            format!("DROP TABLE IF EXISTS {place}; ALTER TABLE {beside} RENAME TO {name}; {index}; ANALYZE {place}");
+        swaps.push(Swap { sql, model: self.table.model(), long_key: self.long_key });
         Ok(rows)
     }
 
@@ -154,7 +161,11 @@ impl Work<'_> {
     /// lock the table against vacuums.
     async fn index(&self, session: &mut Session, place: &str) -> Result<()> {
         match self.index_sql(place, self.indexes) {
-            Some(sql) => session.run(sql).await.map(drop).map_err(|error| self.long_key_error(error)),
+            Some(sql) => session
+                .run(sql)
+                .await
+                .map(drop)
+                .map_err(|error| long_key_error(error, &self.table.model(), self.long_key)),
             None => Ok(()),
         }
     }
@@ -218,7 +229,7 @@ impl Work<'_> {
             }
             total += read;
         }
-        let hash = sending.finish().await.map_err(|error| self.long_key_error(error))?;
+        let hash = sending.finish().await.map_err(|error| long_key_error(error, &self.table.model(), self.long_key))?;
         Ok((total, hash))
     }
 
@@ -304,30 +315,17 @@ impl Work<'_> {
         );
         session.run(delete).await
     }
+}
 
-    /// A key that no index row can hold is told by its model, so that it is tried again with hashes.
-    fn long_key_error(&self, error: Error) -> Error {
-        let is_limit = matches!(&error, Error::Postgres { source, .. } if failure::is_limit(source));
-        if is_limit && !self.long_key { Error::LongKey { table: self.table.model() } } else { error }
-    }
+/// A key that no index row can hold is told by its model, so that it is tried again with hashes.
+fn long_key_error(error: Error, model: &str, long_key: bool) -> Error {
+    let is_limit = matches!(&error, Error::Postgres { source, .. } if failure::is_limit(source));
+    if is_limit && !long_key { Error::LongKey { table: model.to_owned() } } else { error }
 }
 
 /// A short name for a long one.
 fn short(name: &str) -> String {
     blake3::hash(name.as_bytes()).to_hex()[..16].to_owned()
-}
-
-/// How PostgreSQL keeps the columns of a table.
-pub(super) fn kept_columns(table: &TableImage) -> Result<Vec<(String, Stored)>> {
-    let kept = |field: &Arc<arrow::datatypes::Field>| match stored(field.data_type()) {
-        Some(kept) => Ok((field.name().clone(), kept)),
-        None => Err(Error::UnsupportedColumn {
-            table: table.model(),
-            column: field.name().clone(),
-            data_type: field.data_type().to_string(),
-        }),
-    };
-    table.columns.fields().iter().map(kept).collect()
 }
 
 fn declared(columns: &[(String, Stored)]) -> Columns {
