@@ -81,6 +81,7 @@ mod tests {
         let mut expected = load(&text);
         // These have no default: the comments show what they are like.
         expected.duckdb.directory = Some("./lake/published".into());
+        expected.delta.url = Some("./lake/delta".to_owned());
         expected.postgres =
             load("[postgres]\nurl = \"postgres://me@127.0.0.1:5432/shop\"\npassword_file = \"./password\"").postgres;
         assert_eq!(load(&format!("{head}\n{uncommented}")), expected);

@@ -126,6 +126,9 @@ pub fn deletion(model: &str, fingerprint: &str, deletion: Uuid) -> Path {
 /// Where what is published for attaching lies, for a lake on local disk.
 pub const PUBLISHED: &str = "published";
 
+/// Where the Delta tables of models are, where nothing else is set.
+pub const DELTA: &str = "delta";
+
 /// What an object of a lake is for, in one word or two; the lake's own table of contents.
 pub fn kind_of(path: &Path) -> &'static str {
     let path = path.as_ref();
@@ -143,6 +146,7 @@ pub fn kind_of(path: &Path) -> &'static str {
         _ if path.starts_with(REPLAYS) => "epoch of a replay",
         _ if path.starts_with("models/") => "model run",
         _ if path.starts_with(PUBLISHED) => "published file",
+        _ if path.strip_prefix(DELTA).is_some_and(|path| path.starts_with('/')) => "delta table",
         _ if path.starts_with("tokens/") => "token",
         _ if path == lake().as_ref() => "identity",
         _ if path == probe().as_ref() => "probe",

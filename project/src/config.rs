@@ -15,7 +15,8 @@ use toml::de::{DeTable, DeValue};
 use crate::document::{Document, kind_of};
 use crate::error::{Error, Result};
 use crate::settings::{
-    DuckDbConfig, EventsConfig, IdField, IngestConfig, PRESETS, PostgresConfig, RefreshConfig, Secret, ServeConfig,
+    DeltaConfig, DuckDbConfig, EventsConfig, IdField, IngestConfig, PRESETS, PostgresConfig, RefreshConfig, Secret,
+    ServeConfig,
 };
 
 /// The file that makes a directory a project.
@@ -42,6 +43,8 @@ pub struct Config {
     pub duckdb: DuckDbConfig,
     /// The PostgreSQL sink.
     pub postgres: PostgresConfig,
+    /// The Delta sink.
+    pub delta: DeltaConfig,
     /// The sinks of models whose headers name none.
     pub sinks: Vec<String>,
     /// The server.
@@ -68,6 +71,7 @@ impl Default for Config {
             refresh: RefreshConfig { events_at_once: 250_000 },
             duckdb: DuckDbConfig { directory: None, keep: 3 },
             postgres: PostgresConfig::default(),
+            delta: DeltaConfig::default(),
             sinks: vec!["duckdb".to_owned()],
             serve: ServeConfig {
                 flight: local(31_337),
@@ -143,13 +147,25 @@ impl Config {
     /// [`lakebed_log::Error::Place`] for a place of another kind, [`lakebed_log::Error::NoLog`] for a directory that is not
     /// there and shall not be made.
     pub fn store(&self, project_dir: &Path, create: bool) -> Result<Store> {
-        let directory = match self.lake.split_once("://") {
-            None => project_dir.join(&self.lake),
+        self.store_at(&self.lake, project_dir, create)
+    }
+
+    /// The store of the Delta sink, where it has one of its own; a directory is made.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn delta_store(&self, project_dir: &Path) -> Result<Option<Store>> {
+        self.delta.url.as_deref().map(|url| self.store_at(url, project_dir, true)).transpose()
+    }
+
+    fn store_at(&self, url: &str, project_dir: &Path, create: bool) -> Result<Store> {
+        let directory = match url.split_once("://") {
+            None => project_dir.join(url),
             Some(("file", path)) if path.starts_with('/') => PathBuf::from(path),
-            Some(("s3", _)) => return Ok(Store::s3(&self.lake, &self.s3)?),
+            Some(("s3", _)) => return Ok(Store::s3(url, &self.s3)?),
             Some(_) => {
                 let reason = "neither a local directory nor s3://bucket/prefix".to_owned();
-                return Err(lakebed_log::Error::Place { place: self.lake.clone(), reason }.into());
+                return Err(lakebed_log::Error::Place { place: url.to_owned(), reason }.into());
             }
         };
         if !create && !directory.is_dir() {
@@ -324,6 +340,8 @@ impl Config {
                     _ => return Err(format!("'{text}' is neither \"on\" nor \"off\"")),
                 };
             }
+            ("delta", "url") if text.is_empty() => return Err("a place is such as ./delta".to_owned()),
+            ("delta", "url") => self.delta.url = Some(text.to_owned()),
             ("models", "sinks") => {
                 self.sinks = text.split(',').map(|sink| sink.trim().to_owned()).collect();
                 if let Some(sink) = self.sinks.iter().find(|sink| !SINKS.contains(&sink.as_str())) {
@@ -341,7 +359,7 @@ impl Config {
 }
 
 /// Where models can be kept for readers.
-pub const SINKS: [&str; 2] = ["duckdb", "postgres"];
+pub const SINKS: [&str; 3] = ["duckdb", "postgres", "delta"];
 
 /// The variable that says where the lake is.
 const LAKE_URL: &str = "LAKEBED_LAKE_URL";
@@ -353,7 +371,7 @@ const PROJECT_NAME: &str = "LAKEBED_PROJECT_NAME";
 const COLUMNS: &str = "columns";
 
 /// Every other key, with its section.
-const KEYS: [(&str, &str); 28] = [
+const KEYS: [(&str, &str); 29] = [
     ("project", "name"),
     ("lake", "url"),
     ("s3", "region"),
@@ -378,6 +396,7 @@ const KEYS: [(&str, &str); 28] = [
     ("postgres", "password"),
     ("postgres", "password_file"),
     ("postgres", "events"),
+    ("delta", "url"),
     ("serve", "flight"),
     ("serve", "http"),
     ("serve", "max_body_bytes"),

@@ -9,6 +9,6 @@ mod tokens;
 pub use config::{CONFIG_FILE, Config, SINKS};
 pub use error::{Error, Result};
 pub use settings::{
-    DuckDbConfig, EventsConfig, IdField, IngestConfig, PostgresConfig, RefreshConfig, Secret, ServeConfig,
+    DeltaConfig, DuckDbConfig, EventsConfig, IdField, IngestConfig, PostgresConfig, RefreshConfig, Secret, ServeConfig,
 };
 pub use tokens::{Token, Tokens};

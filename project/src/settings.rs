@@ -100,6 +100,13 @@ pub struct PostgresConfig {
     pub events: bool,
 }
 
+/// `[delta]`: where models are kept as Delta tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeltaConfig {
+    /// A directory relative to the project's, or `s3://bucket/prefix`; `delta` in the lake where it is not set.
+    pub url: Option<String>,
+}
+
 /// A text that is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);

@@ -6,6 +6,7 @@ use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
+use deltalake::errors::DeltaTableError;
 use lakebed_project::error::hint_for_file;
 
 use crate::session::TableInfo;
@@ -149,7 +150,7 @@ pub enum Error {
         reason: String,
     },
     /// There is a table where a sink publishes, and it is someone else's.
-    #[error("there is a table or view {table} in the database that lakebed did not make")]
+    #[error("there is a table or view {table} that lakebed did not make, where it is to be published")]
     TableTaken {
         /// The model.
         table: String,
@@ -159,6 +160,20 @@ pub enum Error {
     DatabaseTaken {
         /// The server and the database, without secrets.
         server: String,
+    },
+    /// The log of a Delta table that is published could not be read or written.
+    #[error("the delta table '{table}': {source}")]
+    Delta {
+        /// Where it is.
+        table: String,
+        /// What went wrong.
+        source: Box<DeltaTableError>,
+    },
+    /// A Delta table that is kept by another lake.
+    #[error("the delta table '{table}' is of another lake")]
+    DeltaTaken {
+        /// Where it is.
+        table: String,
     },
     /// A key that is too long for an index of PostgreSQL's. It is tried again with an index of hashes.
     #[error("a key of {table} is too long for an index")]
@@ -267,6 +282,7 @@ impl Error {
         match self {
             Self::Log(error) => error.may_pass(),
             Self::Postgres { source, .. } => failure::may_pass(source),
+            Self::Delta { source, .. } => matches!(source.as_ref(), DeltaTableError::ObjectStore { .. }),
             _ => false,
         }
     }
@@ -284,6 +300,8 @@ impl Error {
                 | Self::PostgresRow { .. }
                 | Self::TableTaken { .. }
                 | Self::DatabaseTaken { .. }
+                | Self::Delta { .. }
+                | Self::DeltaTaken { .. }
                 | Self::LongKey { .. }
                 | Self::UnsupportedColumn { .. }
                 | Self::Column { .. }
@@ -344,7 +362,10 @@ impl Error {
                     .to_owned(),
             ),
             Self::TableTaken { .. } => {
-                Some("move it to another schema or drop it, or give the sink another database".to_owned())
+                Some("move it away or drop it, or give the sink another database or directory".to_owned())
+            }
+            Self::DeltaTaken { .. } => {
+                Some("give this lake a [delta] url of its own; or, if that lake is gone, remove the table".to_owned())
             }
             Self::UnsupportedColumn { .. } => Some("CAST it in the model to a type that the sink has".to_owned()),
             Self::RunRows { .. } => Some(

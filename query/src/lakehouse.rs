@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::models::{self, Model};
 use crate::refresh::Inputs;
 use crate::session::{ReadSession, TableInfo};
+use crate::sinks::delta::DeltaSink;
 use crate::sinks::duckdb::DuckDbSink;
 use crate::sinks::postgres::PostgresSink;
 use crate::state_cache::StateCache;
@@ -59,6 +60,8 @@ struct Inner {
     log: Log,
     sink: DuckDbSink,
     postgres: Option<PostgresSink>,
+    /// Where a model is kept there.
+    delta: Option<DeltaSink>,
     chain: Chain,
     pinned: Vec<(String, ColumnType)>,
     /// Opened by the first refresh.
@@ -95,10 +98,11 @@ impl Lakehouse {
         let directory = duckdb.directory.as_ref().map_or(beside, |at| project.directory.join(at));
         let sink = DuckDbSink::new(directory, PUBLISHED_NAME, duckdb.keep);
         let postgres = PostgresSink::new(&project.config.postgres, &project.directory)?;
+        let delta = delta_sink(&project, &log)?;
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
         let (cache, refreshing) = (Arc::default(), Arc::default());
         let chain = Chain::default();
-        Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, pinned, chain, cache, refreshing }) })
+        Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, pinned, chain, cache, refreshing }) })
     }
 
     /// The project.
@@ -130,8 +134,8 @@ impl Lakehouse {
         let (project, log, pinned) = (project.clone(), log.clone(), pinned.clone());
         let (cache, refreshing) = (Arc::default(), Arc::default());
         let (sink, chain) = (sink.named(replay), Chain::of_replay(replay));
-        let postgres = None;
-        Self { inner: Arc::new(Inner { project, log, sink, postgres, pinned, chain, cache, refreshing }) }
+        let (postgres, delta) = (None, None);
+        Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, pinned, chain, cache, refreshing }) }
     }
 
     /// The same lake with the models as their files are now.
@@ -139,12 +143,17 @@ impl Lakehouse {
     /// # Errors
     /// As [`Project::load`].
     pub fn reloaded(&self) -> Result<Self> {
-        let Inner { project, log, sink, postgres, chain, pinned, cache, refreshing } = self.inner.as_ref();
+        let Inner { project, log, sink, postgres, delta, chain, pinned, cache, refreshing } = self.inner.as_ref();
         let project = Project::load(&project.directory, project.config.clone())?;
+        // A sink that is in use knows its tables.
+        let delta = match delta {
+            Some(delta) => Some(delta.clone()),
+            None => delta_sink(&project, log)?,
+        };
         let (log, sink, postgres, chain, pinned) =
             (log.clone(), sink.clone(), postgres.clone(), chain.clone(), pinned.clone());
         let (cache, refreshing) = (Arc::clone(cache), Arc::clone(refreshing));
-        Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, chain, pinned, cache, refreshing }) })
+        Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, cache, refreshing }) })
     }
 
     /// The version that the published DuckDB file holds, if there is one that can be read.
@@ -169,6 +178,11 @@ impl Lakehouse {
     /// The database that models are kept in, if the project names one.
     pub fn postgres(&self) -> Option<&PostgresSink> {
         self.inner.postgres.as_ref()
+    }
+
+    /// The Delta tables that models are kept in, if any are.
+    pub fn delta(&self) -> Option<&DeltaSink> {
+        self.inner.delta.as_ref()
     }
 
     pub(crate) fn check_names(&self, names: &[String]) -> Result<()> {
@@ -266,4 +280,15 @@ impl Lakehouse {
         tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
         Ok(ReadSession::new(snapshot.version, snapshot.filled, tables, context))
     }
+}
+
+/// The Delta sink of a project that keeps a model there: in the lake, or where the project says.
+fn delta_sink(project: &Project, log: &Log) -> Result<Option<DeltaSink>> {
+    if !project.models.iter().any(|model| model.is_kept_in("delta")) {
+        return Ok(None);
+    }
+    Ok(Some(match project.config.delta_store(&project.directory)? {
+        Some(store) => DeltaSink::new(store, ""),
+        None => DeltaSink::new(log.store().clone(), layout::DELTA),
+    }))
 }

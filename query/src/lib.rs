@@ -34,4 +34,4 @@ pub use lakehouse::{AsOf, Lakehouse, Project, Publications, Refreshed, time_text
 pub use refresh::{ModelRefreshed, Progress};
 pub use replay::{Replay, Replayed};
 pub use session::{ReadSession, TableInfo};
-pub use verify::Verified;
+pub use verify::{Difference, Differs, Verified};

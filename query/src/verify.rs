@@ -1,22 +1,25 @@
-//! Verification: stored = sink = replay, by reading every row back and hashing it.
+//! Verification: stored = sinks = replay, by reading every row back and hashing it; and by which keys, where they are not.
+
+mod difference;
+mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use futures::TryStreamExt;
 use lakebed_log::Store;
 
+pub use self::difference::{Difference, Differs};
+use self::scan::{AsKept, Content, Events, InDelta, InDuckDb, InPostgres, Scan, Stored, content};
 use crate::epoch::{self, ModelState};
 use crate::error::{Error, Result};
-use crate::hash::TableHash;
 use crate::lakehouse::Lakehouse;
 use crate::models::Model;
 use crate::refresh;
 use crate::refresh::shape::shapes;
-use crate::run_files::StoredRuns;
+use crate::sinks::TableImage;
+use crate::sinks::delta::DeltaSink;
 use crate::sinks::postgres::PostgresSink;
-use crate::sinks::{ReadRun, TableImage};
 
 /// What the comparison of one model found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,23 +34,20 @@ pub struct Verified {
     pub duckdb: Option<bool>,
     /// Whether PostgreSQL's rows are; `None` for a model that is not kept there.
     pub postgres: Option<bool>,
+    /// Whether the Delta table's rows are; `None` for a model that is not kept there.
+    pub delta: Option<bool>,
     /// Whether a replay from version 0 gives them.
     pub replay: bool,
+    /// Where something differs: what.
+    pub differences: Vec<Difference>,
 }
 
 impl Verified {
     /// Whether every comparison held.
     pub fn holds(&self) -> bool {
-        self.stored && self.duckdb != Some(false) && self.postgres != Some(false) && self.replay
+        let sinks = [self.duckdb, self.postgres, self.delta];
+        self.stored && !sinks.contains(&Some(false)) && self.replay
     }
-}
-
-/// Rows and their hash.
-pub(crate) type Content = (u64, TableHash);
-
-/// With the rows of a batch.
-fn with(content: Content, batch: &RecordBatch) -> Result<Content> {
-    Ok((content.0 + batch.num_rows() as u64, content.1.add(TableHash::of_batch(batch)?)))
 }
 
 impl Lakehouse {
@@ -83,26 +83,13 @@ impl Lakehouse {
         }
         let mut verified = Vec::new();
         for (name, state) in manifest.models.iter().filter(|(name, _)| only.is_empty() || only.contains(name)) {
-            let expected = (state.rows, state.content_hash);
-            let replay = replayed.models.get(name);
-            let model = self.project().models.iter().find(|model| model.name.to_string() == *name);
-            verified.push(Verified {
-                model: name.clone(),
-                rows: state.rows,
-                stored: self.stored(state).await? == expected,
-                duckdb: match model.filter(|model| model.is_kept_in("duckdb")) {
-                    Some(model) => Some(self.in_duckdb(model).await? == expected),
-                    None => None,
-                },
-                postgres: match model.filter(|model| model.is_kept_in("postgres")) {
-                    Some(model) => Some(self.postgres_has(model, state, expected).await?),
-                    None => None,
-                },
-                replay: replay.is_some_and(|replay| (replay.rows, replay.content_hash) == expected),
-            });
+            let Some(replay) = replayed.models.get(name) else { continue };
+            let Some(model) = self.project().models.iter().find(|model| model.name.to_string() == *name) else {
+                continue;
+            };
+            verified.push(self.verify_model(model, state, &Stored { store: &scratch.store, state: replay }).await?);
         }
-        let named = only.is_empty();
-        if named
+        if only.is_empty()
             && self.project().config.postgres.events
             && let Some(sink) = self.postgres()
         {
@@ -111,86 +98,117 @@ impl Lakehouse {
         Ok(verified)
     }
 
+    async fn verify_model(&self, model: &Model, state: &ModelState, replay: &Stored<'_>) -> Result<Verified> {
+        let stored = Stored { store: self.log().store(), state };
+        let expected = (state.rows, state.content_hash);
+        let is_stored = content(&stored).await? == expected;
+        let is_replayed = (replay.state.rows, replay.state.content_hash) == expected;
+        let mut differences = Vec::new();
+        if !is_stored || !is_replayed {
+            // The replay is the truth: what is stored is held against it.
+            differences.push(difference::difference("stored", replay, &stored, &key_of(state)?).await?);
+        }
+        let mut in_sinks = BTreeMap::new();
+        for sink in ["duckdb", "postgres", "delta"].into_iter().filter(|sink| model.is_kept_in(sink)) {
+            let found = self.differs_in(sink, model, state, expected).await?;
+            in_sinks.insert(sink, found.is_none());
+            differences.extend(found);
+        }
+        Ok(Verified {
+            model: model.name.to_string(),
+            rows: state.rows,
+            stored: is_stored,
+            duckdb: in_sinks.get("duckdb").copied(),
+            postgres: in_sinks.get("postgres").copied(),
+            delta: in_sinks.get("delta").copied(),
+            replay: is_replayed,
+            differences,
+        })
+    }
+
     /// The log in PostgreSQL, compared with the log; documents are not, for jsonb does not keep their bytes.
     async fn verify_events(&self, sink: &PostgresSink, version: u64) -> Result<Verified> {
         let events = self.events_image(version).await?;
-        let mut hash = TableHash::EMPTY;
-        let mut batches = events.source.read(0..events.next_offset);
-        while let Some(batch) = batches.try_next().await? {
-            hash = hash.add(PostgresSink::hash_of_events(&batch)?);
-        }
-        let there = in_postgres(sink, &PostgresSink::events_table(&events)).await?;
+        let table = PostgresSink::events_table(&events);
+        let offset = table.columns.index_of(lakebed_log::schema::OFFSET)?;
+        let found = compared("postgres", &Events(&events), &InPostgres(sink, &table), None, &[offset]).await?;
         Ok(Verified {
             model: "bronze.events".to_owned(),
             rows: events.next_offset,
             stored: true,
             duckdb: None,
-            postgres: Some(there == (events.next_offset, hash)),
+            postgres: Some(found.is_none()),
+            delta: None,
             replay: true,
+            differences: found.into_iter().collect(),
         })
     }
 
     /// The rows that are really there.
     pub(crate) async fn stored(&self, state: &ModelState) -> Result<Content> {
-        self.hashed(state, &Ok).await
+        content(&Stored { store: self.log().store(), state }).await
     }
 
-    /// The rows that are really there, as a sink has them.
-    async fn hashed(
+    /// What a sink has otherwise than the model's table, which is to be what is `expected`.
+    ///
+    /// # Errors
+    /// [`Error::NoPostgres`] where the project knows of no database; any failure on the way.
+    pub(crate) async fn differs_in(
         &self,
+        sink: &'static str,
+        model: &Model,
         state: &ModelState,
-        kept: &(dyn Fn(RecordBatch) -> Result<RecordBatch> + Sync),
-    ) -> Result<Content> {
-        let runs = StoredRuns(self.log().store().clone());
-        let mut content = (0, TableHash::EMPTY);
-        for (run, rows) in state.stored(&runs.0).await?.in_runs() {
-            let mut batches = runs.read(run, rows);
-            while let Some(batch) = batches.try_next().await? {
-                content = with(content, &kept(batch)?)?;
-            }
-        }
-        Ok(content)
-    }
-
-    /// The rows that the published file has of a model.
-    pub(crate) async fn in_duckdb(&self, model: &Model) -> Result<Content> {
-        let (sink, name) = (self.sink().clone(), model.name.clone());
-        tokio::task::spawn_blocking(move || {
-            let mut content = (0, TableHash::EMPTY);
-            sink.read_table(&name.schema, &name.name, &mut |batch| {
-                content = with(content, &batch)?;
-                Ok(())
-            })?;
-            Ok(content)
-        })
-        .await?
-    }
-
-    /// Whether PostgreSQL has the rows of a model, as it can keep them.
-    pub(crate) async fn postgres_has(&self, model: &Model, state: &ModelState, expected: Content) -> Result<bool> {
-        let Some(sink) = self.postgres() else { return Err(Error::NoPostgres { model: model.name.to_string() }) };
+        expected: Content,
+    ) -> Result<Option<Difference>> {
         let table = self.table_image(model, state).await?;
-        let there = match in_postgres(sink, &table).await {
-            Err(error) if error.is_missing_table() => return Ok(false),
-            there => there?,
+        let stored = || Stored { store: self.log().store(), state };
+        let (key, expected) = (key_of(state)?, Some(expected));
+        let as_kept = |kept: fn(&RecordBatch, &TableImage) -> Result<RecordBatch>| {
+            let table = &table;
+            AsKept { stored: stored(), table, kept }
         };
-        if there == expected {
-            return Ok(true);
+        match sink {
+            "postgres" => {
+                let Some(sink) = self.postgres() else {
+                    return Err(Error::NoPostgres { model: model.name.to_string() });
+                };
+                let there = InPostgres(sink, &table);
+                compared("postgres", &as_kept(PostgresSink::as_kept), &there, expected, &key).await
+            }
+            "delta" => match self.delta() {
+                Some(sink) => {
+                    let there = InDelta(sink, &table);
+                    compared("delta", &as_kept(DeltaSink::as_kept), &there, expected, &key).await
+                }
+                None => Ok(None),
+            },
+            _ => compared("duckdb", &stored(), &InDuckDb(self.sink(), &model.name), expected, &key).await,
         }
-        let kept = self.hashed(state, &|batch| PostgresSink::as_kept(&batch, &table)).await?;
-        Ok(there == kept)
     }
 }
 
-/// The rows that PostgreSQL has of a table.
-async fn in_postgres(sink: &PostgresSink, table: &TableImage) -> Result<Content> {
-    let mut content = (0, TableHash::EMPTY);
-    let mut each = |batch: RecordBatch| {
-        content = with(content, &batch)?;
-        Ok(())
+/// What is `there` otherwise than in `kept`, whose content is known where nothing is lost on the way there.
+async fn compared(
+    place: &'static str,
+    kept: &dyn Scan,
+    there: &dyn Scan,
+    expected: Option<Content>,
+    key: &[usize],
+) -> Result<Option<Difference>> {
+    let found = match content(there).await {
+        Err(Error::UnknownTable { .. }) => return Ok(Some(Difference { place, keys: Vec::new(), more: false })),
+        found => found?,
     };
-    sink.read_table(table, &mut each).await?;
-    Ok(content)
+    if Some(found) == expected || found == content(kept).await? {
+        return Ok(None);
+    }
+    difference::difference(place, kept, there, key).await.map(Some)
+}
+
+/// The places of a table's key columns.
+fn key_of(state: &ModelState) -> Result<Vec<usize>> {
+    let schema = state.schema()?;
+    Ok(state.unique.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?)
 }
 
 /// A directory for a replay's runs, where nobody else looks; gone when it is dropped.

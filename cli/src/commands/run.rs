@@ -79,6 +79,10 @@ fn report(invocation: &Invocation, refreshed: &Refreshed) -> Result<()> {
         let (rows, anew) = (published.rows_written, published.tables_rebuilt);
         invocation.output.say(&format!("postgres at {}: {rows} rows, {anew} tables from nothing", published.server));
     }
+    if let Some(published) = refreshed.published.delta.as_ref().filter(|published| !published.unchanged) {
+        let (rows, anew) = (published.rows_written, published.tables_rebuilt);
+        invocation.output.say(&format!("delta at {}: {rows} rows, {anew} tables from nothing", published.place));
+    }
     if refreshed.unchanged {
         invocation.output.say(&format!("every model is at version {version} already"));
     } else {

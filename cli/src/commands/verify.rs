@@ -27,13 +27,20 @@ fn table(verified: &[Verified]) -> Result<RecordBatch> {
         |flag: fn(&Verified) -> Option<bool>| Arc::new(verified.iter().map(flag).collect::<BooleanArray>()) as ArrayRef;
     let names: StringArray = verified.iter().map(|model| Some(model.model.as_str())).collect();
     let rows: UInt64Array = verified.iter().map(|model| Some(model.rows)).collect();
+    let differences: StringArray = verified
+        .iter()
+        .map(|model| model.differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        .map(|text| Some(text).filter(|text| !text.is_empty()))
+        .collect();
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("model", Arc::new(names) as ArrayRef, false),
         ("rows", Arc::new(rows) as ArrayRef, false),
         ("stored", flags(|model| Some(model.stored)), false),
         ("duckdb", flags(|model| model.duckdb), true),
         ("postgres", flags(|model| model.postgres), true),
+        ("delta", flags(|model| model.delta), true),
         ("replay", flags(|model| Some(model.replay)), false),
         ("holds", flags(|model| Some(model.holds())), false),
+        ("difference", Arc::new(differences) as ArrayRef, true),
     ])?)
 }

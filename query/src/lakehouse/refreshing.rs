@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use lakebed_log::{ColumnType, Snapshot, Store};
+use lakebed_project::SINKS;
 
 use super::Lakehouse;
 use crate::catalog;
@@ -17,7 +18,7 @@ use crate::folding;
 use crate::models::Model;
 use crate::refresh::{self, Alone, Computed, Inputs, ModelRefreshed, Progress, Remembered};
 use crate::run_files::StoredRuns;
-use crate::sinks::{EventsImage, Image, ReadEvents, TableImage, duckdb, postgres};
+use crate::sinks::{EventsImage, Image, ReadEvents, TableImage, delta, duckdb, postgres};
 use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
 /// How often a refresh starts again because another was first.
@@ -45,6 +46,15 @@ pub struct Publications {
     pub duckdb: Option<duckdb::Published>,
     /// The PostgreSQL database, where a model has that sink.
     pub postgres: Option<postgres::Published>,
+    /// The Delta tables, where a model has that sink.
+    pub delta: Option<delta::Published>,
+}
+
+/// The tables of an epoch that each sink keeps, if it keeps any.
+struct Images {
+    duckdb: Option<Image>,
+    postgres: Option<Image>,
+    delta: Option<Image>,
 }
 
 /// Which tables of an epoch are published.
@@ -69,7 +79,7 @@ struct Goal<'a> {
 /// What one epoch came to.
 enum Advanced {
     /// The version that was asked for.
-    ToTheEnd(Refreshed),
+    ToTheEnd(Box<Refreshed>),
     /// A version before it.
     Partly,
     /// Nothing: another refresh was first.
@@ -122,7 +132,7 @@ impl Lakehouse {
         let (mut overtaken, mut steps) = (0, Vec::new());
         while overtaken < TRIES {
             match self.advance(&alone, &goal, &mut steps, progress).await? {
-                Advanced::ToTheEnd(refreshed) => return Ok(refreshed),
+                Advanced::ToTheEnd(refreshed) => return Ok(*refreshed),
                 Advanced::Partly => {}
                 // Another refresh was first: what it did counts, and ours starts from there.
                 Advanced::Overtaken => overtaken += 1,
@@ -176,13 +186,8 @@ impl Lakehouse {
         if let Some(before) = before.filter(|before| same_state(before, &computed.manifest)) {
             let published = self.publish(&before, publish).await?;
             let (version, epoch) = (before.version, before.epoch);
-            return Ok(Advanced::ToTheEnd(Refreshed {
-                version,
-                epoch,
-                unchanged: true,
-                models: computed.models,
-                published,
-            }));
+            let refreshed = Refreshed { version, epoch, unchanged: true, models: computed.models, published };
+            return Ok(Advanced::ToTheEnd(Box::new(refreshed)));
         }
         if !self.chain().put(store, &computed.manifest).await? {
             refresh::discard(store, &computed).await?;
@@ -192,7 +197,7 @@ impl Lakehouse {
         let epoch = self.renew(cache.as_ref(), &computed.manifest).await?;
         let version = computed.manifest.version;
         let refreshed = Refreshed { version, epoch, unchanged: false, models: computed.models, published };
-        Ok(if step.is_some() { Advanced::Partly } else { Advanced::ToTheEnd(refreshed) })
+        Ok(if step.is_some() { Advanced::Partly } else { Advanced::ToTheEnd(Box::new(refreshed)) })
     }
 
     /// Brings the sinks up. Meanwhile the state cache takes up what changed, and operators that have their history still to
@@ -248,7 +253,7 @@ impl Lakehouse {
     /// Brings the sinks up to an epoch, side by side. One that fails keeps the others from nothing.
     async fn publish(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Publications> {
         let runs = StoredRuns(self.log().store().clone());
-        let (duckdb, postgres) = self.images(manifest, publish).await?;
+        let Images { duckdb, postgres, delta } = self.images(manifest, publish).await?;
         let events = match &postgres {
             Some(_) if self.project().config.postgres.events => Some(self.events_image(manifest.version).await?),
             _ => None,
@@ -265,32 +270,42 @@ impl Lakehouse {
                 _ => Ok(None),
             }
         };
-        let (duckdb, postgres) = futures::join!(duckdb, postgres);
-        Ok(Publications { duckdb: duckdb?, postgres: postgres? })
+        let delta = async {
+            match (delta, self.delta()) {
+                (Some(image), Some(sink)) => sink.publish(&image, &runs).await.map(Some),
+                _ => Ok(None),
+            }
+        };
+        let (duckdb, postgres, delta) = futures::join!(duckdb, postgres, delta);
+        Ok(Publications { duckdb: duckdb?, postgres: postgres?, delta: delta? })
     }
 
-    /// The tables of an epoch that are kept in DuckDB, and those in PostgreSQL, if any are.
-    async fn images(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<(Option<Image>, Option<Image>)> {
-        let (mut duckdb, mut postgres) = (Vec::new(), Vec::new());
+    /// The tables of an epoch that each sink keeps.
+    async fn images(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Images> {
+        let (mut duckdb, mut postgres, mut delta) = (Vec::new(), Vec::new(), Vec::new());
         for model in &self.project().models {
             let name = model.name.to_string();
-            let (in_duckdb, in_postgres) = match publish {
-                Publish::Nothing => (false, false),
-                Publish::Models => (model.is_kept_in("duckdb"), model.is_kept_in("postgres")),
+            let kept_in = |sink| match publish {
+                Publish::Nothing => false,
+                Publish::Models => model.is_kept_in(sink),
                 // A replay beside the tables is a file beside theirs.
-                Publish::Named(names) => (names.contains(&name), false),
+                Publish::Named(names) => sink == "duckdb" && names.contains(&name),
             };
-            let Some(state) = manifest.models.get(&name).filter(|_| in_duckdb || in_postgres) else { continue };
+            if !SINKS.into_iter().any(kept_in) {
+                continue;
+            }
+            let Some(state) = manifest.models.get(&name) else { continue };
             let table = self.table_image(model, state).await?;
-            postgres.extend(in_postgres.then(|| table.clone()));
-            duckdb.extend(in_duckdb.then_some(table));
+            postgres.extend(kept_in("postgres").then(|| table.clone()));
+            delta.extend(kept_in("delta").then(|| table.clone()));
+            duckdb.extend(kept_in("duckdb").then_some(table));
         }
         let lake = self.log().table_id().await.simple().to_string();
         let image = |tables: Vec<TableImage>| {
             let (lake, version, as_of) = (lake.clone(), manifest.version, manifest.time);
             (!tables.is_empty()).then_some(Image { lake, version, as_of, tables })
         };
-        Ok((image(duckdb), image(postgres)))
+        Ok(Images { duckdb: image(duckdb), postgres: image(postgres), delta: image(delta) })
     }
 
     /// The log as a sink is given it.

@@ -14,6 +14,7 @@ use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
 
 pub(crate) mod change;
+pub mod delta;
 pub mod duckdb;
 pub mod postgres;
 

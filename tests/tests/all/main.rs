@@ -7,6 +7,8 @@ mod contract;
 #[cfg(test)]
 mod crowds;
 #[cfg(test)]
+mod delta;
+#[cfg(test)]
 mod flat;
 #[cfg(test)]
 mod floors;

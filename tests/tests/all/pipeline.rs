@@ -8,6 +8,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
+use lakebed_ingest::Settings;
 use lakebed_log::{Ack, Compaction, Entry, layout};
 use lakebed_project::Config;
 use lakebed_query::{AsOf, Lakehouse, Project, epoch, fold_runs, vacuum_runs};
@@ -47,6 +48,19 @@ pub(crate) async fn append(lakehouse: &Lakehouse, number: u64) {
     let text = generated(&feed, (number * LINES).saturating_sub(100), LINES);
     let batch = Arc::new(decoded(&format!("b{number}"), &text, &starter_settings()));
     lakehouse.log().append(&batch, Ack::Committed, at(60 * (number as i64 + 1))).await.unwrap();
+}
+
+pub(crate) fn write(directory: &Path, path: &str, text: &str) {
+    let path = directory.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+/// Appends the events of a text as one batch, a minute after that of the step before; gives how many they are.
+pub(crate) async fn bring(lakehouse: &Lakehouse, step: i64, text: &str, settings: &Settings) -> u64 {
+    let batch = Arc::new(decoded(&format!("b{step}"), text.as_bytes(), settings));
+    lakehouse.log().append(&batch, Ack::Committed, at(60 * (step + 1))).await.unwrap();
+    batch.events.len() as u64
 }
 
 pub(crate) async fn query(lakehouse: &Lakehouse, as_of: Option<AsOf>, sql: &str) -> Vec<RecordBatch> {

@@ -4,17 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lakebed_ingest::Settings;
-use lakebed_log::Ack;
 use lakebed_project::{Config, Secret};
 use lakebed_query::{Error, Lakehouse, Project};
-use lakebed_tests::batches::{at, decoded, settings_of};
+use lakebed_tests::batches::{at, settings_of};
 use lakebed_tests::postgres::{Database, Server};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
-use crate::pipeline::{append, project_over};
+use crate::pipeline::{append, bring, project_over, write};
 
 /// A project whose models are kept in DuckDB and in a database.
 async fn kept_in(directory: &Path, database: &Database) -> Lakehouse {
@@ -30,12 +28,6 @@ async fn open(directory: &Path, database: Option<&Database>) -> Lakehouse {
     Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
 }
 
-fn write(directory: &Path, path: &str, text: &str) {
-    let path = directory.join(path);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, text).unwrap();
-}
-
 fn keep_in(config: &mut Config, database: &Database) {
     config.sinks = vec!["duckdb".to_owned(), "postgres".to_owned()];
     config.postgres.url = Some(Secret::new(database.url()));
@@ -45,13 +37,6 @@ async fn holds(lakehouse: &Lakehouse) {
     for verified in lakehouse.verify(&[]).await.unwrap() {
         assert!(verified.holds() && verified.postgres == Some(true), "{verified:?}");
     }
-}
-
-/// Appends the events of a text as one batch, a minute after that of the step before; gives how many they are.
-async fn bring(lakehouse: &Lakehouse, step: i64, text: &str, settings: &Settings) -> u64 {
-    let batch = Arc::new(decoded(&format!("b{step}"), text.as_bytes(), settings));
-    lakehouse.log().append(&batch, Ack::Committed, at(60 * (step + 1))).await.unwrap();
-    batch.events.len() as u64
 }
 
 fn number(database: &Database, sql: &str) -> u64 {
@@ -289,11 +274,15 @@ async fn verify_tells_of_a_changed_row() {
     append(&lakehouse, 0).await;
     lakehouse.refresh(&[], &()).await.unwrap();
     let one = "ctid = (SELECT min(ctid) FROM gold.user_activity)";
-    let changed = database.ask(&format!("UPDATE gold.user_activity SET events = events + 1 WHERE {one} RETURNING 1"));
-    assert_eq!(changed.unwrap(), "1");
+    let changed =
+        database.ask(&format!("UPDATE gold.user_activity SET events = events + 1 WHERE {one} RETURNING user_id"));
+    let user = changed.unwrap();
     let verified = lakehouse.verify(&[]).await.unwrap();
     let wrong: Vec<_> = verified.iter().filter(|model| !model.holds()).map(|model| model.model.as_str()).collect();
     assert_eq!(wrong, ["gold.user_activity"]);
+    let wrong = verified.iter().find(|model| !model.holds()).unwrap();
+    let told = wrong.differences.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(told, [format!("postgres: user_id={user} has other values")]);
     let replayed = lakehouse.replay(&lakebed_query::Replay::default(), &()).await.unwrap();
     assert_eq!(replayed.differed, ["gold.user_activity"]);
     holds(&lakehouse).await;

@@ -103,10 +103,15 @@ pub(super) fn table(events: &EventsImage, document: bool) -> TableImage {
     }
 }
 
-/// The hash over a batch of events, without their documents.
-pub(super) fn hash(batch: &RecordBatch) -> Result<TableHash> {
+/// A batch of events without their documents.
+pub(super) fn without_documents(batch: &RecordBatch) -> Result<RecordBatch> {
     let plain = (0..batch.num_columns()).filter(|at| batch.schema_ref().field(*at).name() != DOC).collect::<Vec<_>>();
-    Ok(TableHash::of_batch(&batch.project(&plain)?)?)
+    Ok(batch.project(&plain)?)
+}
+
+/// The hash over a batch of events, without their documents.
+fn hash(batch: &RecordBatch) -> Result<TableHash> {
+    Ok(TableHash::of_batch(&without_documents(batch)?)?)
 }
 
 async fn copy(

@@ -15,7 +15,6 @@ use sqlx::postgres::PgConnectOptions;
 use self::session::{Session, name_of};
 use self::tables::Written;
 use crate::error::{Error, Result};
-use crate::hash::TableHash;
 use crate::sinks::change::{Held, superseding};
 use crate::sinks::{EventsImage, Image, ReadRun, TableImage, Watermark};
 
@@ -251,9 +250,9 @@ impl PostgresSink {
         events::table(events, false)
     }
 
-    /// The hash over events without their documents.
-    pub(crate) fn hash_of_events(batch: &RecordBatch) -> Result<TableHash> {
-        events::hash(batch)
+    /// Events without their documents.
+    pub(crate) fn without_documents(batch: &RecordBatch) -> Result<RecordBatch> {
+        events::without_documents(batch)
     }
 
     /// Gives every row of a table to `each`, in batches of the table's columns.

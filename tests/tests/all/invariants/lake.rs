@@ -165,7 +165,7 @@ async fn open(directory: &Path, bucket: Option<&Bucket>, database: Option<&Datab
     }
     if let Some(database) = database {
         config.postgres.url = Some(Secret::new(database.url()));
-        config.sinks.push("postgres".to_owned());
+        config.sinks.extend(["postgres".to_owned(), "delta".to_owned()]);
     }
     Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
 }
