@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lakebed_generator::Generator;
 use lakebed_ingest::{RawBatch, RawBatches, Settings, decode};
 use lakebed_log::{Batch, BatchId, ColumnType};
-use lakebed_project::Config;
+use lakebed_project::{Config, Flags};
 use lakebed_query::Project;
 
 /// The first `count` lines of the default feed, as NDJSON of about 1.1 KB each. The same bytes on every machine.
@@ -68,6 +68,6 @@ pub fn project(directory: &Path) -> Result<Project, Box<dyn Error>> {
             fs::copy(entry.path(), to.join(entry.file_name()))?;
         }
     }
-    let config = Config::load(directory, &|_| None, None)?;
+    let config = Config::load(directory, &|_| None, &Flags::default())?;
     Ok(Project::load(directory, config)?)
 }

@@ -29,6 +29,9 @@ pub(crate) struct Global {
     /// The lake: a directory, or s3://bucket/prefix; by default what lakebed.toml says, else ./lake in the project
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) lake: Option<String>,
+    /// One of the targets of lakebed.toml: [target.NAME] overlays its settings
+    #[arg(long, global = true, value_name = "NAME", env = "LAKEBED_TARGET")]
+    pub(crate) target: Option<String>,
     /// How rows are written to stdout
     #[arg(short, long, global = true, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use lakebed_ingest::Intake;
 use lakebed_log::Log;
-use lakebed_project::Config;
+use lakebed_project::{Config, Flags};
 use lakebed_query::{Lakehouse, Project};
 
 use crate::arguments::Global;
@@ -17,8 +17,8 @@ use crate::output::Output;
 pub(crate) struct Invocation {
     /// The project's directory.
     pub(crate) directory: PathBuf,
-    /// `--lake`, relative to the working directory.
-    lake: Option<String>,
+    /// `--lake`, relative to the working directory, and `--target`.
+    flags: Flags,
     /// Whether the environment's settings count.
     environment: bool,
     /// Where words and rows go.
@@ -33,17 +33,18 @@ impl Invocation {
             Ok(absolute) if !lake.contains("://") => absolute.to_string_lossy().into_owned(),
             _ => lake.clone(),
         });
-        Self { directory: global.project.clone(), lake, environment: true, output, clock }
+        let flags = Flags { lake, target: global.target.clone() };
+        Self { directory: global.project.clone(), flags, environment: true, output, clock }
     }
 
     /// The same call for a project elsewhere, which is what its lakebed.toml says and nothing else.
     pub(crate) fn in_project(&self, directory: PathBuf) -> Self {
-        Self { directory, lake: None, environment: false, ..self.clone() }
+        Self { directory, flags: Flags::default(), environment: false, ..self.clone() }
     }
 
     /// Whether no project and no lake was named.
     pub(crate) fn is_anywhere(&self) -> bool {
-        self.directory == Path::new(".") && self.lake.is_none()
+        self.directory == Path::new(".") && self.flags == Flags::default()
     }
 
     /// The time.
@@ -54,13 +55,13 @@ impl Invocation {
     /// The project's settings.
     pub(crate) fn config(&self) -> Result<Config> {
         let environment = |name: &str| std::env::var(name).ok().filter(|_| self.environment);
-        Ok(Config::load(&self.directory, &environment, self.lake.as_deref())?)
+        Ok(Config::load(&self.directory, &environment, &self.flags)?)
     }
 
     /// The log alone, made if it is not there: events come in whatever state the models are in.
     pub(crate) async fn log_or_new(&self, config: &Config) -> Result<Log> {
         let store = config.store(&self.directory, true)?;
-        Ok(Log::open_or_create(store, &config.project, self.now()).await?)
+        Ok(Log::open_or_create(store, &config.owner(), self.now()).await?)
     }
 
     /// The way into a log.
@@ -70,7 +71,7 @@ impl Invocation {
 
     /// The log alone, as it is.
     pub(crate) async fn log(&self, config: &Config) -> Result<Log> {
-        Ok(Log::open(config.store(&self.directory, false)?, &config.project).await?)
+        Ok(Log::open(config.store(&self.directory, false)?, &config.owner()).await?)
     }
 
     /// The lake with its models, made if it is not there, and with whatever waited in its inbox committed.

@@ -58,7 +58,7 @@ mod tests {
         for name in ["shop", "a \"quoted\" \\ name", "x'y", "Läden"] {
             let directory = tempfile::tempdir().unwrap();
             std::fs::write(directory.path().join("lakebed.toml"), config(name)).unwrap();
-            let loaded = lakebed_project::Config::load(directory.path(), &|_| None, None).unwrap();
+            let loaded = lakebed_project::Config::load(directory.path(), &|_| None, &lakebed_project::Flags::default()).unwrap();
             assert_eq!(loaded.project, name);
         }
     }
@@ -68,7 +68,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let load = |text: &str| {
             std::fs::write(directory.path().join("lakebed.toml"), text).unwrap();
-            lakebed_project::Config::load(directory.path(), &|_| None, None).unwrap()
+            lakebed_project::Config::load(directory.path(), &|_| None, &lakebed_project::Flags::default()).unwrap()
         };
         let text = config("shop");
         let (head, settings) = text.split_once("# Where the lake is").unwrap();

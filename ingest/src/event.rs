@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 
-use crate::fields::{Fields, Path};
+use lakebed_project::{EventsConfig, Places};
+
+use crate::fields::{self, Found};
 use crate::json::{self, Entries, Kind};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
@@ -29,19 +31,21 @@ pub(crate) struct Event<'a> {
 }
 
 /// Reads an event from its bytes, without blanks around them.
-pub(crate) fn read<'a>(bytes: &'a [u8], settings: &Settings) -> Result<Event<'a>, Refusal> {
+pub(crate) fn read<'a>(bytes: &'a [u8], settings: &'a Settings) -> Result<Event<'a>, Refusal> {
     let doc = std::str::from_utf8(bytes).map_err(|error| Refusal::NotUtf8 { at: error.valid_up_to() + 1 })?;
     let mut entries = entries_of(doc)?;
     if entries.iter().any(|(_, value)| json::nesting(value) >= json::MAX_NESTING) {
         return Err(Refusal::TooDeep);
     }
-    let Fields { id, event_type, event_time } = &settings.fields;
-    let id = match id {
-        Some(path) => id_of(path, path.find(&entries))?,
-        None => Cow::Owned(blake3::hash(bytes).to_hex().to_string()),
-    };
-    let event_type = type_of(event_type, event_type.find(&entries))?;
-    let time = time_of(event_time, event_time.find(&entries), settings)?;
+    let EventsConfig { id, event_type, event_time, .. } = &settings.fields;
+    let find = |places: &Places| fields::find(places, bytes, &entries, &settings.given);
+    let mut ids = id.iter().map(|part| id_of(part, find(part)));
+    let mut id = ids.next().unwrap_or_else(|| Err(Refusal::Missing("id".to_owned())))?;
+    for part in ids {
+        id = Cow::Owned(format!("{id}/{}", part?));
+    }
+    let event_type = type_of(event_type, find(event_type))?;
+    let time = time_of(event_time, find(event_time), settings)?;
     let mut source = None;
     // What is in a column of the log's own needs no second one.
     entries.retain(|(key, value)| match key.as_ref() {
@@ -49,7 +53,7 @@ pub(crate) fn read<'a>(bytes: &'a [u8], settings: &Settings) -> Result<Event<'a>
             source = Some(json::without_nul(json::string(value).text));
             false
         }
-        key => !settings.fields.are_at(key),
+        key => !fields::is_own(&settings.fields, key),
     });
     Ok(Event { id, event_type, time, source, doc, rest: entries })
 }
@@ -62,50 +66,53 @@ fn entries_of(doc: &str) -> Result<Entries<'_>, Refusal> {
     Err(Refusal::NotAnObject(Kind::of(value)))
 }
 
-/// The value of a required field, and what it is. JSON's null is no value.
-fn required<'a>(field: &Path, value: Option<&'a RawValue>) -> Result<(&'a RawValue, Kind), Refusal> {
-    match value.map(|value| (value, Kind::of(value))) {
-        None | Some((_, Kind::Null)) => Err(Refusal::Missing(field.to_string())),
-        Some(found) => Ok(found),
-    }
-}
-
 /// Events are told apart by their id, so a character that would have to be replaced refuses the event.
-fn id_of<'a>(field: &Path, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
-    match required(field, value)? {
-        (value, Kind::Number) => Ok(Cow::Borrowed(value.get())),
-        (value, Kind::Text) => {
+fn id_of<'a>(field: &Places, found: Option<Found<'a>>) -> Result<Cow<'a, str>, Refusal> {
+    let text = match found {
+        None | Some(Found::Time(_)) => return Err(Refusal::Missing(field.to_string())),
+        Some(Found::Value(value, Kind::Number)) => return Ok(Cow::Borrowed(value.get())),
+        Some(Found::Value(value, Kind::Text)) => {
             let id = json::string(value);
-            match id.text.as_ref() {
-                "" => Err(Refusal::Empty(field.to_string())),
-                text if id.lossy || text.contains('\0') => Err(Refusal::NotStorable(field.to_string())),
-                _ => Ok(id.text),
+            if id.lossy {
+                return Err(Refusal::NotStorable(field.to_string()));
             }
+            id.text
         }
-        (_, kind) => Err(Refusal::WrongKind(field.to_string(), kind)),
+        Some(Found::Value(_, kind)) => return Err(Refusal::WrongKind(field.to_string(), kind)),
+        Some(Found::Text(text)) => text,
+    };
+    match text.as_ref() {
+        "" => Err(Refusal::Empty(field.to_string())),
+        nul if nul.contains('\0') => Err(Refusal::NotStorable(field.to_string())),
+        _ => Ok(text),
     }
 }
 
-fn type_of<'a>(field: &Path, value: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
-    match required(field, value)? {
-        (value, Kind::Text) => match json::string(value).text {
-            empty if empty.is_empty() => Err(Refusal::Empty(field.to_string())),
-            text => Ok(json::without_nul(text)),
-        },
-        (_, kind) => Err(Refusal::WrongKind(field.to_string(), kind)),
-    }
+fn type_of<'a>(field: &Places, found: Option<Found<'a>>) -> Result<Cow<'a, str>, Refusal> {
+    let text = match found {
+        None | Some(Found::Time(_)) => return Err(Refusal::Missing(field.to_string())),
+        Some(Found::Value(value, Kind::Text)) => json::string(value).text,
+        Some(Found::Value(_, kind)) => return Err(Refusal::WrongKind(field.to_string(), kind)),
+        Some(Found::Text(text)) => text,
+    };
+    if text.is_empty() { Err(Refusal::Empty(field.to_string())) } else { Ok(json::without_nul(text)) }
 }
 
-fn time_of(field: &Path, value: Option<&RawValue>, settings: &Settings) -> Result<i64, Refusal> {
-    let (value, kind) = required(field, value)?;
-    let (text, micros) = match kind {
-        Kind::Text => {
+fn time_of(field: &Places, found: Option<Found<'_>>, settings: &Settings) -> Result<i64, Refusal> {
+    let (text, micros) = match found {
+        None => return Err(Refusal::Missing(field.to_string())),
+        Some(Found::Value(value, Kind::Text)) => {
             let text = json::string(value).text;
             let micros = time::from_text(&text);
             (text, micros)
         }
-        Kind::Number => (Cow::Borrowed(value.get()), time::from_number(value.get())),
-        kind => return Err(Refusal::WrongKind(field.to_string(), kind)),
+        Some(Found::Value(value, Kind::Number)) => (Cow::Borrowed(value.get()), time::from_number(value.get())),
+        Some(Found::Value(_, kind)) => return Err(Refusal::WrongKind(field.to_string(), kind)),
+        Some(Found::Text(text)) => {
+            let micros = time::from_text(&text);
+            (text, micros)
+        }
+        Some(Found::Time(time)) => return Ok(time.timestamp_micros()),
     };
     let no_time = || Refusal::not_a_time(field, &text);
     let micros = micros.ok_or_else(no_time)?;
@@ -119,8 +126,6 @@ fn time_of(field: &Path, value: Option<&RawValue>, settings: &Settings) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use lakebed_project::{EventsConfig, IdField};
-
     use super::*;
 
     fn refused(text: impl AsRef<[u8]>) -> String {
@@ -131,7 +136,8 @@ mod tests {
     #[test]
     fn required_fields_and_the_rest() {
         let text = r#"{"event_id":"a","x":1,"event_type":"t\u0000","event_time":"2024-05-01","source":"app","y":null}"#;
-        let event = read(text.as_bytes(), &Settings::default()).unwrap();
+        let settings = Settings::default();
+        let event = read(text.as_bytes(), &settings).unwrap();
         assert_eq!((event.id.as_ref(), event.event_type.as_ref()), ("a", "t\u{FFFD}"));
         assert_eq!((event.time, event.source.as_deref()), (1_714_521_600_000_000, Some("app")));
         assert_eq!(event.doc, text);
@@ -141,7 +147,8 @@ mod tests {
     #[test]
     fn a_number_is_an_id_and_a_source_that_is_no_text_is_flattened() {
         let text = br#"{"event_id":12345678901234567890,"event_type":"t","event_time":0,"source":{"a":1}}"#;
-        let event = read(text, &Settings::default()).unwrap();
+        let settings = Settings::default();
+        let event = read(text, &settings).unwrap();
         assert_eq!((event.id.as_ref(), event.time, event.source), ("12345678901234567890", 0, None));
         assert_eq!(event.rest[0].0, "source");
     }
@@ -179,11 +186,12 @@ mod tests {
 
     #[test]
     fn the_fields_are_where_the_project_says() {
-        let config = |id: IdField, event_type: &str, event_time: &str| {
-            let [event_type, event_time] = [event_type, event_time].map(str::to_owned);
-            Settings { fields: Fields::of(&EventsConfig { id, event_type, event_time }), ..Settings::default() }
+        let config = |id: &str, event_type: &str, event_time: &str| {
+            let [id, event_type, event_time] = [id, event_type, event_time].map(|text| Places::parse(text).unwrap());
+            let fields = EventsConfig { id: vec![id], event_type, event_time, unflattened: Vec::new() };
+            Settings { fields, ..Settings::default() }
         };
-        let nested = config(IdField::At("meta.id".to_owned()), "kind", "meta.at");
+        let nested = config("meta.id", "kind", "meta.at");
         let text = r#"{"meta":{"id":7,"at":"2024-05-01"},"kind":"view","event_type":"other"}"#;
         let event = read(text.as_bytes(), &nested).unwrap();
         assert_eq!((event.id.as_ref(), event.event_type.as_ref(), event.time), ("7", "view", 1_714_521_600_000_000));
@@ -192,11 +200,30 @@ mod tests {
         assert_eq!(refused(r#"{"meta":5,"kind":"view"}"#), "no meta.id");
         assert_eq!(refused(r#"{"meta":{"id":1,"at":"soon"},"kind":"view"}"#), "meta.at 'soon' is not a time");
 
-        let hashed = config(IdField::OfContent, "kind", "at");
+        let hashed = config("content-hash", "kind", "at");
         let id = |text: &str| read(text.as_bytes(), &hashed).unwrap().id.into_owned();
         let (one, other) = (id(r#"{"kind":"a","at":1}"#), id(r#"{"kind":"a","at":2}"#));
         assert_eq!(one, id(r#"{"kind":"a","at":1}"#));
         assert_ne!(one, other);
+
+        let mut first = config("header:x-id | content-hash(a.b | b, c)", "header:x-type", "at | arrival");
+        let read = |text: &str, settings: &Settings| {
+            let event = read(text.as_bytes(), settings).map_err(|refusal| refusal.to_string())?;
+            Ok::<_, String>((event.id.into_owned(), event.event_type.into_owned(), event.time))
+        };
+        assert_eq!(read("{}", &first), Err("no header x-type".to_owned()));
+        first.given.headers.insert("x-type".to_owned(), "push".to_owned());
+        assert_eq!(read(r#"{"at":null}"#, &first), Err("no at or arrival".to_owned()));
+        first.given.arrival = DateTime::from_timestamp(7, 0);
+        let (id, kind, time) = read(r#"{"b":1,"at":null}"#, &first).unwrap();
+        assert_eq!((kind.as_str(), time), ("push", 7_000_000));
+        assert_eq!(read(r#"{"a":{"b":1},"x":2}"#, &first).unwrap().0, id, "the same values in other places");
+        assert_ne!(read(r#"{"c":1}"#, &first).unwrap().0, id);
+        first.given.headers.insert("x-id".to_owned(), "a b".to_owned());
+        assert_eq!(read(r#"{"b":1,"at":3}"#, &first).unwrap(), ("a b".to_owned(), "push".to_owned(), 3_000_000));
+        let parts = Settings { fields: EventsConfig::preset("cloudevents").unwrap(), ..Settings::default() };
+        let text = r#"{"source":"/s","id":"1","type":"t","time":"2024-05-01"}"#;
+        assert_eq!(read(text, &parts).unwrap().0, "/s/1");
     }
 
     #[test]

@@ -1,75 +1,90 @@
-//! Where in an event its id, type and time are: by default at the keys `event_id`, `event_type` and `event_time`.
+//! Finds the values of an event's required fields where the project says that they are.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use lakebed_project::{EventsConfig, IdField};
+use chrono::{DateTime, Utc};
+use lakebed_project::{EventsConfig, Path, Place, Places};
 use serde_json::value::RawValue;
 
 use crate::json::{self, Entries, Kind};
 
-/// Where the required fields of an event are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
-    /// Its id; without one, the hash of its text is the id.
-    pub(crate) id: Option<Path>,
-    pub(crate) event_type: Path,
-    pub(crate) event_time: Path,
+/// What is said of events beside their text, by the request that brought them and the clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Headers, by their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// When they came.
+    pub arrival: Option<DateTime<Utc>>,
 }
 
-/// Keys from the event's root to a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Path(Vec<String>);
+/// A value that was found.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    /// In the event; not null.
+    Value(&'a RawValue, Kind),
+    /// Elsewhere, or made of it.
+    Text(Cow<'a, str>),
+    /// The time of arrival.
+    Time(DateTime<Utc>),
+}
 
-impl Path {
-    pub(crate) fn of(dotted: &str) -> Self {
-        Self(dotted.split('.').map(str::to_owned).collect())
-    }
+/// The first of the places that has a value, and the value. JSON's null is none.
+pub(crate) fn find<'a>(
+    places: &Places,
+    text: &[u8],
+    entries: &Entries<'a>,
+    given: &'a Given,
+) -> Option<Found<'a>> {
+    places.0.iter().find_map(|place| match place {
+        Place::Path(path) => at(path, entries).map(|(value, kind)| Found::Value(value, kind)),
+        Place::Header(name) => given.headers.get(name).map(|text| Found::Text(Cow::Borrowed(text))),
+        Place::Arrival => given.arrival.map(Found::Time),
+        Place::ContentHash(values) => Some(Found::Text(Cow::Owned(hash(values, text, entries)))),
+    })
+}
 
-    /// Whether the path is a key of the event itself, and this one.
-    pub(crate) fn is(&self, key: &str) -> bool {
-        matches!(self.0.as_slice(), [only] if only == key)
-    }
-
-    /// The value there, if the event has one.
-    pub(crate) fn find<'a>(&self, entries: &Entries<'a>) -> Option<&'a RawValue> {
-        let (first, rest) = self.0.split_first()?;
-        let mut value = entries.iter().find(|(key, _)| key == first)?.1;
-        for key in rest {
-            if Kind::of(value) != Kind::Object {
-                return None;
-            }
-            // Cannot fail: the value was checked with the event around it.
-            let inner = json::object(value.get()).ok()?;
-            value = inner.into_iter().find(|(name, _)| name == key)?.1;
+/// The value at a path, if the event has one.
+fn at<'a>(path: &Path, entries: &Entries<'a>) -> Option<(&'a RawValue, Kind)> {
+    let (first, rest) = path.split_first()?;
+    let mut value = entries.iter().find(|(key, _)| key == first)?.1;
+    for key in rest {
+        if Kind::of(value) != Kind::Object {
+            return None;
         }
-        Some(value)
+        // Cannot fail: the value was checked with the event around it.
+        let inner = json::object(value.get()).ok()?;
+        value = inner.into_iter().find(|(name, _)| name == key)?.1;
+    }
+    match Kind::of(value) {
+        Kind::Null => None,
+        kind => Some((value, kind)),
     }
 }
 
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("."))
+/// The hash of some values as they are written, each with its place; of the whole text, where none is named.
+fn hash(values: &[Vec<Path>], text: &[u8], entries: &Entries<'_>) -> String {
+    if values.is_empty() {
+        return blake3::hash(text).to_hex().to_string();
     }
+    let mut hasher = blake3::Hasher::new();
+    for (place, value) in (0u32..).zip(values) {
+        if let Some((value, _)) = value.iter().find_map(|path| at(path, entries)) {
+            hasher.update(&place.to_le_bytes());
+            hasher.update(&(value.get().len() as u64).to_le_bytes());
+            hasher.update(value.get().as_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
-impl Fields {
-    /// As a project has set it.
-    pub fn of(config: &EventsConfig) -> Self {
-        let id = match &config.id {
-            IdField::At(path) => Some(Path::of(path)),
-            IdField::OfContent => None,
-        };
-        Self { id, event_type: Path::of(&config.event_type), event_time: Path::of(&config.event_time) }
-    }
-
-    /// Whether one of them is at this key of the event itself.
-    pub(crate) fn are_at(&self, key: &str) -> bool {
-        self.id.as_ref().is_some_and(|id| id.is(key)) || self.event_type.is(key) || self.event_time.is(key)
-    }
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        Self::of(&EventsConfig::default())
-    }
+/// Whether all of a value at a key of the event itself is in a column of the log's own.
+pub(crate) fn is_own(fields: &EventsConfig, key: &str) -> bool {
+    let is = |places: &Places| matches!(places.only_path().map(Vec::as_slice), Some([only]) if only == key);
+    let id = match fields.id.as_slice() {
+        [only] => is(only),
+        // What was joined is not the value.
+        _ => false,
+    };
+    id || is(&fields.event_type) || is(&fields.event_time)
 }

@@ -79,7 +79,9 @@ impl<'s> Flattener<'s> {
         for (key, value) in entries {
             let node = node.and_then(|node| self.nodes[node].children.get(key.as_ref()).copied());
             path.push(key);
-            self.add_value(node, path, value);
+            if !self.is_left_out(path) {
+                self.add_value(node, path, value);
+            }
             path.pop();
         }
     }
@@ -111,6 +113,12 @@ impl<'s> Flattener<'s> {
             Some(column) => self.columns[column].values.put(self.row, &value),
             None => self.over_limit += 1,
         }
+    }
+
+    /// Whether a path is in the document alone, because the project says so.
+    fn is_left_out(&self, path: &Path<'_>) -> bool {
+        let of_it = |left: &Vec<String>| left.iter().map(String::as_str).eq(path.iter().map(AsRef::as_ref));
+        self.settings.fields.unflattened.iter().any(of_it)
     }
 
     fn declared(&self, path: &Path<'_>) -> Option<ColumnType> {

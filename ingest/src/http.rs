@@ -13,7 +13,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use futures::StreamExt;
 use lakebed_log::Ack;
-use lakebed_project::{Token, Tokens};
+use lakebed_project::{Secret, Token, Tokens};
 use prometheus::{IntCounterVec, Opts, Registry};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -48,6 +48,8 @@ pub struct Options {
     pub memory: usize,
     /// Whether others than this machine can reach the server: then they need a token.
     pub needs_token: bool,
+    /// What senders of webhooks sign with, who cannot send a token.
+    pub webhook_secret: Option<Secret>,
 }
 
 #[derive(Clone)]
@@ -89,13 +91,19 @@ async fn events(State(shared): State<Shared>, Query(parameters): Query<Parameter
 impl Shared {
     async fn take(&self, parameters: Parameters, request: Request) -> Result<Answer, Answer> {
         let (head, body) = request.into_parts();
-        let token = self.token_of(&head.headers).await?;
+        // Who signs is known by the body only.
+        let secret = self.options.webhook_secret.as_ref().filter(|_| post::may_be_signed(&head.headers));
+        let token = if secret.is_some() { None } else { self.token_of(&head.headers).await? };
         let (body, held) = self.body_of(&head.headers, body).await?;
-        let header = |name: HeaderName| post::header(&head.headers, &name);
-        let (key, encoding) = (header(IDEMPOTENCY_KEY), header(header::CONTENT_ENCODING));
-        let source = token.as_ref().map_or_else(|| SOURCE.to_owned(), |token| token.source.clone());
+        if secret.is_some_and(|secret| !post::is_signed(&head.headers, &body, secret)) {
+            return Err(post::unauthorized("the body is not signed with the secret of this server"));
+        }
+        let encoding = post::header(&head.headers, &header::CONTENT_ENCODING);
+        let (key, given) = post::given(&head.headers, self.intake.fields());
+        let unnamed = if secret.is_some() { post::WEBHOOK } else { SOURCE };
+        let source = token.as_ref().map_or_else(|| unnamed.to_owned(), |token| token.source.clone());
         let sender = token.map(|token| token.name);
-        let post = Post { key, ack: parameters.ack, encoding, sender, source, body };
+        let post = Post { key, ack: parameters.ack, encoding, sender, source, given, body };
         // Never closed. The work holds both until it is done, whether somebody waits for it or not.
         let decoding = Arc::clone(&self.decoding).acquire_owned().await;
         let options = &self.options;

@@ -1,5 +1,6 @@
 //! bytes → log, for everybody who brings events: they are framed, decoded, appended and counted.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Cursor, Read};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use arrow::array::Array;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use lakebed_log::{Ack, Appended, Batch, BatchId, LaneStep, Log, Quarantined};
-use lakebed_project::Config;
+use lakebed_project::{Config, EventsConfig};
 use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
 
@@ -15,7 +16,7 @@ use crate::decode::{Decoded, decode};
 use crate::decompress::decompress;
 use crate::error::Error;
 use crate::event;
-use crate::fields::Fields;
+use crate::fields::Given;
 use crate::frame::{RawBatches, frame_events, frame_text};
 use crate::raw_batch::RawBatch;
 use crate::settings::Settings;
@@ -38,6 +39,8 @@ pub struct Sent {
     pub id: Option<String>,
     /// Where the events come from: `file`, `http`, `lambda`, …
     pub source: String,
+    /// The headers that they came with, as far as something of them is there, by their names in lower case.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// What became of the events.
@@ -170,6 +173,16 @@ fn first_flaw(text: &[u8]) -> String {
     }
 }
 
+/// The text without the blanks around it, if it is one JSON object: then it is one event, over however many lines.
+fn one_object(text: &[u8]) -> Option<&[u8]> {
+    let text = text.trim_ascii();
+    if !text.starts_with(b"{") || !text.contains(&b'\n') {
+        return None;
+    }
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    matches!(values.next(), Some(Ok(_))).then(|| values.byte_offset()).filter(|end| *end == text.len()).map(|_| text)
+}
+
 /// Where a producer puts its batches.
 pub struct Outlet {
     settings: Settings,
@@ -251,9 +264,16 @@ impl Intake {
         &self.log
     }
 
+    /// Where an event's required fields are.
+    pub fn fields(&self) -> &EventsConfig {
+        &self.settings.fields
+    }
+
     /// How events are read that come now.
     pub fn settings(&self) -> Settings {
-        Settings { latest: Some((self.clock)() + AHEAD), ..Settings::clone(&self.settings) }
+        let now = (self.clock)();
+        let given = Given { arrival: Some(now), ..Given::default() };
+        Settings { latest: Some(now + AHEAD), given, ..Settings::clone(&self.settings) }
     }
 
     /// Appends every batch that `produce` puts into its outlet. It runs on a thread of its own and is one batch ahead: the next
@@ -280,7 +300,7 @@ impl Intake {
 
     /// The same log, for events whose id, type and time are elsewhere.
     #[must_use]
-    pub fn with_fields(&self, fields: Fields) -> Self {
+    pub fn with_fields(&self, fields: EventsConfig) -> Self {
         let settings = Settings { fields, ..Settings::clone(&self.settings) };
         Self { settings: Arc::new(settings), ..self.clone() }
     }
@@ -298,7 +318,8 @@ impl Intake {
         limit: usize,
         held: impl Send + 'static,
     ) -> Result<Whole, Error> {
-        let (settings, Sent { id, source }) = (self.settings(), sent.clone());
+        let (mut settings, Sent { id, source, headers }) = (self.settings(), sent.clone());
+        settings.given.headers = headers;
         let decoding = move || {
             // Dropped at the end.
             let _held = held;
@@ -311,7 +332,11 @@ impl Intake {
             }
             let most = settings.batch_events;
             let settings = settings.uncut();
-            let Some(raw) = frame_text(&text, &settings) else { return Ok(Whole::default()) };
+            let framed = match one_object(&text) {
+                Some(event) => frame_events([event], &settings),
+                None => frame_text(&text, &settings),
+            };
+            let Some(raw) = framed else { return Ok(Whole::default()) };
             if raw.events() > most {
                 return Err(Error::TooLarge { most, of: "events" });
             }

@@ -26,7 +26,7 @@ mod values;
 pub use decode::{Decoded, decode};
 pub use decompress::{decompress, open, stdin};
 pub use error::{Error, Result};
-pub use fields::Fields;
+pub use fields::Given;
 pub use frame::RawBatches;
 pub use intake::{Intake, Outlet, Prepared, Sent, Tally, Whole, retried};
 pub use raw_batch::RawBatch;

@@ -1,12 +1,17 @@
 //! One posted body of events → the log → an answer: the same from the HTTP server and from a function behind an HTTP API.
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
 use lakebed_log::Ack;
-use lakebed_project::{Token, Tokens};
+use lakebed_project::{EventsConfig, Secret, Token, Tokens};
 use serde::Serialize;
+use sha2::Sha256;
 
 use crate::error::Error;
+use crate::http::IDEMPOTENCY_KEY;
 use crate::intake::{Intake, Prepared, Sent, Tally};
 
 /// How many refused events an answer tells of; all of them are in the quarantine.
@@ -28,6 +33,8 @@ pub(crate) struct Post {
     pub(crate) sender: Option<String>,
     /// The source of the events that do not name theirs.
     pub(crate) source: String,
+    /// Headers in which something of an event may be.
+    pub(crate) given: BTreeMap<String, String>,
     pub(crate) body: Bytes,
 }
 
@@ -114,6 +121,40 @@ pub(crate) fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     Some(String::from_utf8_lossy(value.as_bytes()).trim().trim_matches('"').to_owned())
 }
 
+/// The headers in which something of an event may be, and the name of a batch: the sender's, or else the id that a header
+/// gives its event, for the same text under another id is another event.
+pub(crate) fn given(headers: &HeaderMap, fields: &EventsConfig) -> (Option<String>, BTreeMap<String, String>) {
+    let value = |name: &str| Some((name.to_owned(), header(headers, &HeaderName::try_from(name).ok()?)?));
+    let given: BTreeMap<String, String> = fields.headers().filter_map(value).collect();
+    let of_id = fields.id.iter().flat_map(|part| part.headers()).find_map(|name| given.get(name).cloned());
+    (header(headers, &IDEMPOTENCY_KEY).or(of_id), given)
+}
+
+/// Whether a body is signed with the secret that the sender of webhooks shares with the server, as GitHub does it.
+///
+/// Method: "Validating webhook deliveries", docs.github.com: HMAC-SHA-256 over the body, in hex, in the header
+/// `X-Hub-Signature-256` after `sha256=`.
+pub(crate) fn is_signed(headers: &HeaderMap, body: &[u8], secret: &Secret) -> bool {
+    let signature = headers.get(SIGNATURE).and_then(|value| value.to_str().ok()?.strip_prefix("sha256="));
+    let Some(signature) = signature.filter(|hex| hex.len() == 64 && hex.is_ascii()) else { return false };
+    let byte = |at: usize| u8::from_str_radix(&signature[at..at + 2], 16);
+    let Ok(signature) = (0..64).step_by(2).map(byte).collect::<Result<Vec<u8>, _>>() else { return false };
+    let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(secret.as_str().as_bytes()) else { return false };
+    hmac.update(body);
+    hmac.verify_slice(&signature).is_ok()
+}
+
+/// Whether a request comes with a signature, and without a token.
+pub(crate) fn may_be_signed(headers: &HeaderMap) -> bool {
+    headers.contains_key(SIGNATURE) && !headers.contains_key(header::AUTHORIZATION)
+}
+
+/// The header of a webhook's signature.
+const SIGNATURE: &str = "x-hub-signature-256";
+
+/// The source of events that come as signed webhooks and do not name theirs.
+pub(crate) const WEBHOOK: &str = "webhook";
+
 /// The answer to somebody who may not send.
 pub(crate) fn unauthorized(error: &str) -> Answer {
     let hint = "`lakebed token add` makes a token; send it as Authorization: Bearer TOKEN".to_owned();
@@ -171,7 +212,7 @@ pub(crate) async fn prepare(
     }
     // Who has a token has names of its own: no sender stands in another's way.
     let key = post.key.map(|key| post.sender.map_or_else(|| key.clone(), |sender| format!("{sender}/{key}")));
-    let sent = Sent { id: key, source: post.source };
+    let sent = Sent { id: key, source: post.source, headers: post.given };
     let whole = intake.prepare(post.body, &sent, limit, held).await.map_err(|error| Answer::of(&error))?;
     match whole.flaw {
         Some(flaw) => {
@@ -197,4 +238,24 @@ pub(crate) async fn append(intake: &Intake, prepared: Option<&Prepared>, ack: Ac
     let status = if version.is_none() && tally.batches > 0 { StatusCode::ACCEPTED } else { StatusCode::OK };
     let taken = Taken { accepted, quarantined, duplicate, version, refused };
     Answer { status, retry_after: None, body: Body::Taken(taken) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_is_known_by_its_signature() {
+        // The example of GitHub's documentation.
+        let secret = Secret::new("It's a Secret to Everybody");
+        let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        let headers = |value: &str| HeaderMap::from_iter([(HeaderName::from_static(SIGNATURE), value.parse().unwrap())]);
+        assert!(is_signed(&headers(signature), b"Hello, World!", &secret));
+        assert!(!is_signed(&headers(signature), b"Hello, World", &secret));
+        assert!(!is_signed(&headers(signature), b"Hello, World!", &Secret::new("another")));
+        for wrong in ["", "sha256=", "757107", &signature.replace('7', "x"), &signature[..70]] {
+            assert!(!is_signed(&headers(wrong), b"Hello, World!", &secret), "{wrong}");
+        }
+        assert!(!is_signed(&HeaderMap::new(), b"Hello, World!", &secret));
+    }
 }

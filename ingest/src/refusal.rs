@@ -3,8 +3,8 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use lakebed_project::Places;
 
-use crate::fields::Path;
 use crate::json::{Kind, MAX_NESTING};
 
 /// The reason why an event was refused. Places in its bytes count from 1.
@@ -42,7 +42,7 @@ impl Refusal {
     }
 
     /// The refusal for a time that cannot be read, with the start of its text.
-    pub(crate) fn not_a_time(field: &Path, text: &str) -> Self {
+    pub(crate) fn not_a_time(field: &Places, text: &str) -> Self {
         let mut short: String = text.chars().take(80).collect();
         if short.len() < text.len() {
             short.push('…');
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn long_texts_are_shortened() {
-        let reason = Refusal::not_a_time(&Path::of("event_time"), &"ä".repeat(1000)).to_string();
+        let reason = Refusal::not_a_time(&Places::parse("event_time").unwrap(), &"ä".repeat(1000)).to_string();
         assert_eq!(reason, format!("event_time '{}…' is not a time", "ä".repeat(80)));
     }
 }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use lakebed_log::ColumnType;
-use lakebed_project::{Config, IngestConfig};
+use lakebed_project::{Config, EventsConfig, IngestConfig};
 
-use crate::fields::Fields;
+use crate::fields::Given;
 
 /// The settings of a reader. `Settings::default()` is right for most; `latest` is the caller's, who knows the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where an event's id, type and time are.
-    pub fields: Fields,
+    pub fields: EventsConfig,
+    /// What is said of the events beside their text.
+    pub given: Given,
     /// Pinned types, by flattened column name (`price`, `user_agent_browser`).
     pub declared: BTreeMap<String, ColumnType>,
     /// A longer event goes to quarantine with its first 64 KiB. Bytes, at most 512 MiB.
@@ -35,7 +37,7 @@ impl Settings {
     /// How a project's settings say that events are read.
     pub fn of(config: &Config) -> Self {
         let IngestConfig { max_event_bytes, max_depth, max_columns, batch_events, batch_bytes, .. } = config.ingest;
-        let (fields, declared) = (Fields::of(&config.events), config.columns.clone());
+        let (fields, declared) = (config.events.clone(), config.columns.clone());
         Self { fields, declared, max_event_bytes, max_depth, max_columns, batch_events, batch_bytes, ..Self::default() }
     }
 
@@ -48,7 +50,8 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            fields: Fields::default(),
+            fields: EventsConfig::default(),
+            given: Given::default(),
             declared: BTreeMap::new(),
             max_event_bytes: 16 << 20,
             max_depth: 8,

@@ -3,6 +3,7 @@
 //! A setting is taken from the first of these that has it: a flag, the environment variable `LAKEBED_SECTION_KEY`,
 //! `[section] key` in lakebed.toml, its default.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,19 +15,31 @@ use toml::de::{DeTable, DeValue};
 
 use crate::document::{Document, kind_of};
 use crate::error::{Error, Result};
+use crate::places::{self, Place, Places};
 use crate::settings::{
-    DeltaConfig, DuckDbConfig, EventsConfig, IdField, IngestConfig, PRESETS, PostgresConfig, RefreshConfig, Secret,
+    DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PRESETS, PostgresConfig, RefreshConfig, Secret,
     ServeConfig,
 };
 
 /// The file that makes a directory a project.
 pub const CONFIG_FILE: &str = "lakebed.toml";
 
+/// What the command line says of the settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--lake`.
+    pub lake: Option<String>,
+    /// `--target`.
+    pub target: Option<String>,
+}
+
 /// The settings of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The project's name, by which a lake knows its owner; the directory's name where none is set.
     pub project: String,
+    /// Which of its targets it is; none is the project itself.
+    pub target: Option<String>,
     /// Where the lake is: a directory, relative to the project's, a `file://` URL, or `s3://bucket/prefix`.
     pub lake: String,
     /// How an S3 lake is reached.
@@ -56,6 +69,7 @@ impl Default for Config {
         let local = |port| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         Self {
             project: "lakebed".to_owned(),
+            target: None,
             lake: "./lake".to_owned(),
             s3: S3Settings::default(),
             events: EventsConfig::default(),
@@ -78,24 +92,26 @@ impl Default for Config {
                 http: local(8_080),
                 max_body_bytes: 32 << 20,
                 ingest_memory: 256 << 20,
+                webhook_secret: None,
             },
         }
     }
 }
 
 impl Config {
-    /// Reads the project in `project_dir`. `environment` answers for a variable's name; `lake` is the flag `--lake`.
+    /// Reads the project in `project_dir`. `environment` answers for a variable's name; `flags` are those that are given.
     ///
     /// # Errors
     /// [`Error::NoProject`] without a lakebed.toml; [`Error::Config`] with the place in it for text that is no TOML, an
-    /// unknown key or a value that does not fit; [`Error::Environment`] for a variable's value that does not fit.
-    pub fn load(project_dir: &Path, environment: &dyn Fn(&str) -> Option<String>, lake: Option<&str>) -> Result<Self> {
+    /// unknown key or a value that does not fit; [`Error::NoTarget`] for a target that is not in it; [`Error::Environment`] for a
+    /// variable's value that does not fit.
+    pub fn load(project_dir: &Path, environment: &dyn Fn(&str) -> Option<String>, flags: &Flags) -> Result<Self> {
         let file = project_dir.join(CONFIG_FILE);
         let text = std::fs::read_to_string(&file).map_err(|source| match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => Error::NoProject { directory: project_dir.to_path_buf() },
             _ => Error::File { path: file.clone(), source },
         })?;
-        Self::of(&text, project_dir, environment, lake)
+        Self::of(&text, project_dir, environment, flags)
     }
 
     /// As [`Self::load`], but the environment may be all there is, if it names the project and the lake: a function is deployed
@@ -104,14 +120,14 @@ impl Config {
     /// # Errors
     /// As [`Self::load`], but for [`Error::NoProject`].
     pub fn load_or_default(project_dir: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        match Self::load(project_dir, environment, None) {
+        match Self::load(project_dir, environment, &Flags::default()) {
             Err(Error::NoProject { .. }) => {
                 // A lake that nobody meant would be made, and belong to a project that nobody has.
                 if let Some(name) = [LAKE_URL, PROJECT_NAME].iter().find(|name| environment(name).is_none()) {
                     let message = "it is not set, and there is no lakebed.toml".to_owned();
                     return Err(Error::Environment { name: (*name).to_owned(), message });
                 }
-                Self::of("", project_dir, environment, None)
+                Self::of("", project_dir, environment, &Flags::default())
             }
             loaded => loaded,
         }
@@ -121,13 +137,14 @@ impl Config {
         text: &str,
         project_dir: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
-        lake: Option<&str>,
+        flags: &Flags,
     ) -> Result<Self> {
         let file = project_dir.join(CONFIG_FILE);
         let mut config = Self::default();
         if let Some(name) = std::path::absolute(project_dir).ok().as_deref().and_then(Path::file_name) {
             config.project = name.to_string_lossy().into_owned();
         }
+        config.target = flags.target.clone().or_else(|| environment(TARGET_NAME)).filter(|name| !name.is_empty());
         config.read(text, &file)?;
         for (section, key) in KEYS {
             let name = format!("LAKEBED_{}_{}", section.to_ascii_uppercase(), key.to_ascii_uppercase());
@@ -135,10 +152,18 @@ impl Config {
                 config.set(section, key, &value).map_err(|message| Error::Environment { name, message })?;
             }
         }
-        if let Some(lake) = lake {
-            config.lake = lake.to_owned();
+        if let Some(lake) = &flags.lake {
+            lake.clone_into(&mut config.lake);
         }
         Ok(config)
+    }
+
+    /// By what a lake knows whose it is: the project's name, and with it the target's, so that no target writes another's lake.
+    pub fn owner(&self) -> String {
+        match &self.target {
+            Some(target) => format!("{}@{target}", self.project),
+            None => self.project.clone(),
+        }
     }
 
     /// The lake's store; a directory is made where `create` says so.
@@ -182,9 +207,56 @@ impl Config {
             let hint = "a line is a [section], key = \"text\", key = 1, or begins with #".to_owned();
             document.error(at, error.message().lines().collect::<Vec<_>>().join(", "), Some(hint))
         })?;
-        for (section, value) in root.get_ref() {
+        let is_targets = |(name, _): &(&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| name.get_ref() == TARGET;
+        let (targets, sections): (Vec<_>, Vec<_>) = root.get_ref().iter().partition(is_targets);
+        self.read_sections(&document, sections)?;
+        self.read_targets(&document, targets)
+    }
+
+    /// Takes over what the chosen target says; the others are read as well, so that a mistake is told before it matters.
+    fn read_targets<'t, 'i: 't>(
+        &mut self,
+        document: &Document<'_>,
+        targets: impl IntoIterator<Item = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)>,
+    ) -> Result<()> {
+        let mut names = Vec::new();
+        for (section, value) in targets {
+            let DeValue::Table(targets) = value.get_ref() else {
+                let message = "'target' is a section: write [target.NAME.lake]".to_owned();
+                return Err(document.error(section.span().start, message, None));
+            };
+            for (name, value) in targets {
+                let DeValue::Table(target) = value.get_ref() else {
+                    let message = format!("a target is a section: write [target.{}.lake]", name.get_ref());
+                    return Err(document.error(name.span().start, message, None));
+                };
+                let mut with = Self { columns: BTreeMap::new(), ..self.clone() };
+                with.read_sections(document, target.iter())?;
+                if self.target.as_deref() == Some(name.get_ref()) {
+                    let columns = std::mem::take(&mut self.columns);
+                    with.columns = columns.into_iter().chain(with.columns).collect();
+                    *self = with;
+                    return Ok(());
+                }
+                names.push(name.get_ref().to_string());
+            }
+        }
+        match &self.target {
+            Some(target) => {
+                Err(Error::NoTarget { file: document.file.to_path_buf(), target: target.clone(), known: names })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn read_sections<'t, 'i: 't>(
+        &mut self,
+        document: &Document<'_>,
+        sections: impl IntoIterator<Item = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)>,
+    ) -> Result<()> {
+        for (section, value) in sections {
             let (name, at) = (section.get_ref().as_ref(), section.span().start);
-            let sections = || KEYS.iter().map(|(section, _)| *section).chain([COLUMNS]);
+            let sections = || KEYS.iter().map(|(section, _)| *section).chain([COLUMNS, TARGET]);
             if !sections().any(|known| known == name) {
                 return Err(document.unknown(at, format!("there is no section [{name}]"), name, sections()));
             }
@@ -192,9 +264,9 @@ impl Config {
                 return Err(document.error(at, format!("'{name}' is a section: write [{name}]"), None));
             };
             if name == COLUMNS {
-                self.pin(&document, table, &mut Vec::new())?;
+                self.pin(document, table, &mut Vec::new())?;
             } else {
-                self.read_section(&document, name, table)?;
+                self.read_section(document, name, table)?;
             }
         }
         Ok(())
@@ -202,7 +274,7 @@ impl Config {
 
     fn read_section(&mut self, document: &Document<'_>, section: &str, table: &DeTable<'_>) -> Result<()> {
         // What is set beside a preset goes before it, wherever it stands.
-        let is_preset = |(key, _): &(&Spanned<std::borrow::Cow<'_, str>>, _)| key.get_ref() == "preset";
+        let is_preset = |(key, _): &(&Spanned<Cow<'_, str>>, _)| key.get_ref() == "preset";
         let (presets, others): (Vec<_>, Vec<_>) = table.iter().partition(is_preset);
         for (key, value) in presets.into_iter().chain(others) {
             let name = key.get_ref().as_ref();
@@ -222,15 +294,17 @@ impl Config {
                             .is_some_and(|(user, _)| user.contains(':'))
                     })
             };
-            let is_secret = match (section, name, value.get_ref()) {
-                ("postgres", "password", _) => true,
-                ("postgres", "url", DeValue::String(url)) => has_password(url),
-                _ => false,
+            let elsewhere = match (section, name, value.get_ref()) {
+                ("postgres", "password", _) => Some("LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file"),
+                ("postgres", "url", DeValue::String(url)) if has_password(url) => {
+                    Some("LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file")
+                }
+                ("serve", "webhook_secret", _) => Some("LAKEBED_SERVE_WEBHOOK_SECRET"),
+                _ => None,
             };
-            if is_secret {
-                let hint = "set LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file".to_owned();
+            if let Some(elsewhere) = elsewhere {
                 let message = format!("a password does not belong in {CONFIG_FILE}");
-                return Err(document.error(value.span().start, message, Some(hint)));
+                return Err(document.error(value.span().start, message, Some(format!("set {elsewhere}"))));
             }
             let is_number = matches!(
                 (section, name),
@@ -272,7 +346,7 @@ impl Config {
         &mut self,
         document: &Document<'_>,
         path: &[String],
-        key: &Spanned<std::borrow::Cow<'i, str>>,
+        key: &Spanned<Cow<'i, str>>,
         (value, kind): (&Spanned<DeValue<'i>>, &str),
     ) -> Result<()> {
         let name = column_name(path);
@@ -306,13 +380,19 @@ impl Config {
                 self.events =
                     EventsConfig::preset(text).ok_or_else(|| format!("'{text}' is none of {}", PRESETS.join(", ")))?;
             }
-            ("events", _) if text.split('.').any(str::is_empty) => {
-                return Err(format!("'{text}' is no path such as messageId or context.event.id"));
+            ("events", "id") => {
+                let parts = places::split(text, '+').into_iter().map(Places::parse).collect::<Result<Vec<_>, _>>()?;
+                if parts.iter().any(|part| part.0.contains(&Place::Arrival)) {
+                    return Err("the time of arrival is another one each time, and no id".to_owned());
+                }
+                self.events.id = parts;
             }
-            ("events", "id") if text == "content-hash" => self.events.id = IdField::OfContent,
-            ("events", "id") => self.events.id = IdField::At(text.to_owned()),
-            ("events", "type") => text.clone_into(&mut self.events.event_type),
-            ("events", "time") => text.clone_into(&mut self.events.event_time),
+            ("events", "type") => self.events.event_type = no_hash(Places::parse(text)?)?,
+            ("events", "time") => self.events.event_time = no_hash(Places::parse(text)?)?,
+            ("events", "unflattened") => {
+                self.events.unflattened =
+                    places::split(text, ',').into_iter().map(places::path).collect::<Result<_, _>>()?;
+            }
             ("ingest", "ack") => {
                 self.ingest.ack = match text {
                     "durable" => Ack::Durable,
@@ -352,6 +432,8 @@ impl Config {
             ("serve", "http") => self.serve.http = address(text)?,
             ("serve", "max_body_bytes") => self.serve.max_body_bytes = number(text, 1, MOST_BYTES)?,
             ("serve", "ingest_memory") => self.serve.ingest_memory = number(text, 1 << 20, 1 << 40)?,
+            ("serve", "webhook_secret") if text.is_empty() => return Err("leave it out rather than empty".to_owned()),
+            ("serve", "webhook_secret") => self.serve.webhook_secret = Some(Secret::new(text)),
             _ => return Err("there is no such setting".to_owned()),
         }
         Ok(())
@@ -367,11 +449,17 @@ const LAKE_URL: &str = "LAKEBED_LAKE_URL";
 /// The variable that names the project.
 const PROJECT_NAME: &str = "LAKEBED_PROJECT_NAME";
 
+/// The variable that names the target.
+const TARGET_NAME: &str = "LAKEBED_TARGET";
+
+/// The section of targets.
+const TARGET: &str = "target";
+
 /// The section whose keys are the user's.
 const COLUMNS: &str = "columns";
 
 /// Every other key, with its section.
-const KEYS: [(&str, &str); 29] = [
+const KEYS: [(&str, &str); 31] = [
     ("project", "name"),
     ("lake", "url"),
     ("s3", "region"),
@@ -382,6 +470,7 @@ const KEYS: [(&str, &str); 29] = [
     ("events", "id"),
     ("events", "type"),
     ("events", "time"),
+    ("events", "unflattened"),
     ("ingest", "ack"),
     ("ingest", "max_event_bytes"),
     ("ingest", "max_depth"),
@@ -401,7 +490,16 @@ const KEYS: [(&str, &str); 29] = [
     ("serve", "http"),
     ("serve", "max_body_bytes"),
     ("serve", "ingest_memory"),
+    ("serve", "webhook_secret"),
 ];
+
+/// Places of a type or a time.
+fn no_hash(places: Places) -> Result<Places, String> {
+    match places.0.iter().any(|place| matches!(place, Place::ContentHash(_))) {
+        true => Err("a content-hash is an id, and neither a type nor a time".to_owned()),
+        false => Ok(places),
+    }
+}
 
 fn number(text: &str, least: usize, most: usize) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));

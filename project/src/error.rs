@@ -29,6 +29,16 @@ pub enum Error {
         /// What to write instead.
         hint: Option<String>,
     },
+    /// A target that lakebed.toml does not have.
+    #[error("{file}: there is no target '{target}'")]
+    NoTarget {
+        /// The lakebed.toml.
+        file: PathBuf,
+        /// As it was named.
+        target: String,
+        /// Those that are there.
+        known: Vec<String>,
+    },
     /// The value of an environment variable that cannot be taken as it is.
     #[error("the environment variable {name}: {message}")]
     Environment {
@@ -74,6 +84,10 @@ impl Error {
                 let compare = || "`lakebed init DIR` writes a lakebed.toml to compare with".to_owned();
                 Some(hint.clone().unwrap_or_else(compare))
             }
+            Self::NoTarget { known, target, .. } => Some(match known.is_empty() {
+                true => format!("write [target.{target}.lake] with its url, and what else is different there"),
+                false => format!("there are {}", known.join(", ")),
+            }),
             Self::Environment { name, .. } => Some(format!("set {name} to what fits, or leave it to lakebed.toml")),
             Self::File { source, .. } => Some(hint_for_file(source)),
             Self::TokenExists { .. } => {

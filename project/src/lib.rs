@@ -3,12 +3,14 @@
 mod config;
 mod document;
 pub mod error;
+mod places;
 mod settings;
 mod tokens;
 
-pub use config::{CONFIG_FILE, Config, SINKS};
+pub use config::{CONFIG_FILE, Config, Flags, SINKS};
 pub use error::{Error, Result};
+pub use places::{Path, Place, Places};
 pub use settings::{
-    DeltaConfig, DuckDbConfig, EventsConfig, IdField, IngestConfig, PostgresConfig, RefreshConfig, Secret, ServeConfig,
+    DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, Secret, ServeConfig,
 };
 pub use tokens::{Token, Tokens};

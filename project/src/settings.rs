@@ -5,48 +5,105 @@ use std::path::PathBuf;
 
 use lakebed_log::Ack;
 
-/// `[events]`: where an event's required fields are. Paths are dotted: `context.event.id`.
+use crate::places::{Path, Place, Places};
+
+/// `[events]`: where an event's required fields are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsConfig {
-    /// Its id.
-    pub id: IdField,
+    /// Its id. Of several parts the values are joined with `/`.
+    pub id: Vec<Places>,
     /// Its type.
-    pub event_type: String,
+    pub event_type: Places,
     /// Its time: a text, or a number of seconds, milliseconds, microseconds or nanoseconds.
-    pub event_time: String,
+    pub event_time: Places,
+    /// What is not flattened: it is in the document alone.
+    pub unflattened: Vec<Path>,
 }
 
-/// What tells events apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IdField {
-    /// The value at a path.
-    At(String),
-    /// The hash of the event's text: sent twice, it is the same event.
-    OfContent,
-}
+/// The names of [`EventsConfig::preset`].
+pub(crate) const PRESETS: [&str; 7] =
+    ["lakebed", "cloudevents", "segment", "snowplow", "github", "debezium", "eventbridge"];
+
+/// What tells a change of Debezium's from every other, and is the same when it is sent again: its place in the log of the
+/// database that it is of (Debezium's `source` block: PostgreSQL, MySQL and MariaDB, SQL Server, Oracle, MongoDB), and the row.
+const OF_A_CHANGE: [&str; 20] = [
+    "source.db",
+    "source.schema",
+    "source.table",
+    "source.collection",
+    "source.ts_ms",
+    "source.txId",
+    "source.lsn",
+    "source.gtid",
+    "source.file",
+    "source.pos",
+    "source.row",
+    "source.change_lsn",
+    "source.commit_lsn",
+    "source.event_serial_no",
+    "source.scn",
+    "source.rs_id",
+    "source.ord",
+    "op",
+    "before",
+    "after",
+];
 
 impl EventsConfig {
-    pub(crate) fn at(id: &str, event_type: &str, event_time: &str) -> Self {
-        let [event_type, event_time] = [event_type, event_time].map(str::to_owned);
-        Self { id: IdField::At(id.to_owned()), event_type, event_time }
+    fn at(id: &str, event_type: &str, event_time: &str) -> Self {
+        let [id, event_type, event_time] = [id, event_type, event_time].map(Places::at);
+        Self { id: vec![id], event_type, event_time, unflattened: Vec::new() }
     }
 
     /// Where well-known senders put the fields.
     ///
-    /// CloudEvents 1.0 (JSON format), Segment's spec of common fields, Amazon EventBridge's event structure.
+    /// CloudEvents 1.0 (JSON format; an id is one of its source alone, and a time may be absent), Segment's spec of common
+    /// fields, Snowplow's enriched events as its analytics SDKs give them, GitHub's webhooks (id and type are headers, and
+    /// there is no time), Debezium's change events with and without their schema, Amazon EventBridge's event structure.
     pub fn preset(name: &str) -> Option<Self> {
+        let keys = |text: &str| -> Path { text.split('.').map(str::to_owned).collect() };
+        let either = |path: &str| vec![keys(&format!("payload.{path}")), keys(path)];
+        let first_of = |paths: &[&str]| Places(paths.iter().map(|path| Place::Path(keys(path))).collect());
         Some(match name {
             "lakebed" => Self::default(),
-            "cloudevents" => Self::at("id", "type", "time"),
+            "cloudevents" => Self {
+                id: vec![Places::at("source"), Places::at("id")],
+                event_time: Places(vec![Place::Path(keys("time")), Place::Arrival]),
+                ..Self::at("id", "type", "time")
+            },
             "segment" => Self::at("messageId", "type", "timestamp"),
+            "snowplow" => Self {
+                event_type: first_of(&["event_name", "event"]),
+                event_time: first_of(&["derived_tstamp", "collector_tstamp"]),
+                ..Self::at("event_id", "event", "collector_tstamp")
+            },
+            "github" => Self {
+                id: vec![Places(vec![Place::Header("x-github-delivery".to_owned())])],
+                event_type: Places(vec![Place::Header("x-github-event".to_owned())]),
+                event_time: Places(vec![Place::Arrival]),
+                unflattened: Vec::new(),
+            },
+            "debezium" => Self {
+                id: vec![Places(vec![Place::ContentHash(OF_A_CHANGE.map(either).to_vec())])],
+                event_type: first_of(&[
+                    "payload.source.table",
+                    "source.table",
+                    "payload.source.collection",
+                    "source.collection",
+                ]),
+                event_time: first_of(&["payload.source.ts_ms", "source.ts_ms", "payload.ts_ms", "ts_ms"]),
+                unflattened: ["schema", "payload.before", "payload.after", "before", "after"].map(keys).to_vec(),
+            },
             "eventbridge" => Self::at("id", "detail-type", "time"),
             _ => return None,
         })
     }
-}
 
-/// The names of [`EventsConfig::preset`].
-pub(crate) const PRESETS: [&str; 4] = ["lakebed", "cloudevents", "segment", "eventbridge"];
+    /// The headers in which something of an event may be.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.id.iter().chain([&self.event_type, &self.event_time]).flat_map(Places::headers)
+    }
+}
 
 impl Default for EventsConfig {
     fn default() -> Self {
@@ -130,7 +187,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// `[serve]`: where to listen; `None` where it is set to "off".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeConfig {
     /// Flight SQL.
     pub flight: Option<SocketAddr>,
@@ -140,4 +197,6 @@ pub struct ServeConfig {
     pub max_body_bytes: usize,
     /// How much of the bodies of events is held in memory at once; whoever comes then is asked to come again. Bytes.
     pub ingest_memory: usize,
+    /// What senders of webhooks sign with; from the environment alone.
+    pub webhook_secret: Option<Secret>,
 }

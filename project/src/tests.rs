@@ -6,7 +6,7 @@ fn load(toml: &str, environment: &[(&str, &str)], lake: Option<&str>) -> Result<
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join(CONFIG_FILE), toml).unwrap();
     let look_up = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-    Config::load(directory.path(), &look_up, lake)
+    Config::load(directory.path(), &look_up, &Flags { lake: lake.map(str::to_owned), ..Flags::default() })
 }
 
 /// The message without the directory, and the hint.
@@ -111,7 +111,7 @@ fn a_lake_is_a_directory_or_a_bucket() {
 #[test]
 fn a_directory_without_a_lakebed_toml_is_no_project() {
     let directory = tempfile::tempdir().unwrap();
-    let error = Config::load(directory.path(), &|_| None, None).unwrap_err();
+    let error = Config::load(directory.path(), &|_| None, &Flags::default()).unwrap_err();
     assert!(error.to_string().ends_with("is not a lakebed project: it has no lakebed.toml"), "{error}");
     assert!(error.hint().unwrap().contains("lakebed init"));
 }
@@ -145,13 +145,51 @@ fn events_are_read_by_a_preset_and_what_is_set_beside_it() {
     let events = |toml: &str| load(&format!("[events]\n{toml}"), &[], None).unwrap().events;
     assert_eq!(events(""), EventsConfig::preset("lakebed").unwrap());
     assert_eq!(events("preset = \"segment\"\n"), EventsConfig::preset("segment").unwrap());
-    let set = events("id = \"content-hash\"\ntime = \"sent.at\"\npreset = \"segment\"\n");
-    assert_eq!((set.id, set.event_type.as_str(), set.event_time.as_str()), (IdField::OfContent, "type", "sent.at"));
+    let set = events("id = \"content-hash\"\ntime = \"sent.at | arrival\"\npreset = \"segment\"\nunflattened = \"a.b, c\"\n");
+    assert_eq!(set.id, [Places(vec![Place::ContentHash(Vec::new())])]);
+    assert_eq!((set.event_type.to_string().as_str(), set.event_time.to_string().as_str()), ("type", "sent.at or arrival"));
+    assert_eq!(set.unflattened, [vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]]);
+    assert_eq!(events("id = \"source + id\"\n").id, EventsConfig::preset("cloudevents").unwrap().id);
+    assert_eq!(EventsConfig::preset("github").unwrap().headers().collect::<Vec<_>>(), ["x-github-delivery", "x-github-event"]);
     let (message, _) = refusal("[events]\npreset = \"clouds\"\n");
     assert!(
-        message.ends_with("[events] preset: 'clouds' is none of lakebed, cloudevents, segment, eventbridge"),
+        message.ends_with("[events] preset: 'clouds' is none of lakebed, cloudevents, segment, snowplow, github, debezium, eventbridge"),
         "{message}"
     );
     let (message, _) = refusal("[events]\ntime = \"a..b\"\n");
     assert!(message.contains("'a..b' is no path"), "{message}");
+    let (message, _) = refusal("[events]\ntype = \"content-hash\"\n");
+    assert!(message.ends_with("a content-hash is an id, and neither a type nor a time"), "{message}");
+}
+
+#[test]
+fn a_target_overlays_any_key() {
+    let toml = "[project]\nname = \"shop\"\n[lake]\nurl = \"./lake\"\n[columns]\na = \"BIGINT\"\nb = \"BIGINT\"\n\
+                [target.prod]\nlake.url = \"s3://shop/lake\"\nmodels.sinks = \"postgres\"\n[target.prod.columns]\na = \"DOUBLE\"\n\
+                [target.test.ingest]\nmax_depth = 3\n";
+    let of = |target: Option<&str>, environment: &[(&str, &str)]| {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(CONFIG_FILE), toml).unwrap();
+        let look_up = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Config::load(directory.path(), &look_up, &Flags { target: target.map(str::to_owned), ..Flags::default() })
+    };
+    let plain = of(None, &[]).unwrap();
+    assert_eq!((plain.lake.as_str(), plain.owner().as_str(), plain.ingest.max_depth), ("./lake", "shop", 8));
+    let prod = of(Some("prod"), &[]).unwrap();
+    assert_eq!((prod.lake.as_str(), prod.owner().as_str()), ("s3://shop/lake", "shop@prod"));
+    assert_eq!((prod.sinks.as_slice(), prod.ingest.max_depth), (&["postgres".to_owned()][..], 8));
+    assert_eq!(prod.columns["a"], ColumnType::Double);
+    assert_eq!(prod.columns["b"], ColumnType::BigInt);
+    let test = of(None, &[("LAKEBED_TARGET", "test"), ("LAKEBED_LAKE_URL", "elsewhere")]).unwrap();
+    assert_eq!((test.lake.as_str(), test.ingest.max_depth), ("elsewhere", 3));
+    let error = of(Some("pord"), &[]).unwrap_err();
+    assert!(error.to_string().ends_with("lakebed.toml: there is no target 'pord'"), "{error}");
+    assert_eq!(error.hint().unwrap(), "there are prod, test");
+    let (message, hint) = refusal("[target.prod.lake]\nplace = \"x\"\n");
+    assert_eq!((message.as_str(), hint.unwrap().as_str()), ("lakebed.toml:2:1: there is no key 'place' in [lake]", "there are url"));
+    let (message, _) = refusal("[target]\nprod = \"x\"\n");
+    assert!(message.ends_with("a target is a section: write [target.prod.lake]"), "{message}");
+    let (message, hint) = refusal("[serve]\nwebhook_secret = \"x\"\n");
+    assert!(message.ends_with("a password does not belong in lakebed.toml"), "{message}");
+    assert!(hint.unwrap().contains("LAKEBED_SERVE_WEBHOOK_SECRET"));
 }

@@ -77,7 +77,7 @@ impl Lakehouse {
     /// As [`Log::open_or_create`], and where the lake's URL is no directory.
     pub async fn open_or_create(project: Project, at: DateTime<Utc>) -> Result<Self> {
         let store = project.config.store(&project.directory, true)?;
-        let log = Log::open_or_create(store, &project.config.project, at).await?;
+        let log = Log::open_or_create(store, &project.config.owner(), at).await?;
         Self::over(project, log)
     }
 
@@ -87,7 +87,7 @@ impl Lakehouse {
     /// [`lakebed_log::Error::NoLog`] where there is none, else as [`Self::open_or_create`].
     pub async fn open(project: Project) -> Result<Self> {
         let store = project.config.store(&project.directory, false)?;
-        let log = Log::open(store, &project.config.project).await?;
+        let log = Log::open(store, &project.config.owner()).await?;
         Self::over(project, log)
     }
 

@@ -24,7 +24,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -> Result<()> {
     let stopped = signals::stop()?;
     let lakehouse = invocation.lakehouse_or_new().await?;
-    let configured = lakehouse.project().config.serve;
+    let configured = &lakehouse.project().config.serve;
     let addresses =
         Addresses { flight: arguments.flight.or(configured.flight), http: arguments.http.or(configured.http) };
     if addresses == Addresses::default() {
@@ -67,9 +67,10 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
 /// Takes events in over HTTP as well.
 fn with_ingest(invocation: &Invocation, lakehouse: &Lakehouse, server: Server, address: SocketAddr) -> Result<Server> {
     let (log, config) = (lakehouse.log(), &lakehouse.project().config);
-    let ServeConfig { max_body_bytes, ingest_memory, .. } = config.serve;
+    let ServeConfig { max_body_bytes, ingest_memory, webhook_secret, .. } = config.serve.clone();
     let needs_token = !address.ip().to_canonical().is_loopback();
-    let options = http::Options { ack: config.ingest.ack, max_body_bytes, memory: ingest_memory, needs_token };
+    let (ack, memory) = (config.ingest.ack, ingest_memory);
+    let options = http::Options { ack, max_body_bytes, memory, needs_token, webhook_secret };
     let (intake, tokens) = (invocation.intake(log, config), Tokens::new(log.store().clone()));
     let routes = http::routes(intake, tokens, options, server.metrics().registry());
     Ok(server.with_routes(routes.map_err(lakebed_flight_server::Error::Metrics)?))

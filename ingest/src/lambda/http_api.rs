@@ -1,28 +1,27 @@
 //! An HTTP API in front of the function: what `POST /v1/events` answers elsewhere, answered here.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use axum::http::{HeaderName, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use lakebed_log::Ack;
-use lakebed_project::Tokens;
+use lakebed_project::{Secret, Tokens};
 use serde_json::{Value, json};
 
 use super::SOURCE;
-use crate::http::IDEMPOTENCY_KEY;
 use crate::intake::Intake;
 use crate::post::{self, Answer, Post};
 
 /// Takes the events of a request, from whoever an authorizer let pass or who has a token.
 pub(super) async fn answer(
     intake: &Intake,
-    tokens: &Tokens,
+    senders: (&Tokens, Option<&Secret>),
     request: &ApiGatewayV2httpRequest,
     ack: Ack,
     limit: usize,
 ) -> Value {
-    in_words(match take(intake, tokens, request, ack, limit).await {
+    in_words(match take(intake, senders, request, ack, limit).await {
         Ok(answer) | Err(answer) => answer,
     })
 }
@@ -53,7 +52,7 @@ fn in_words(answer: Answer) -> Value {
 
 async fn take(
     intake: &Intake,
-    tokens: &Tokens,
+    (tokens, secret): (&Tokens, Option<&Secret>),
     request: &ApiGatewayV2httpRequest,
     ack: Ack,
     limit: usize,
@@ -68,10 +67,6 @@ async fn take(
         Err(_) if authorized => None,
         token => token?,
     };
-    if token.is_none() && !authorized {
-        return Err(post::unauthorized("a token is needed here, or an authorizer before it"));
-    }
-    let source = token.as_ref().map_or_else(|| SOURCE.to_owned(), |token| token.source.clone());
     let text = request.body.clone().unwrap_or_default();
     let body = match request.is_base64_encoded {
         true => BASE64_STANDARD.decode(text).map(Bytes::from).map_err(|error| {
@@ -79,11 +74,17 @@ async fn take(
         })?,
         false => Bytes::from(text),
     };
-    let header = |name: HeaderName| post::header(&request.headers, &name);
-    let (key, encoding) = (header(IDEMPOTENCY_KEY), header(header::CONTENT_ENCODING));
+    let signed = secret.is_some_and(|secret| post::is_signed(&request.headers, &body, secret));
+    if token.is_none() && !authorized && !signed {
+        return Err(post::unauthorized("a token or a signature is needed here, or an authorizer before it"));
+    }
+    let unnamed = if signed { post::WEBHOOK } else { SOURCE };
+    let source = token.as_ref().map_or_else(|| unnamed.to_owned(), |token| token.source.clone());
+    let encoding = post::header(&request.headers, &header::CONTENT_ENCODING);
+    let (key, given) = post::given(&request.headers, intake.fields());
     let asked = request.query_string_parameters.first("ack").map(str::to_owned);
     let sender = token.map(|token| token.name);
-    let post = Post { key, ack: asked, encoding, sender, source, body };
+    let post = Post { key, ack: asked, encoding, sender, source, given, body };
     let (prepared, ack) = post::prepare(intake, post, ack, limit, ()).await?;
     Ok(post::append(intake, prepared.as_ref(), ack).await)
 }

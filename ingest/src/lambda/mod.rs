@@ -10,6 +10,7 @@ mod objects;
 mod queue;
 mod stream;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,7 +24,6 @@ use tokio::sync::OnceCell;
 
 use self::invocation::Invocation;
 use crate::error::{Error, Result};
-use crate::fields::Fields;
 use crate::intake::{Intake, Sent, Tally};
 
 /// The source of events that do not name theirs.
@@ -86,7 +86,7 @@ impl Function {
     async fn opened(&self) -> Result<&Opened> {
         let open = async || {
             let store = self.config.store(&self.directory, true)?;
-            let log = Log::open_or_create(store, &self.config.project, (self.clock)()).await?;
+            let log = Log::open_or_create(store, &self.config.owner(), (self.clock)()).await?;
             let tokens = Tokens::new(log.store().clone());
             Ok(Opened { intake: Intake::new(log, &self.config, self.clock), tokens })
         };
@@ -105,7 +105,9 @@ impl Function {
         let is_event = |text: &str| crate::event::read(text.as_bytes(), &settings).is_ok();
         Ok(match Invocation::of(payload, is_event)? {
             Invocation::HttpApi(request) => {
-                http_api::answer(intake, tokens, &request, ack, self.config.serve.max_body_bytes).await
+                let serve = &self.config.serve;
+                let senders = (tokens, serve.webhook_secret.as_ref());
+                http_api::answer(intake, senders, &request, ack, serve.max_body_bytes).await
             }
             Invocation::OtherHttp => http_api::unknown(),
             Invocation::Queue(event) => queue::answer(intake, &self.config.s3, event.records, ack).await?,
@@ -115,7 +117,7 @@ impl Function {
                 // An event of ours on the bus is its detail; any other one is told by the bus.
                 let ours = is_event(detail.get());
                 let (intake, event) = match EventsConfig::preset("eventbridge") {
-                    Some(preset) if !ours => (intake.with_fields(Fields::of(&preset)), envelope),
+                    Some(preset) if !ours => (intake.with_fields(preset), envelope),
                     _ => (intake.clone(), detail),
                 };
                 counts(&take(&intake, event.get(), None, "eventbridge", ack).await?)
@@ -129,7 +131,7 @@ impl Function {
 
 /// Appends the events of a text.
 async fn take(intake: &Intake, events: &str, id: Option<String>, source: &str, ack: Ack) -> Result<Tally> {
-    let sent = Sent { id, source: source.to_owned() };
+    let sent = Sent { id, source: source.to_owned(), headers: BTreeMap::new() };
     let whole = intake.prepare(events.to_owned().into(), &sent, MOST_OF_A_CALL, ()).await?;
     match whole.prepared {
         Some(prepared) => intake.append(&prepared, ack).await,

@@ -5,4 +5,6 @@ mod invoking;
 #[cfg(test)]
 mod mapping;
 #[cfg(test)]
+mod payloads;
+#[cfg(test)]
 mod place;

@@ -7,7 +7,7 @@ use arrow::array::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use lakebed_log::layout;
-use lakebed_project::Config;
+use lakebed_project::{Config, Flags};
 use lakebed_query::{Error, Lakehouse, Project, sinks};
 use lakebed_tests::batches::{at, settings_of};
 use lakebed_tests::long;
@@ -25,7 +25,7 @@ async fn kept(directory: &Path) -> Lakehouse {
 
 /// A project as its files say.
 async fn open(directory: &Path) -> Lakehouse {
-    let config = Config::load(directory, &|_| None, None).unwrap();
+    let config = Config::load(directory, &|_| None, &Flags::default()).unwrap();
     Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
 }
 

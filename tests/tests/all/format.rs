@@ -11,7 +11,7 @@ use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use lakebed_ingest::Settings;
 use lakebed_log::{Ack, Appended, Error, Log, layout};
-use lakebed_project::Config;
+use lakebed_project::{Config, Flags};
 use lakebed_query::{AsOf, Lakehouse, Project};
 use lakebed_tests::batches::{at, decoded, numbered};
 use lakebed_tests::lake::{Lake, PROJECT};
@@ -66,7 +66,7 @@ async fn a_version_that_requires_more_is_refused() {
 async fn a_lake_of_format_1_is_read_and_gone_on_with() {
     let directory = TempDir::new().unwrap();
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1"), directory.path());
-    let config = Config::load(directory.path(), &|_| None, None).unwrap();
+    let config = Config::load(directory.path(), &|_| None, &Flags::default()).unwrap();
     let lakehouse = Lakehouse::open(Project::load(directory.path(), config).unwrap()).await.unwrap();
 
     let types = "SELECT event_type, events FROM gold.types ORDER BY 1";

@@ -5,7 +5,7 @@ use std::path::Path;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use lakebed_log::{Ack, Compaction};
-use lakebed_project::Config;
+use lakebed_project::{Config, Flags};
 use lakebed_query::{AsOf, Lakehouse, Project};
 use lakebed_tests::batches::{at, batch, event};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ pub(crate) async fn lake_of(directory: &Path, models: &[(&str, &str)]) -> Lakeho
         std::fs::write(file, sql).unwrap();
     }
     std::fs::write(directory.join("lakebed.toml"), "[project]\nname = \"shop\"\n").unwrap();
-    let project = Project::load(directory, Config::load(directory, &|_| None, None).unwrap()).unwrap();
+    let project = Project::load(directory, Config::load(directory, &|_| None, &Flags::default()).unwrap()).unwrap();
     Lakehouse::open_or_create(project, at(0)).await.unwrap()
 }
 

@@ -10,7 +10,7 @@ use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use lakebed_ingest::Settings;
 use lakebed_log::{Ack, Compaction, Entry, layout};
-use lakebed_project::Config;
+use lakebed_project::{Config, Flags};
 use lakebed_query::{AsOf, Lakehouse, Project, epoch, fold_runs, vacuum_runs};
 use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_settings};
 use lakebed_tests::s3::Bucket;
@@ -37,7 +37,7 @@ pub(crate) async fn project_over(directory: &Path, change: impl FnOnce(&mut Conf
             std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
         }
     }
-    let mut config = Config::load(directory, &|_| None, None).unwrap();
+    let mut config = Config::load(directory, &|_| None, &Flags::default()).unwrap();
     change(&mut config);
     Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
 }

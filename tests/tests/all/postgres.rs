@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lakebed_project::{Config, Secret};
+use lakebed_project::{Config, Flags, Secret};
 use lakebed_query::{Error, Lakehouse, Project};
 use lakebed_tests::batches::{at, settings_of};
 use lakebed_tests::postgres::{Database, Server};
@@ -21,7 +21,7 @@ async fn kept_in(directory: &Path, database: &Database) -> Lakehouse {
 
 /// A project as its files say, with its models in a database as well, if there is one.
 async fn open(directory: &Path, database: Option<&Database>) -> Lakehouse {
-    let mut config = Config::load(directory, &|_| None, None).unwrap();
+    let mut config = Config::load(directory, &|_| None, &Flags::default()).unwrap();
     if let Some(database) = database {
         keep_in(&mut config, database);
     }

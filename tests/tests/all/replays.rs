@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lakebed_log::Ack;
-use lakebed_project::Config;
+use lakebed_project::{Config, Flags};
 use lakebed_query::{Action, AsOf, Lakehouse, Progress, Project, Replay, epoch};
 use lakebed_tests::batches::{at, numbered};
 use tempfile::TempDir;
@@ -34,7 +34,7 @@ async fn lake(directory: &Path) -> Lakehouse {
 }
 
 fn opened(directory: &Path) -> Project {
-    Project::load(directory, Config::load(directory, &|_| None, None).unwrap()).unwrap()
+    Project::load(directory, Config::load(directory, &|_| None, &Flags::default()).unwrap()).unwrap()
 }
 
 #[derive(Default)]

@@ -117,7 +117,7 @@ fn next(invocation: &Invocation, lakehouse: &Lakehouse, earlier: u64) -> String 
     let published = lakehouse.duckdb_path();
     let published = std::path::absolute(&published).unwrap_or(published);
     let published = published.display().to_string().replace('\'', "''");
-    let serve = lakehouse.project().config.serve;
+    let serve = &lakehouse.project().config.serve;
     let address = serve.flight.map_or_else(String::new, |address| format!("   # Flight SQL at grpc://{address}"));
     format!(
         "\nnext\n\

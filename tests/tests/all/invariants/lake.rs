@@ -8,7 +8,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use lakebed_log::{Ack, Compaction};
-use lakebed_project::{Config, Secret};
+use lakebed_project::{Config, Flags, Secret};
 use lakebed_query::{AsOf, Lakehouse, Project, Refreshed, TableHash, epoch, fold_runs, vacuum_runs};
 use lakebed_tests::batches::at;
 use lakebed_tests::postgres::Database;
@@ -159,7 +159,7 @@ impl<'a> Lake<'a> {
 }
 
 async fn open(directory: &Path, bucket: Option<&Bucket>, database: Option<&Database>) -> Lakehouse {
-    let mut config = Config::load(directory, &|_| None, None).unwrap();
+    let mut config = Config::load(directory, &|_| None, &Flags::default()).unwrap();
     if let Some(bucket) = bucket {
         (config.lake, config.s3) = (bucket.url(), bucket.settings());
     }
