@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Init(InitArguments),
     /// Write mock events as NDJSON, the same bytes for the same seed
     Generate(GenerateArguments),
-    /// Append events to the log: NDJSON or JSON arrays, plain, gzip or zstd
+    /// Append events to the log: NDJSON or JSON arrays, plain, gzip or zstd; and rows of Parquet and CSV
     Ingest(IngestArguments),
     /// Bring the models, and what they are published to, up to the log's newest version
     Run(RunArguments),
@@ -84,15 +84,22 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Compare what is stored and published with a replay of the log from its beginning
     Verify(VerifyArguments),
+    /// Ask the checks of the models of the tables as they are
+    Test(TestArguments),
     /// Look at the log
     #[command(subcommand)]
     Log(LogCommand),
+    /// Look at the columns of the log, and find types for them
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Look at the events that could not be read, and try them again
     #[command(subcommand)]
     Quarantine(QuarantineCommand),
     /// Manage the tokens with which events may be sent over the network
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Try each setting and connection, and say what to do where one does not work
+    Doctor,
     /// Answer Flight SQL; take events in over HTTP, and tell health and metrics there
     Serve(ServeArguments),
 }
@@ -139,8 +146,8 @@ pub(crate) struct GenerateArguments {
     /// So many events a second
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(crate) rate: Option<f64>,
-    /// A file, - for stdout, a server's URL such as http://127.0.0.1:8080 (its token in LAKEBED_TOKEN), or lambda:NAME
-    #[arg(long, value_name = "-|FILE|URL|lambda:NAME", default_value = "-")]
+    /// A file, - for stdout, a server's URL such as http://127.0.0.1:8080 (its token in LAKEBED_TOKEN), lambda:NAME, or kinesis:NAME
+    #[arg(long, value_name = "-|FILE|URL|lambda:NAME|kinesis:NAME", default_value = "-")]
     pub(crate) to: String,
 }
 
@@ -233,6 +240,13 @@ pub(crate) struct VerifyArguments {
     pub(crate) models: Vec<String>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct TestArguments {
+    /// Models such as gold.revenue; all of them if none is named
+    #[arg(value_name = "MODEL")]
+    pub(crate) models: Vec<String>,
+}
+
 /// Ways to look at the log.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
@@ -282,6 +296,37 @@ fn retention(text: &str) -> Result<TimeDelta, String> {
         "a vacuum keeps an hour at least, for a writer may still be about to name its files, and 30 days at most"
             .to_owned()
     })
+}
+
+/// What to do with the log's columns.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// List them, with their types, their paths in the events, and what lakebed.toml pins
+    Show,
+    /// What lakebed.toml pins otherwise than the log has it; or with a file, what its events would bring
+    Diff(SchemaDiffArguments),
+    /// Write the pins of a sample of events, to be put into lakebed.toml
+    Infer(SchemaInferArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SchemaDiffArguments {
+    /// A file of events; - is stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Look at so many events at most
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) events: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SchemaInferArguments {
+    /// A file of events; - is stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Look at so many events at most
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) events: u64,
 }
 
 /// What to do with events that could not be read.

@@ -1,6 +1,7 @@
 //! One module a command; each of them calls the rooms below and says what came of it.
 
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod generate;
 pub(crate) mod ingest;
@@ -11,6 +12,8 @@ pub(crate) mod quarantine;
 pub(crate) mod query;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod serve;
+pub(crate) mod test;
 pub(crate) mod token;
 pub(crate) mod verify;

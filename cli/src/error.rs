@@ -1,6 +1,7 @@
 //! What can make a command fail: mostly what the rooms below say, with their hints.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The result of this room's functions.
@@ -49,6 +50,18 @@ pub(crate) enum Error {
     Quarantined { quarantined: u64, sent: u64 },
     #[error("{} not what a replay of the log gives: {}", if models.len() == 1 { "one model is" } else { "models are" }, models.join(", "))]
     DoesNotHold { models: Vec<String> },
+    /// `test`.
+    #[error("{failed} {} not hold", if *failed == 1 { "check does" } else { "checks do" })]
+    ChecksFailed { failed: usize },
+    #[error("'{path}' has no event to learn from")]
+    NoSample { path: PathBuf },
+    /// `doctor`.
+    #[error("{wrong} of the things above {} not work", if *wrong == 1 { "does" } else { "do" })]
+    NotWell { wrong: usize },
+    #[error("the store at {place} writes an object that is there already, where it was told not to")]
+    NoPutIfAbsent { place: String },
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
     #[error("interrupted")]
     Interrupted,
     #[error("cannot listen for signals: {0}")]
@@ -95,6 +108,16 @@ impl Error {
             Self::InTheWay { .. } => Some("move it away, or name another directory".to_owned()),
             Self::NoName { .. } => Some("name a directory, such as `lakebed init shop`".to_owned()),
             Self::NoSuchBatch { .. } => Some("`lakebed quarantine list` names those that have".to_owned()),
+            Self::ChecksFailed { .. } => Some("ask the table for the rows: `lakebed query`, WHERE NOT (the check)".to_owned()),
+            Self::NoSample { .. } => Some("name a file of JSON events, Parquet or CSV".to_owned()),
+            Self::NotWell { .. } => Some("the hints beside them say what to do".to_owned()),
+            Self::NoPutIfAbsent { .. } => {
+                Some("use a store with conditional writes (If-None-Match), as S3, MinIO and R2 have them".to_owned())
+            }
+            Self::Listen { address, .. } => Some(format!(
+                "another server may have port {}: stop it, or set another address under [serve]",
+                address.port()
+            )),
             Self::Quarantined { .. } => {
                 Some("`lakebed quarantine list` has the reasons; the other events are in the log".to_owned())
             }

@@ -52,6 +52,11 @@ impl Invocation {
         (self.clock)()
     }
 
+    /// The clock.
+    pub(crate) fn clock(&self) -> fn() -> DateTime<Utc> {
+        self.clock
+    }
+
     /// The project's settings.
     pub(crate) fn config(&self) -> Result<Config> {
         let environment = |name: &str| std::env::var(name).ok().filter(|_| self.environment);

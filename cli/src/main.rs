@@ -1,5 +1,6 @@
 //! The binary `lakebed`: reads the command line, runs one command, and says how it went.
 
+mod alerts;
 mod arguments;
 mod commands;
 mod error;
@@ -21,7 +22,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
 use crate::commands::{
-    demo, explain, generate, ingest, init, log, plan, quarantine, query, replay, run, serve, token, verify,
+    demo, doctor, explain, generate, ingest, init, log, plan, quarantine, query, replay, run, schema, serve, test,
+    token, verify,
 };
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -78,7 +80,10 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Explain(arguments) => explain::explain(invocation, &arguments).await,
         Command::Query(arguments) => query::query(invocation, arguments).await,
         Command::Verify(arguments) => verify::verify(invocation, &arguments).await,
+        Command::Test(arguments) => test::test(invocation, &arguments).await,
         Command::Log(command) => log::log(invocation, &command).await,
+        Command::Schema(command) => schema::schema(invocation, &command).await,
+        Command::Doctor => doctor::doctor(invocation).await,
         Command::Quarantine(command) => quarantine::quarantine(invocation, &command).await,
         Command::Token(command) => token::token(invocation, &command).await,
         Command::Serve(arguments) => serve::serve(invocation, &arguments).await,

@@ -58,7 +58,8 @@ mod tests {
         for name in ["shop", "a \"quoted\" \\ name", "x'y", "Läden"] {
             let directory = tempfile::tempdir().unwrap();
             std::fs::write(directory.path().join("lakebed.toml"), config(name)).unwrap();
-            let loaded = lakebed_project::Config::load(directory.path(), &|_| None, &lakebed_project::Flags::default()).unwrap();
+            let loaded =
+                lakebed_project::Config::load(directory.path(), &|_| None, &lakebed_project::Flags::default()).unwrap();
             assert_eq!(loaded.project, name);
         }
     }
@@ -75,12 +76,15 @@ mod tests {
         let uncommented: String = settings
             .lines()
             .filter_map(|line| line.strip_prefix("# "))
-            .filter(|line| line.starts_with('[') || line.contains(" = "))
+            .filter(|line| !line.starts_with(' ') && (line.starts_with('[') || line.contains(" = ")))
             .map(|line| format!("{line}\n"))
             .collect();
         let mut expected = load(&text);
         // These have no default: the comments show what they are like.
         expected.duckdb.directory = Some("./lake/published".into());
+        expected.events.unflattened = vec![vec!["before".to_owned()], vec!["after".to_owned()]];
+        let alerts = "[alerts]\nwebhook = \"https://alerts.example.com/lakebed\"\ncommand = \"logger --tag lakebed\"";
+        expected.alerts = load(alerts).alerts;
         expected.delta.url = Some("./lake/delta".to_owned());
         expected.postgres =
             load("[postgres]\nurl = \"postgres://me@127.0.0.1:5432/shop\"\npassword_file = \"./password\"").postgres;

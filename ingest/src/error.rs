@@ -24,6 +24,14 @@ pub enum Error {
         /// The directory as it was named.
         path: PathBuf,
     },
+    /// A Parquet or CSV file that is none.
+    #[error("'{path}' cannot be read as a table: {reason}")]
+    Table {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Reading or decompressing failed; the message names the source. Batches that came before it are good.
     #[error("cannot read on: {0}")]
     Read(io::Error),
@@ -66,6 +74,9 @@ impl Error {
         match self {
             Self::Open { .. } => Some("check the path and its permissions, or give '-' to read from stdin".to_owned()),
             Self::Directory { path } => Some(format!("name the files in it, for example {}/*", path.display())),
+            Self::Table { .. } => {
+                Some("check that the file is complete: Parquet, or CSV whose first line names the columns".to_owned())
+            }
             Self::Read(_) => Some(
                 "check that the source is complete, and start again: what is in the log already is not repeated"
                     .to_owned(),

@@ -30,12 +30,7 @@ pub(crate) enum Found<'a> {
 }
 
 /// The first of the places that has a value, and the value. JSON's null is none.
-pub(crate) fn find<'a>(
-    places: &Places,
-    text: &[u8],
-    entries: &Entries<'a>,
-    given: &'a Given,
-) -> Option<Found<'a>> {
+pub(crate) fn find<'a>(places: &Places, text: &[u8], entries: &Entries<'a>, given: &'a Given) -> Option<Found<'a>> {
     places.0.iter().find_map(|place| match place {
         Place::Path(path) => at(path, entries).map(|(value, kind)| Found::Value(value, kind)),
         Place::Header(name) => given.headers.get(name).map(|text| Found::Text(Cow::Borrowed(text))),

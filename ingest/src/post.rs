@@ -249,7 +249,8 @@ mod tests {
         // The example of GitHub's documentation.
         let secret = Secret::new("It's a Secret to Everybody");
         let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
-        let headers = |value: &str| HeaderMap::from_iter([(HeaderName::from_static(SIGNATURE), value.parse().unwrap())]);
+        let headers =
+            |value: &str| HeaderMap::from_iter([(HeaderName::from_static(SIGNATURE), value.parse().unwrap())]);
         assert!(is_signed(&headers(signature), b"Hello, World!", &secret));
         assert!(!is_signed(&headers(signature), b"Hello, World", &secret));
         assert!(!is_signed(&headers(signature), b"Hello, World!", &Secret::new("another")));

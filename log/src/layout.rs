@@ -87,6 +87,11 @@ pub fn probe() -> Path {
     Path::from(format!("{TABLE}/_probe"))
 }
 
+/// An object that is put to find out what a store can do, and deleted.
+pub fn trial() -> Path {
+    Path::from("_trial")
+}
+
 /// Where the epoch manifests are: the lake's own, or those of a replay.
 pub fn epochs(replay: Option<&str>) -> Path {
     match replay {

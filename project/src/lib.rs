@@ -3,6 +3,7 @@
 mod config;
 mod document;
 pub mod error;
+mod keys;
 mod places;
 mod settings;
 mod tokens;
@@ -11,6 +12,7 @@ pub use config::{CONFIG_FILE, Config, Flags, SINKS};
 pub use error::{Error, Result};
 pub use places::{Path, Place, Places};
 pub use settings::{
-    DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, Secret, ServeConfig,
+    AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, Secret,
+    ServeConfig,
 };
 pub use tokens::{Token, Tokens};

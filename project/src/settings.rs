@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lakebed_log::Ack;
 
@@ -184,6 +185,21 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("…")
     }
+}
+
+/// `[alerts]`: whom a server calls when something goes wrong, and what counts as that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertsConfig {
+    /// A URL to which a JSON object is posted. It may be a secret.
+    pub webhook: Option<Secret>,
+    /// A command of the shell's that gets the object on its stdin.
+    pub command: Option<String>,
+    /// Tables that are behind the log for longer are stale.
+    pub stale_after: Duration,
+    /// So many events in quarantine within a minute are a burst.
+    pub quarantine_burst: u64,
+    /// Checks are asked of new tables, and not more often than this.
+    pub check_every: Duration,
 }
 
 /// `[serve]`: where to listen; `None` where it is set to "off".

@@ -1,6 +1,7 @@
 //! lakebed.toml as people write it, rightly and wrongly.
 
 use super::*;
+use crate::places::{Place, Places};
 
 fn load(toml: &str, environment: &[(&str, &str)], lake: Option<&str>) -> Result<Config> {
     let directory = tempfile::tempdir().unwrap();
@@ -145,12 +146,19 @@ fn events_are_read_by_a_preset_and_what_is_set_beside_it() {
     let events = |toml: &str| load(&format!("[events]\n{toml}"), &[], None).unwrap().events;
     assert_eq!(events(""), EventsConfig::preset("lakebed").unwrap());
     assert_eq!(events("preset = \"segment\"\n"), EventsConfig::preset("segment").unwrap());
-    let set = events("id = \"content-hash\"\ntime = \"sent.at | arrival\"\npreset = \"segment\"\nunflattened = \"a.b, c\"\n");
+    let set =
+        events("id = \"content-hash\"\ntime = \"sent.at | arrival\"\npreset = \"segment\"\nunflattened = \"a.b, c\"\n");
     assert_eq!(set.id, [Places(vec![Place::ContentHash(Vec::new())])]);
-    assert_eq!((set.event_type.to_string().as_str(), set.event_time.to_string().as_str()), ("type", "sent.at or arrival"));
+    assert_eq!(
+        (set.event_type.to_string().as_str(), set.event_time.to_string().as_str()),
+        ("type", "sent.at or arrival")
+    );
     assert_eq!(set.unflattened, [vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()]]);
     assert_eq!(events("id = \"source + id\"\n").id, EventsConfig::preset("cloudevents").unwrap().id);
-    assert_eq!(EventsConfig::preset("github").unwrap().headers().collect::<Vec<_>>(), ["x-github-delivery", "x-github-event"]);
+    assert_eq!(
+        EventsConfig::preset("github").unwrap().headers().collect::<Vec<_>>(),
+        ["x-github-delivery", "x-github-event"]
+    );
     let (message, _) = refusal("[events]\npreset = \"clouds\"\n");
     assert!(
         message.ends_with("[events] preset: 'clouds' is none of lakebed, cloudevents, segment, snowplow, github, debezium, eventbridge"),
@@ -186,7 +194,10 @@ fn a_target_overlays_any_key() {
     assert!(error.to_string().ends_with("lakebed.toml: there is no target 'pord'"), "{error}");
     assert_eq!(error.hint().unwrap(), "there are prod, test");
     let (message, hint) = refusal("[target.prod.lake]\nplace = \"x\"\n");
-    assert_eq!((message.as_str(), hint.unwrap().as_str()), ("lakebed.toml:2:1: there is no key 'place' in [lake]", "there are url"));
+    assert_eq!(
+        (message.as_str(), hint.unwrap().as_str()),
+        ("lakebed.toml:2:1: there is no key 'place' in [lake]", "there are url")
+    );
     let (message, _) = refusal("[target]\nprod = \"x\"\n");
     assert!(message.ends_with("a target is a section: write [target.prod.lake]"), "{message}");
     let (message, hint) = refusal("[serve]\nwebhook_secret = \"x\"\n");

@@ -149,6 +149,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A database in which nothing can be published.
+    #[error("postgres at {server}: {reason}")]
+    PostgresUnfit {
+        /// The server and the database, without secrets.
+        server: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is a table where a sink publishes, and it is someone else's.
     #[error("there is a table or view {table} that lakebed did not make, where it is to be published")]
     TableTaken {
@@ -353,6 +361,9 @@ impl Error {
                 "there are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, dbname, user, application_name and options"
                     .to_owned(),
             ),
+            Self::PostgresUnfit { .. } => {
+                Some("take a UTF8 database, and GRANT CREATE, TEMPORARY ON DATABASE … TO its user".to_owned())
+            }
             Self::NoPostgres { .. } => Some(
                 "set [postgres] url in lakebed.toml or LAKEBED_POSTGRES_URL, or take postgres out of its header's sinks"
                     .to_owned(),

@@ -156,14 +156,14 @@ impl Lakehouse {
         Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, cache, refreshing }) })
     }
 
-    /// The version that the published DuckDB file holds, if there is one that can be read.
+    /// The version that the published DuckDB file holds; `None` before the first publication.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] where the process ends meanwhile.
-    pub async fn published_version(&self) -> Result<Option<u64>> {
+    /// Where there is a file that cannot be read, or is not ours.
+    pub async fn published_at(&self) -> Result<Option<u64>> {
         let sink = self.inner.sink.clone();
-        let watermarks = tokio::task::spawn_blocking(move || sink.watermarks()).await?;
-        Ok(watermarks.ok().and_then(|watermarks| watermarks.iter().map(|watermark| watermark.version).max()))
+        let watermarks = tokio::task::spawn_blocking(move || sink.watermarks()).await??;
+        Ok(watermarks.iter().map(|watermark| watermark.version).max())
     }
 
     /// The DuckDB file that people attach.

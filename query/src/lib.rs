@@ -1,6 +1,7 @@
 //! log → silver → gold → sinks: models in SQL, kept up to date by version. The only room that knows DataFusion planning.
 
 pub mod catalog;
+pub mod checks;
 mod dataflow;
 pub mod epoch;
 pub mod error;

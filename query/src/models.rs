@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use self::change_data::{ChangeData, Wrong};
 use crate::catalog::{BRONZE, EVENTS};
+use crate::checks::Check;
 use lakebed_project::SINKS;
 
 use crate::error::{Error, Result};
@@ -46,6 +47,8 @@ pub struct Model {
     pub description: Option<String>,
     /// The key columns; empty where the header names none.
     pub key: Vec<String>,
+    /// What its header says of every row.
+    pub checks: Vec<Check>,
     /// The sinks that keep it, by name; the project's where the header says nothing, and nothing where it says `none`.
     pub sinks: Vec<String>,
     /// The file's text.
@@ -59,7 +62,7 @@ pub struct Model {
 
 impl Model {
     /// Whether a sink keeps it.
-    pub(crate) fn is_kept_in(&self, sink: &str) -> bool {
+    pub fn is_kept_in(&self, sink: &str) -> bool {
         self.sinks.iter().any(|of_it| of_it == sink)
     }
 
@@ -162,7 +165,11 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Res
         (Some(_), _) => return Err(wrong(1, "a model is a SELECT, nothing else".to_owned())),
     };
     let references = tables;
-    let model = Model { name, path: path.to_owned(), description, key, sinks, query: planned, references, sql };
+    let checks = settings.iter().filter(|(setting, _)| setting == "check").map(|(_, check)| {
+        Check::parse(check).map_err(|message| wrong(line_of(&sql, &format!("check: {check}")), message))
+    });
+    let checks = checks.collect::<Result<_>>()?;
+    let model = Model { name, path: path.to_owned(), description, key, checks, sinks, query: planned, references, sql };
     refuse_sample(query).map_err(|refused| {
         let line = model.line_of(&refused.word).unwrap_or(1);
         Error::Model { path: path.to_owned(), line, message: refused.message, hint: Some(refused.hint) }

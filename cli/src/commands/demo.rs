@@ -47,7 +47,7 @@ pub(crate) async fn demo(invocation: &Invocation, arguments: &DemoArguments) -> 
 /// Whether the tables, stored or published, are of an earlier version than the feed's last: then a run was killed before its
 /// end. Something that is broken the refresh will tell.
 async fn is_behind(lakehouse: &Lakehouse, last: u64) -> bool {
-    let (epoch, published) = (lakehouse.epoch().await, lakehouse.published_version().await);
+    let (epoch, published) = (lakehouse.epoch().await, lakehouse.published_at().await);
     let (Ok(Some(_)), Ok(Some(published)), Ok(session)) = (epoch, published, lakehouse.read(None).await) else {
         return true;
     };

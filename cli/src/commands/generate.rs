@@ -1,4 +1,4 @@
-//! `lakebed generate`: mock events as NDJSON, into a file, over HTTP, or into a Lambda function.
+//! `lakebed generate`: mock events as NDJSON, into a file, over HTTP, into a Lambda function, or onto a Kinesis stream.
 
 mod receiver;
 

@@ -15,9 +15,11 @@ use crate::progress::EventBar;
 /// Appends the events of every input and says in one line what became of them.
 pub(crate) async fn ingest(invocation: &Invocation, arguments: &IngestArguments) -> Result<()> {
     let inputs = inputs(arguments)?;
-    // One that cannot be opened is told before anything is made or appended.
-    inputs.iter().filter(|input| !is_stdin(input)).try_for_each(|input| lakebed_ingest::open(input).map(drop))?;
     let config = invocation.config()?;
+    // One that cannot be opened is told before anything is made or appended.
+    let settings = lakebed_ingest::Settings::of(&config);
+    let mut files = inputs.iter().filter(|input| !is_stdin(input));
+    files.try_for_each(|input| lakebed_ingest::open_any(input, &settings).map(drop))?;
     let log = invocation.log_or_new(&config).await?;
     let ack = arguments.ack.map_or(config.ingest.ack, Into::into);
     let id = arguments.batch_id.clone();
@@ -56,7 +58,7 @@ fn is_stdin(input: &Path) -> bool {
 fn read(input: &Path, id: Option<&str>, outlet: &Outlet) -> Result<()> {
     let (reader, source) = match is_stdin(input) {
         true => (lakebed_ingest::stdin(), "stdin"),
-        false => (lakebed_ingest::open(input)?, "file"),
+        false => (lakebed_ingest::open_any(input, outlet.settings())?, "file"),
     };
     outlet.put_all(reader, id, source).map(drop).map_err(Error::from)
 }

@@ -1,5 +1,7 @@
 //! `lakebed serve`: the lake over Flight SQL and HTTP, until it is told to stop.
 
+mod lookout;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use lakebed_project::{ServeConfig, Tokens};
 use lakebed_query::{Lakehouse, ReadSession, models};
 use tokio::sync::watch;
 
+use self::lookout::{Lookout, State};
+use crate::alerts::Alerts;
 use crate::arguments::ServeArguments;
 use crate::commands::run::{LOOK_EVERY, maintain, refresh};
 use crate::error::{Error, Result};
@@ -57,10 +61,16 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         invocation.output.say(&format!("http        http://{address}"));
         invocation.output.say(&format!("events      POST http://{address}{}", http::PATH));
     }
+    let config = &lakehouse.project().config;
+    let (state, states) = watch::channel(State { lakehouse: lakehouse.clone(), behind: None });
+    let alerts = Alerts::of(&config.alerts, config.owner());
+    let lookout = Lookout::new(alerts, config.alerts.clone(), lakehouse.log().head().await?.0);
+    let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
-        failed = Following { invocation, lakehouse, sessions, watch: arguments.watch, behind, files }.follow() => failed,
+        failed = Following { invocation, lakehouse, sessions, state, watch: arguments.watch, behind, files }.follow() => failed,
+        () = looking => Ok(()),
     }
 }
 
@@ -81,6 +91,8 @@ struct Following<'i> {
     invocation: &'i Invocation,
     lakehouse: Lakehouse,
     sessions: watch::Sender<Arc<ReadSession>>,
+    /// What it is at, for whoever looks out.
+    state: watch::Sender<State>,
     /// Whether it refreshes.
     watch: bool,
     /// Whether something that was away kept a refresh from its end.
@@ -106,7 +118,9 @@ impl Following<'_> {
                 }
                 worked => worked,
             };
+            let behind = worked.as_ref().err().map(ToString::to_string);
             self.behind = is_behind(self.invocation, worked, self.behind)?;
+            self.state.send_replace(State { lakehouse: self.lakehouse.clone(), behind });
         }
     }
 

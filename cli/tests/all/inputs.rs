@@ -139,3 +139,24 @@ fn a_stream_of_any_size_is_read_in_bounded_memory() {
     println!("{peak} bytes of memory for {text} bytes of events");
     assert!(peak < text, "{peak} bytes of memory for {text} bytes of events");
 }
+
+/// Generated events on a stream: each line a record, spread over the shards.
+#[test]
+fn events_are_generated_onto_a_stream() {
+    let shop = Shop::new();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/python/kinesis_receiver.py");
+    let generate = ["clicks", LAKEBED, "generate", "--events", "1200", "--malformed", "0.1", "--to", "kinesis:clicks"];
+    let output = Command::new(python().unwrap()).arg(script).args(generate).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    says(&stderr(&output), &["1200 events accepted, 0 quarantined, 0 duplicates, by the stream clicks"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let records = || said.lines().filter_map(|line| line.split_once(' '));
+    let shards: std::collections::BTreeSet<&str> = records().map(|(shard, _)| shard).collect();
+    assert_eq!(shards.len(), 3, "{shards:?}");
+    let mut put: Vec<String> = records().map(|(_, line)| line.to_owned()).collect();
+    let generated = shop.command(&["generate", "--events", "1200", "--malformed", "0.1"]).output().unwrap().stdout;
+    let mut expected: Vec<String> = String::from_utf8_lossy(&generated).lines().map(str::to_owned).collect();
+    put.sort();
+    expected.sort();
+    assert_eq!(put, expected);
+}

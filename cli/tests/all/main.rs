@@ -5,11 +5,15 @@ mod demo;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod inputs;
 #[cfg(test)]
 mod mistakes;
 #[cfg(test)]
 mod models;
+#[cfg(test)]
+mod operating;
 #[cfg(test)]
 mod posting;
 #[cfg(test)]

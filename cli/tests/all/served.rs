@@ -22,9 +22,15 @@ impl Served {
 
     /// One whose HTTP is at an address of this machine.
     pub(crate) fn at(shop: &Shop, host: &str, more: &[&str]) -> Self {
+        Self::with_environment(shop, host, more, &[])
+    }
+
+    /// The same with variables of its environment.
+    pub(crate) fn with_environment(shop: &Shop, host: &str, more: &[&str], variables: &[(&str, &str)]) -> Self {
         let http = format!("{host}:0");
         let mut serve = shop.command(&[&["serve", "--flight", "127.0.0.1:0", "--http", &http], more].concat());
-        let mut child = serve.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            serve.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (mut flight, mut http, mut said) = (None, None, String::new());
         while flight.is_none() || http.is_none() {

@@ -146,7 +146,8 @@ async fn small_epochs_merge_to_what_one_epoch_computes() {
 }
 
 async fn reopened(directory: &TempDir) -> Lakehouse {
-    let config = lakebed_project::Config::load(directory.path(), &|_| None, &lakebed_project::Flags::default()).unwrap();
+    let config =
+        lakebed_project::Config::load(directory.path(), &|_| None, &lakebed_project::Flags::default()).unwrap();
     let project = lakebed_query::Project::load(directory.path(), config).unwrap();
     Lakehouse::open(project).await.unwrap()
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use aws_sdk_lambda::primitives::Blob;
 use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
@@ -35,6 +36,7 @@ impl Answer {
 pub(super) enum Receiver {
     Server { client: reqwest::Client, url: Url, token: Option<String> },
     Function { client: aws_sdk_lambda::Client, name: String },
+    Stream { client: aws_sdk_kinesis::Client, name: String },
 }
 
 impl fmt::Display for Receiver {
@@ -42,17 +44,22 @@ impl fmt::Display for Receiver {
         match self {
             Self::Server { url, .. } => write!(f, "{url}"),
             Self::Function { name, .. } => write!(f, "the function {name}"),
+            Self::Stream { name, .. } => write!(f, "the stream {name}"),
         }
     }
 }
 
 impl Receiver {
-    /// The one that `to` names: an `http://` or `https://` URL, or `lambda:NAME`; `None` for a file.
+    /// The one that `to` names: an `http://` or `https://` URL, `lambda:NAME` or `kinesis:NAME`; `None` for a file.
     pub(super) async fn of(to: &str) -> Result<Option<Self>> {
         if let Some(name) = to.strip_prefix("lambda:") {
             // Region, credentials and endpoint are those of every AWS tool.
             let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
             return Ok(Some(Self::Function { client: aws_sdk_lambda::Client::new(&config), name: name.to_owned() }));
+        }
+        if let Some(name) = to.strip_prefix("kinesis:") {
+            let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+            return Ok(Some(Self::Stream { client: aws_sdk_kinesis::Client::new(&config), name: name.to_owned() }));
         }
         if !to.starts_with("http://") && !to.starts_with("https://") {
             return Ok(None);
@@ -74,6 +81,7 @@ impl Receiver {
         match self {
             Self::Server { client, url, token } => post(client, url, token.as_deref(), events).await,
             Self::Function { client, name } => invoke(client, name, &events).await,
+            Self::Stream { client, name } => put(client, name, &events).await,
         }
     }
 }
@@ -121,6 +129,44 @@ async fn invoke(client: &aws_sdk_lambda::Client, name: &str, events: &[u8]) -> R
         Some(error) => Err(Error::Send { to: name.to_owned(), message: format!("{error}: {said}") }),
         None => read(name, &said),
     }
+}
+
+/// Kinesis takes so many records at once.
+const RECORDS: usize = 500;
+
+/// Puts each line as a record. Those that a shard has no room for at the moment are put again.
+async fn put(client: &aws_sdk_kinesis::Client, name: &str, events: &[u8]) -> Result<Answer> {
+    let lines: Vec<&[u8]> = events.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    for some in lines.chunks(RECORDS) {
+        let mut left = some.to_vec();
+        let mut tries = 0;
+        while !left.is_empty() {
+            tries += 1;
+            let record = |line: &&[u8]| {
+                // Spread over the shards by what is in it, the same each time.
+                let key = blake3::hash(line).to_hex()[..32].to_owned();
+                PutRecordsRequestEntry::builder()
+                    .data(aws_sdk_kinesis::primitives::Blob::new(*line))
+                    .partition_key(key)
+                    .build()
+            };
+            let records =
+                left.iter().map(record).collect::<Result<Vec<_>, _>>().map_err(|error| failed(name, &error))?;
+            let put = client.put_records().stream_name(name).set_records(Some(records)).send().await;
+            let put = put.map_err(|error| failed(name, &error))?;
+            let refused = put.records().iter().map(|record| record.error_code().is_some());
+            let mut refused = refused.chain(std::iter::repeat(false));
+            left.retain(|_| refused.next().unwrap_or(false));
+            if !left.is_empty() {
+                if tries == TRIES {
+                    let message = format!("{} records found no room in {TRIES} tries", left.len());
+                    return Err(Error::Send { to: name.to_owned(), message });
+                }
+                tokio::time::sleep(Duration::from_millis(200) * tries).await;
+            }
+        }
+    }
+    Ok(Answer { accepted: lines.len() as u64, ..Answer::default() })
 }
 
 fn read(to: impl fmt::Display, said: &str) -> Result<Answer> {

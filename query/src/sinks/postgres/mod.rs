@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use arrow::array::RecordBatch;
 use lakebed_project::PostgresConfig;
+use sqlx::Row;
 use sqlx::postgres::PgConnectOptions;
 
 use self::session::{Session, name_of};
@@ -227,6 +228,34 @@ impl PostgresSink {
     fn published(&self, version: u64, written: &Written) -> Published {
         let Written { rows: rows_written, rebuilt: tables_rebuilt, changed: tables_changed, .. } = *written;
         Published { version, server: self.server(), rows_written, tables_rebuilt, tables_changed, unchanged: false }
+    }
+
+    /// Looks whether a publication could be made: connects, and asks whether the user may make what is not there. Gives the
+    /// server, its version, and where the tables stand.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`], and [`Error::PostgresUnfit`] for a database that no publication goes into.
+    pub async fn look(&self) -> Result<String> {
+        let mut session = self.session().await?;
+        let asked = "SELECT current_setting('server_version'), pg_encoding_to_char(encoding)::text, \
+                     has_database_privilege(current_database(), 'CREATE') AND has_database_privilege(current_database(), 'TEMPORARY') \
+                     FROM pg_database WHERE datname = current_database()";
+        let rows = session.rows(asked.to_owned()).await?;
+        let unfit = |reason: &str| Error::PostgresUnfit { server: self.server(), reason: reason.to_owned() };
+        let row = rows.first().ok_or_else(|| unfit("it does not know its own name"))?;
+        let (version, encoding): (String, String) = (row.get(0), row.get(1));
+        if encoding != "UTF8" {
+            return Err(unfit(&format!("its encoding is {encoding}, and has to be UTF8")));
+        }
+        if !row.get::<bool, _>(2) {
+            return Err(unfit("its user may not CREATE and TEMPORARY in this database"));
+        }
+        let watermarks = bookkeeping::watermarks(&mut session).await?;
+        let stands = match watermarks.iter().map(|watermark| watermark.version).max() {
+            Some(at) => format!("{} tables at version {at}", watermarks.len()),
+            None => "nothing published yet".to_owned(),
+        };
+        Ok(format!("{}, PostgreSQL {version}, {stands}", self.server()))
     }
 
     /// The watermark of each table of the database, by name; none if nothing was published yet.

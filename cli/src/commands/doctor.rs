@@ -1,0 +1,159 @@
+//! `lakebed doctor`: tries each setting and connection, and says what to do where one does not work.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use lakebed_log::{Log, Put, Store, layout};
+use lakebed_project::Config;
+use lakebed_query::{Error as QueryError, Lakehouse, Project, sinks};
+
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+
+/// What was found about one thing.
+struct Finding {
+    what: &'static str,
+    works: bool,
+    found: String,
+    hint: Option<String>,
+}
+
+impl Finding {
+    fn good(what: &'static str, found: impl Into<String>) -> Self {
+        Self { what, works: true, found: found.into(), hint: None }
+    }
+
+    fn bad(what: &'static str, error: &Error) -> Self {
+        Self { what, works: false, found: error.to_string(), hint: error.hint() }
+    }
+
+    fn of(what: &'static str, found: Result<String>) -> Self {
+        match found {
+            Ok(found) => Self::good(what, found),
+            Err(error) => Self::bad(what, &error),
+        }
+    }
+}
+
+/// Looks at everything, shows what it found, and fails if something does not work.
+pub(crate) async fn doctor(invocation: &Invocation) -> Result<()> {
+    let findings = examine(invocation).await;
+    let texts =
+        |text: fn(&Finding) -> Option<&str>| Arc::new(findings.iter().map(text).collect::<StringArray>()) as ArrayRef;
+    invocation.output.rows(&RecordBatch::try_from_iter_with_nullable([
+        ("what", texts(|finding| Some(finding.what)), false),
+        ("state", texts(|finding| Some(if finding.works { "ok" } else { "wrong" })), false),
+        ("found", texts(|finding| Some(&finding.found)), false),
+        ("hint", texts(|finding| finding.hint.as_deref()), true),
+    ])?)?;
+    match findings.iter().filter(|finding| !finding.works).count() {
+        0 => Ok(()),
+        wrong => Err(Error::NotWell { wrong }),
+    }
+}
+
+async fn examine(invocation: &Invocation) -> Vec<Finding> {
+    let config = match invocation.config() {
+        Ok(config) => config,
+        Err(error) => return vec![Finding::bad("settings", &error)],
+    };
+    let owner = config.owner();
+    let mut findings = vec![Finding::good("settings", format!("project '{owner}', lake {}", config.lake))];
+    findings.push(Finding::of("lake", lake(invocation, &config).await));
+    let project = Project::load(&invocation.directory, config.clone()).map_err(Error::from);
+    let models = project.as_ref().map(|project| format!("{} models under sql/", project.models.len()));
+    findings.push(match models {
+        Ok(models) => Finding::good("models", models),
+        Err(error) => Finding::bad("models", error),
+    });
+    if let Ok(project) = project {
+        findings.extend(sinks(&project).await);
+    }
+    for (what, address) in [("flight", config.serve.flight), ("http", config.serve.http)] {
+        findings.push(match address {
+            Some(address) => Finding::of(what, port(address)),
+            None => Finding::good(what, "off"),
+        });
+    }
+    findings
+}
+
+/// Whether the store answers, can be written, and knows the one thing that the log hangs on: put if absent.
+async fn lake(invocation: &Invocation, config: &Config) -> Result<String> {
+    let store = match config.store(&invocation.directory, false) {
+        Err(lakebed_project::Error::Log(lakebed_log::Error::NoLog { place })) => {
+            return Ok(format!("{place} is not there yet: the first `lakebed ingest` or `run` makes it"));
+        }
+        store => store?,
+    };
+    tries_out(&store).await?;
+    match Log::open(store.clone(), &config.owner()).await {
+        Ok(log) => Ok(format!("{}, version {}", store.place(), log.head().await?.0)),
+        Err(lakebed_log::Error::NoLog { .. }) => Ok(format!("{} can be written; there is no log yet", store.place())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn tries_out(store: &Store) -> Result<()> {
+    let path = layout::trial();
+    store.delete(&path).await?;
+    let (first, second) = (store.put_if_absent(&path, "1").await?, store.put_if_absent(&path, "2").await?);
+    store.delete(&path).await?;
+    match (first, second) {
+        (Put::Created, Put::Exists) => Ok(()),
+        _ => Err(Error::NoPutIfAbsent { place: store.place().to_owned() }),
+    }
+}
+
+/// The sinks that models are kept in.
+async fn sinks(project: &Project) -> Vec<Finding> {
+    let kept_in = |sink: &str| project.models.iter().filter(|model| model.is_kept_in(sink)).count();
+    let mut findings = Vec::new();
+    let lakehouse = Lakehouse::open(project.clone()).await;
+    if kept_in("duckdb") > 0 {
+        let models = kept_in("duckdb");
+        findings.push(match &lakehouse {
+            Ok(lakehouse) => Finding::of("duckdb", published(lakehouse, models).await),
+            Err(_) => Finding::good("duckdb", format!("{models} models; nothing is published yet")),
+        });
+    }
+    if kept_in("postgres") > 0 || project.config.postgres.url.is_some() {
+        let sink = sinks::postgres::PostgresSink::new(&project.config.postgres, &project.directory);
+        let found = match sink {
+            Ok(Some(sink)) => sink.look().await.map_err(Error::from),
+            Ok(None) => {
+                let models = project.models.iter();
+                let model = models.filter(|model| model.is_kept_in("postgres")).map(|model| model.name.to_string());
+                Err(QueryError::NoPostgres { model: model.collect::<Vec<_>>().join(", ") }.into())
+            }
+            Err(error) => Err(error.into()),
+        };
+        findings.push(Finding::of("postgres", found));
+    }
+    if kept_in("delta") > 0 {
+        let found = match project.config.delta_store(&project.directory) {
+            Ok(Some(store)) => tries_out(&store).await.map(|()| store.place().to_owned()),
+            Ok(None) => Ok("in the lake".to_owned()),
+            Err(error) => Err(error.into()),
+        };
+        findings.push(Finding::of("delta", found));
+    }
+    findings
+}
+
+async fn published(lakehouse: &Lakehouse, models: usize) -> Result<String> {
+    let path = lakehouse.duckdb_path();
+    Ok(match lakehouse.published_at().await? {
+        Some(version) => format!("{models} models, {} at version {version}", path.display()),
+        None => format!("{models} models; {} is not published yet", path.display()),
+    })
+}
+
+/// Whether the address can be listened on; or who has it is told.
+fn port(address: SocketAddr) -> Result<String> {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(format!("{address} is free")),
+        Err(source) => Err(Error::Listen { address, source }),
+    }
+}

@@ -1,0 +1,35 @@
+//! `lakebed test`: the checks of the models, asked of the tables as they are.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+
+use crate::arguments::TestArguments;
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+
+/// Shows every check, and fails if one does that is to fail.
+pub(crate) async fn test(invocation: &Invocation, arguments: &TestArguments) -> Result<()> {
+    let lakehouse = invocation.lakehouse().await?;
+    let checked = lakehouse.check(&arguments.models).await?;
+    let texts = |values: Vec<&str>| Arc::new(StringArray::from(values)) as ArrayRef;
+    let state = |failures: u64, fails: bool| match (failures, fails) {
+        (0, _) => "holds",
+        (_, true) => "fails",
+        (_, false) => "warns",
+    };
+    invocation.output.rows(&RecordBatch::try_from_iter([
+        ("model", texts(checked.iter().map(|of| of.model.as_str()).collect())),
+        ("check", texts(checked.iter().map(|of| of.check.as_str()).collect())),
+        ("state", texts(checked.iter().map(|of| state(of.failures, of.fails)).collect())),
+        ("rows_that_fail", Arc::new(UInt64Array::from_iter_values(checked.iter().map(|of| of.failures))) as ArrayRef),
+    ])?)?;
+    let failed = checked.iter().filter(|of| of.fails && of.failures > 0).count();
+    if checked.is_empty() {
+        invocation.output.say("no model has a check: write `-- check: not_null(day)` in its header");
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(Error::ChecksFailed { failed }),
+    }
+}

@@ -1,0 +1,244 @@
+//! Files that are tables: the rows of Parquet and CSV become events, one JSON object each, for whoever brings history along.
+//!
+//! The document of such an event is that object. A null and an empty CSV field is no value. A CSV field is a text: what it
+//! means is what `[columns]` says, so that a column does not change its type where a value looks like a number.
+
+use std::fs::File;
+use std::io::{self, BufRead, Cursor, Read};
+use std::path::Path;
+
+use arrow::array::RecordBatchReader;
+use arrow_json::LineDelimitedWriter;
+use csv::StringRecord;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+use crate::decompress::open;
+use crate::error::Error;
+use crate::number::Number;
+use crate::settings::Settings;
+
+/// What a Parquet file begins with.
+const PARQUET: &[u8] = b"PAR1";
+
+/// So many rows of a Parquet file are read at once.
+const ROWS: usize = 1024;
+
+/// About so many bytes of events are made of CSV rows at once.
+const BYTES: usize = 64 << 10;
+
+/// Opens a file as lines of events: a table's rows if its content is Parquet, or its name ends in `.csv` or `.tsv` (with `.gz` or
+/// `.zst` behind it or not); else the file as it is.
+///
+/// # Errors
+/// As [`open`]; [`Error::Table`] for a table that cannot be read.
+pub fn open_any(path: &Path, settings: &Settings) -> Result<Box<dyn BufRead + Send>, Error> {
+    let wrong = |reason: String| Error::Table { path: path.to_owned(), reason };
+    let name = path.display().to_string();
+    if let Some(separator) = separator_of(path) {
+        let mut rows = csv::ReaderBuilder::new().delimiter(separator).flexible(false).from_reader(open(path)?);
+        let names = rows.headers().map_err(|error| wrong(error.to_string()))?.clone();
+        if let Some(twice) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name)) {
+            return Err(wrong(format!("two columns are called '{}'", twice.1)));
+        }
+        let numbers = names.iter().map(|name| is_time(name, settings)).collect();
+        return Ok(Box::new(Lines::new(name, CsvLines { rows, names, numbers })));
+    }
+    if !is_parquet(path) {
+        return open(path);
+    }
+    let file = File::open(path).map_err(|reason| Error::Open { path: path.to_owned(), reason })?;
+    let rows = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|reader| reader.with_batch_size(ROWS).build());
+    let rows = rows.map_err(|error| wrong(error.to_string()))?;
+    Ok(Box::new(Lines::new(name, ParquetLines(rows))))
+}
+
+/// Whether the values of a file are texts whatever they mean.
+pub(crate) fn has_texts_alone(path: &Path) -> bool {
+    separator_of(path).is_some()
+}
+
+fn separator_of(path: &Path) -> Option<u8> {
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    match () {
+        () if name.ends_with(".csv") => Some(b','),
+        () if name.ends_with(".tsv") => Some(b'\t'),
+        () => None,
+    }
+}
+
+fn is_parquet(path: &Path) -> bool {
+    let mut head = [0; PARQUET.len()];
+    // What cannot be opened is told by who reads it.
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == PARQUET
+}
+
+/// Whether the column is that of the event's time, of which a number may be the text.
+fn is_time(name: &str, settings: &Settings) -> bool {
+    settings.fields.event_time.0.iter().any(|place| match place {
+        lakebed_project::Place::Path(path) => matches!(path.as_slice(), [only] if only == name),
+        _ => false,
+    })
+}
+
+/// Gives lines of events, some at a time; `None` at the end.
+trait NextLines: Send {
+    fn next_lines(&mut self) -> io::Result<Option<Vec<u8>>>;
+}
+
+/// Lines as a reader.
+struct Lines<N> {
+    name: String,
+    lines: N,
+    part: Cursor<Vec<u8>>,
+}
+
+impl<N> Lines<N> {
+    fn new(name: String, lines: N) -> Self {
+        Self { name, lines, part: Cursor::default() }
+    }
+}
+
+impl<N: NextLines> BufRead for Lines<N> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.part.fill_buf()?.is_empty() {
+            let lines = self.lines.next_lines();
+            match lines.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.name)))? {
+                Some(lines) => self.part = Cursor::new(lines),
+                None => return Ok(&[]),
+            }
+        }
+        self.part.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.part.consume(amount);
+    }
+}
+
+impl<N: NextLines> Read for Lines<N> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+struct CsvLines<R> {
+    rows: csv::Reader<R>,
+    names: StringRecord,
+    /// Which columns are numbers where their text is one.
+    numbers: Vec<bool>,
+}
+
+impl<R: Read + Send> NextLines for CsvLines<R> {
+    fn next_lines(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let (mut lines, mut row) = (Vec::new(), StringRecord::new());
+        while lines.len() < BYTES && self.rows.read_record(&mut row).map_err(io::Error::other)? {
+            let fields = self.names.iter().zip(row.iter()).zip(&self.numbers).filter(|((_, text), _)| !text.is_empty());
+            let value = |text: &str, number: bool| match number && is_json_number(text) {
+                true => text.to_owned(),
+                false => Value::from(text).to_string(),
+            };
+            let fields = fields.map(|((name, text), number)| format!("{}:{}", Value::from(name), value(text, *number)));
+            lines.extend_from_slice(format!("{{{}}}\n", fields.collect::<Vec<_>>().join(",")).as_bytes());
+        }
+        Ok(Some(lines).filter(|lines| !lines.is_empty()))
+    }
+}
+
+/// Whether a text is a number as JSON writes it: one with a zero before it is a name.
+pub(crate) fn is_json_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let begins = digits.as_bytes();
+    Number::parse(text).is_some() && !text.starts_with('+') && !matches!(begins, [b'0', b'0'..=b'9', ..])
+}
+
+struct ParquetLines<B>(B);
+
+impl<B: RecordBatchReader + Send> NextLines for ParquetLines<B> {
+    fn next_lines(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let Some(batch) = self.0.next() else { return Ok(None) };
+        let mut writer = LineDelimitedWriter::new(Vec::new());
+        let written = batch.and_then(|batch| writer.write(&batch)).and_then(|()| writer.finish());
+        written.map_err(io::Error::other)?;
+        Ok(Some(writer.into_inner()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    fn lines(name: &str, bytes: &[u8]) -> Result<String, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let mut text = String::new();
+        open_any(&path, &Settings::default())?.read_to_string(&mut text).map_err(Error::Read)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn a_csv_row_is_an_event_of_texts() {
+        let csv = "event_id,event_time,zip,name\n1,1700000000,00501,\"a \"\"b\"\", c\"\n2,2024-05-01,,\n";
+        let expected = "{\"event_id\":\"1\",\"event_time\":1700000000,\"zip\":\"00501\",\"name\":\"a \\\"b\\\", c\"}\n\
+                        {\"event_id\":\"2\",\"event_time\":\"2024-05-01\"}\n";
+        assert_eq!(lines("a.csv", csv.as_bytes()).unwrap(), expected);
+        assert_eq!(
+            lines("A.TSV", csv.replace(',', "\t").replace("b\"\"\"\t", "b\"\",\t").as_bytes()).unwrap().lines().count(),
+            2
+        );
+        let gzip = {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            io::Write::write_all(&mut gzip, csv.as_bytes()).unwrap();
+            gzip.finish().unwrap()
+        };
+        assert_eq!(lines("a.csv.gz", &gzip).unwrap(), expected);
+        assert_eq!(lines("a.ndjson", csv.as_bytes()).unwrap(), csv, "the name says what it is");
+    }
+
+    #[test]
+    fn a_csv_that_is_none_is_told() {
+        let error = lines("a.csv", b"a,b\n1,2\n3\n").unwrap_err().to_string();
+        assert!(error.contains("a.csv: CSV error: record 2 (line: 3") && error.contains("2 fields"), "{error}");
+        let error = lines("a.csv", b"a,b,a\n").unwrap_err().to_string();
+        assert!(error.ends_with("two columns are called 'a'"), "{error}");
+        assert_eq!(lines("a.csv", b"").unwrap(), "");
+    }
+
+    #[test]
+    fn a_parquet_row_is_an_event() {
+        let batch = RecordBatch::try_from_iter([
+            ("event_id", Arc::new(StringArray::from(vec!["a", "b"])) as ArrayRef),
+            ("n", Arc::new(Int64Array::from(vec![Some(1), None])) as ArrayRef),
+            ("event_time", Arc::new(TimestampMicrosecondArray::from(vec![1, 2]).with_timezone("UTC")) as ArrayRef),
+        ])
+        .unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        let text = lines("whatever", &writer.into_inner().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "{\"event_id\":\"a\",\"n\":1,\"event_time\":\"1970-01-01T00:00:00.000001Z\"}\n\
+             {\"event_id\":\"b\",\"event_time\":\"1970-01-01T00:00:00.000002Z\"}\n"
+        );
+        assert!(matches!(lines("whatever", b"PAR1 and no more"), Err(Error::Table { .. })));
+    }
+
+    #[test]
+    fn a_number_with_a_zero_before_it_is_a_name() {
+        for number in ["0", "-1", "1.5", "1e3", "10"] {
+            assert!(is_json_number(number), "{number}");
+        }
+        for name in ["", "007", "-01", "+1", "1.", ".5", "1a", "0x1"] {
+            assert!(!is_json_number(name), "{name}");
+        }
+    }
+}
