@@ -72,7 +72,7 @@ fn image(news: u64) -> Image {
         content_hash: hash(news),
     };
     let as_of = DateTime::UNIX_EPOCH + TimeDelta::seconds(news as i64);
-    Image { lake: "lake".to_owned(), version: news, as_of, tables: vec![table] }
+    Image { lake: "lake".to_owned(), owner: "shop".to_owned(), version: news, as_of, tables: vec![table] }
 }
 
 fn sink(directory: &Path) -> DuckDbSink {

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use lakebed_project::AlertsConfig;
+use lakebed_project::{AlertsConfig, Secret};
 use lakebed_query::time_text;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
@@ -42,22 +42,36 @@ pub(crate) struct Alert {
     pub(crate) at: String,
 }
 
+impl Alert {
+    fn body(&self) -> String {
+        // A struct of texts and numbers is JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// Where alerts go. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Alerts {
     project: String,
-    waiting: Option<mpsc::Sender<Alert>>,
+    /// To whoever is called, each in a task of its own: one that hangs keeps the other from nothing.
+    waiting: Vec<mpsc::Sender<Alert>>,
 }
 
 impl Alerts {
     /// As a project has set it; the task that calls lives as long as this.
     pub(crate) fn of(config: &AlertsConfig, project: String) -> Self {
-        if config.webhook.is_none() && config.command.is_none() {
-            return Self { project, waiting: None };
+        let mut waiting = Vec::new();
+        if let Some(url) = config.webhook.clone() {
+            let (sender, alerts) = mpsc::channel(WAITING);
+            tokio::spawn(post_all(url, alerts));
+            waiting.push(sender);
         }
-        let (sender, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(send_all(config.clone(), waiting));
-        Self { project, waiting: Some(sender) }
+        if let Some(command) = config.command.clone() {
+            let (sender, alerts) = mpsc::channel(WAITING);
+            tokio::spawn(run_all(command, alerts));
+            waiting.push(sender);
+        }
+        Self { project, waiting }
     }
 
     /// Tells of something, without waiting for whoever is called.
@@ -69,36 +83,39 @@ impl Alerts {
         at: DateTime<Utc>,
         resolved: bool,
     ) {
-        let Some(waiting) = &self.waiting else { return };
         let (project, hint, at) = (self.project.clone(), hint.to_owned(), time_text(at));
         let alert = Alert { alert, resolved, project, message, hint, version, at };
-        if let Err(error) = waiting.try_send(alert) {
-            tracing::error!("an alert is not sent, for too many are waiting: {}", error.into_inner().message);
+        for waiting in &self.waiting {
+            if let Err(error) = waiting.try_send(alert.clone()) {
+                tracing::error!("an alert is not sent, for too many are waiting: {}", error.into_inner().message);
+            }
         }
     }
 }
 
-async fn send_all(config: AlertsConfig, mut waiting: mpsc::Receiver<Alert>) {
-    let client = reqwest::Client::builder().timeout(PATIENCE).build();
-    while let Some(alert) = waiting.recv().await {
-        // A struct of texts and numbers is JSON.
-        let body = serde_json::to_string(&alert).unwrap_or_default();
-        if let (Some(url), Ok(client)) = (&config.webhook, &client) {
-            let post = || async {
-                let posted =
-                    client.post(url.as_str()).header("content-type", "application/json").body(body.clone()).send();
-                // The URL may be a secret.
-                let answer = posted.await.map_err(|error| error.without_url().to_string())?;
-                match answer.status() {
-                    status if status.is_success() => Ok(()),
-                    status => Err(format!("it answers {status}")),
-                }
-            };
-            until_taken("the webhook", &alert, post).await;
-        }
-        if let Some(command) = &config.command {
-            until_taken("the command", &alert, || run(command, &body)).await;
-        }
+async fn post_all(url: Secret, mut alerts: mpsc::Receiver<Alert>) {
+    let client = match reqwest::Client::builder().timeout(PATIENCE).build() {
+        Ok(client) => client,
+        Err(error) => return tracing::error!("no alert is sent to the webhook: {error}"),
+    };
+    while let Some(alert) = alerts.recv().await {
+        let post = || async {
+            let request = client.post(url.as_str()).header("content-type", "application/json").body(alert.body());
+            // The URL may be a secret.
+            let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
+            match answer.status() {
+                status if status.is_success() => Ok(()),
+                status => Err(format!("it answers {status}")),
+            }
+        };
+        until_taken("the webhook", &alert, post).await;
+    }
+}
+
+async fn run_all(command: String, mut alerts: mpsc::Receiver<Alert>) {
+    while let Some(alert) = alerts.recv().await {
+        let body = alert.body();
+        until_taken("the command", &alert, || run(&command, &body)).await;
     }
 }
 

@@ -109,7 +109,7 @@ fn time_of(field: &Places, found: Option<Found<'_>>, settings: &Settings) -> Res
         Some(Found::Value(value, Kind::Number)) => (Cow::Borrowed(value.get()), time::from_number(value.get())),
         Some(Found::Value(_, kind)) => return Err(Refusal::WrongKind(field.to_string(), kind)),
         Some(Found::Text(text)) => {
-            let micros = time::from_text(&text);
+            let micros = time::from_text(&text).or_else(|| time::from_number(&text));
             (text, micros)
         }
         Some(Found::Time(time)) => return Ok(time.timestamp_micros()),

@@ -34,6 +34,12 @@ const SOURCE: &str = "http";
 /// A body that takes longer to arrive is given up.
 const ARRIVAL: Duration = Duration::from_secs(60);
 
+/// One that is to be signed, of which nobody knows before it is there who sends it, has less time, …
+const UNKNOWN_ARRIVAL: Duration = Duration::from_secs(10);
+
+/// … and a share of the memory: who has a token is not kept from sending by those who have nothing.
+const UNKNOWN_SHARE: usize = 8;
+
 /// Memory is counted in pieces of this many bytes.
 const PIECE: usize = 1 << 10;
 
@@ -58,6 +64,8 @@ struct Shared {
     tokens: Tokens,
     options: Options,
     memory: Arc<Semaphore>,
+    /// The part of it for bodies of which nobody knows yet who sends them.
+    unknown: Arc<Semaphore>,
     /// Decoding takes more memory than a body has, and no more of it goes on at once than there are processors for.
     decoding: Arc<Semaphore>,
     counters: Counters,
@@ -69,9 +77,10 @@ struct Shared {
 /// Where `registry` has metrics of these names already.
 pub fn routes(intake: Intake, tokens: Tokens, options: Options, registry: &Registry) -> prometheus::Result<Router> {
     let memory = Arc::new(Semaphore::new((options.memory / PIECE).min(Semaphore::MAX_PERMITS)));
+    let unknown = Arc::new(Semaphore::new((options.memory / UNKNOWN_SHARE / PIECE).min(Semaphore::MAX_PERMITS)));
     let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
     let counters = Counters::new(registry)?;
-    let shared = Shared { intake, tokens, options, memory, decoding, counters };
+    let shared = Shared { intake, tokens, options, memory, unknown, decoding, counters };
     Ok(Router::new().route(PATH, post(events)).with_state(shared))
 }
 
@@ -94,12 +103,18 @@ impl Shared {
         // Who signs is known by the body only.
         let secret = self.options.webhook_secret.as_ref().filter(|_| post::may_be_signed(&head.headers));
         let token = if secret.is_some() { None } else { self.token_of(&head.headers).await? };
-        let (body, held) = self.body_of(&head.headers, body).await?;
+        let (room, patience) = match secret {
+            Some(_) => (&self.unknown, UNKNOWN_ARRIVAL),
+            None => (&self.memory, ARRIVAL),
+        };
+        let (body, held) = self.body_of(&head.headers, body, room, patience).await?;
         if secret.is_some_and(|secret| !post::is_signed(&head.headers, &body, secret)) {
             return Err(post::unauthorized("the body is not signed with the secret of this server"));
         }
-        let encoding = post::header(&head.headers, &header::CONTENT_ENCODING);
-        let (key, given) = post::given(&head.headers, self.intake.fields());
+        let held = if secret.is_some() { hold(&self.memory, body.len())? } else { held };
+        let header = |name: HeaderName| post::header(&head.headers, &name);
+        let (key, encoding) = (header(IDEMPOTENCY_KEY), header(header::CONTENT_ENCODING));
+        let given = post::given(&head.headers, self.intake.fields());
         let unnamed = if secret.is_some() { post::WEBHOOK } else { SOURCE };
         let source = token.as_ref().map_or_else(|| unnamed.to_owned(), |token| token.source.clone());
         let sender = token.map(|token| token.name);
@@ -109,7 +124,7 @@ impl Shared {
         let options = &self.options;
         let (prepared, ack) =
             post::prepare(&self.intake, post, options.ack, options.max_body_bytes, (held, decoding)).await?;
-        let _held = self.hold(prepared.as_ref().map_or(0, Prepared::memory))?;
+        let _held = hold(&self.memory, prepared.as_ref().map_or(0, Prepared::memory))?;
         Ok(post::append(&self.intake, prepared.as_ref(), ack).await)
     }
 
@@ -129,7 +144,13 @@ impl Shared {
     }
 
     /// Reads the body, as far as there is room for it.
-    async fn body_of(&self, headers: &HeaderMap, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
+    async fn body_of(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        memory: &Arc<Semaphore>,
+        patience: Duration,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
         let limit = self.options.max_body_bytes;
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let limit = limit.min(self.options.memory);
@@ -137,7 +158,7 @@ impl Shared {
             return Err(too_large(limit));
         }
         // What is announced is held from the beginning: a body that is half there is in the way of those that would fit.
-        let mut held = self.hold(announced.unwrap_or(0))?;
+        let mut held = hold(memory, announced.unwrap_or(0))?;
         let mut room = announced.unwrap_or(0);
         let mut chunks = body.into_data_stream();
         let mut body = Vec::with_capacity(announced.unwrap_or(0));
@@ -151,33 +172,30 @@ impl Shared {
                     return Err(too_large(limit));
                 }
                 if body.len() + chunk.len() > room {
-                    held.merge(self.hold(chunk.len())?);
+                    held.merge(hold(memory, chunk.len())?);
                     room += chunk.len();
                 }
                 body.extend_from_slice(&chunk);
             }
             Ok(())
         };
-        match timeout(ARRIVAL, arriving).await {
+        match timeout(patience, arriving).await {
             Ok(arrived) => arrived?,
             Err(_) => {
-                let error = format!("the body did not arrive within {} s", ARRIVAL.as_secs());
+                let error = format!("the body did not arrive within {} s", patience.as_secs());
                 return Err(Answer::later(StatusCode::REQUEST_TIMEOUT, error));
             }
         }
         Ok((Bytes::from(body), held))
     }
+}
 
-    /// Room for so many bytes, if there is.
-    fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Answer> {
-        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
-        Arc::clone(&self.memory).try_acquire_many_owned(pieces).map_err(|_| {
-            Answer::later(
-                StatusCode::TOO_MANY_REQUESTS,
-                "more events are waiting for the lake than there is memory for",
-            )
-        })
-    }
+/// Room for so many bytes, if there is.
+fn hold(memory: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Answer> {
+    let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
+    Arc::clone(memory).try_acquire_many_owned(pieces).map_err(|_| {
+        Answer::later(StatusCode::TOO_MANY_REQUESTS, "more events are waiting for the lake than there is memory for")
+    })
 }
 
 /// Headers of what came by a proxy, and so from anywhere.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use lakebed_log::{Ack, Appended, Batch, BatchId, LaneStep, Log, Quarantined};
+use lakebed_log::{Ack, Appended, Batch, BatchId, ContentHash, LaneStep, Log, Quarantined};
 use lakebed_project::{Config, EventsConfig};
 use serde::de::IgnoredAny;
 use tokio::sync::mpsc;
@@ -171,6 +171,17 @@ fn first_flaw(text: &[u8]) -> String {
         // Each value is JSON, but not where the events are: in lines.
         None => "an event ends within its line".to_owned(),
     }
+}
+
+/// What tells a body from every other: with what its headers say of its events, for the same text under another id is another
+/// event.
+fn with_headers(content: ContentHash, settings: &Settings) -> ContentHash {
+    let headers = &settings.given.headers;
+    if headers.is_empty() {
+        return content;
+    }
+    let said: String = headers.iter().map(|(name, value)| format!("\n{} {name}:{value}", name.len())).collect();
+    ContentHash::of(format!("{content}{said}").as_bytes())
 }
 
 /// The text without the blanks around it, if it is one JSON object: then it is one event, over however many lines.
@@ -340,7 +351,7 @@ impl Intake {
             if raw.events() > most {
                 return Err(Error::TooLarge { most, of: "events" });
             }
-            let id = id.map_or_else(|| BatchId::of_content(raw.content()), BatchId::new);
+            let id = id.map_or_else(|| BatchId::of_content(with_headers(raw.content(), &settings)), BatchId::new);
             let prepared = Prepared::new(&raw, id, &source, &settings);
             let no_json = prepared.no_json > 0 && (prepared.no_json == prepared.events() || prepared.cut_off);
             Ok(Whole { prepared: Some(prepared), flaw: no_json.then(|| first_flaw(&text)) })

@@ -11,7 +11,6 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use crate::error::Error;
-use crate::http::IDEMPOTENCY_KEY;
 use crate::intake::{Intake, Prepared, Sent, Tally};
 
 /// How many refused events an answer tells of; all of them are in the quarantine.
@@ -121,13 +120,10 @@ pub(crate) fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     Some(String::from_utf8_lossy(value.as_bytes()).trim().trim_matches('"').to_owned())
 }
 
-/// The headers in which something of an event may be, and the name of a batch: the sender's, or else the id that a header
-/// gives its event, for the same text under another id is another event.
-pub(crate) fn given(headers: &HeaderMap, fields: &EventsConfig) -> (Option<String>, BTreeMap<String, String>) {
+/// The headers in which something of an event may be.
+pub(crate) fn given(headers: &HeaderMap, fields: &EventsConfig) -> BTreeMap<String, String> {
     let value = |name: &str| Some((name.to_owned(), header(headers, &HeaderName::try_from(name).ok()?)?));
-    let given: BTreeMap<String, String> = fields.headers().filter_map(value).collect();
-    let of_id = fields.id.iter().flat_map(|part| part.headers()).find_map(|name| given.get(name).cloned());
-    (header(headers, &IDEMPOTENCY_KEY).or(of_id), given)
+    fields.headers().filter_map(value).collect()
 }
 
 /// Whether a body is signed with the secret that the sender of webhooks shares with the server, as GitHub does it.
@@ -135,18 +131,22 @@ pub(crate) fn given(headers: &HeaderMap, fields: &EventsConfig) -> (Option<Strin
 /// Method: "Validating webhook deliveries", docs.github.com: HMAC-SHA-256 over the body, in hex, in the header
 /// `X-Hub-Signature-256` after `sha256=`.
 pub(crate) fn is_signed(headers: &HeaderMap, body: &[u8], secret: &Secret) -> bool {
-    let signature = headers.get(SIGNATURE).and_then(|value| value.to_str().ok()?.strip_prefix("sha256="));
-    let Some(signature) = signature.filter(|hex| hex.len() == 64 && hex.is_ascii()) else { return false };
-    let byte = |at: usize| u8::from_str_radix(&signature[at..at + 2], 16);
-    let Ok(signature) = (0..64).step_by(2).map(byte).collect::<Result<Vec<u8>, _>>() else { return false };
+    let Some(signature) = signature(headers) else { return false };
     let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(secret.as_str().as_bytes()) else { return false };
     hmac.update(body);
     hmac.verify_slice(&signature).is_ok()
 }
 
-/// Whether a request comes with a signature, and without a token.
+/// Whether a request comes with what may be a signature, and without a token.
 pub(crate) fn may_be_signed(headers: &HeaderMap) -> bool {
-    headers.contains_key(SIGNATURE) && !headers.contains_key(header::AUTHORIZATION)
+    signature(headers).is_some() && !headers.contains_key(header::AUTHORIZATION)
+}
+
+/// The bytes of the signature that a request comes with.
+fn signature(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let hex = headers.get(SIGNATURE)?.to_str().ok()?.strip_prefix("sha256=")?;
+    let hex = Some(hex).filter(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    (0..64).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok()).collect()
 }
 
 /// The header of a webhook's signature.

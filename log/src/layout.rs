@@ -88,8 +88,8 @@ pub fn probe() -> Path {
 }
 
 /// An object that is put to find out what a store can do, and deleted.
-pub fn trial() -> Path {
-    Path::from("_trial")
+pub fn trial(trial: Uuid) -> Path {
+    Path::from(format!("_trial-{}", trial.simple()))
 }
 
 /// Where the epoch manifests are: the lake's own, or those of a replay.

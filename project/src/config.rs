@@ -179,12 +179,12 @@ impl Config {
         self.store_at(&self.lake, project_dir, create)
     }
 
-    /// The store of the Delta sink, where it has one of its own; a directory is made.
+    /// The store of the Delta sink, where it has one of its own; a directory is made where `create` says so.
     ///
     /// # Errors
     /// As [`Self::store`].
-    pub fn delta_store(&self, project_dir: &Path) -> Result<Option<Store>> {
-        self.delta.url.as_deref().map(|url| self.store_at(url, project_dir, true)).transpose()
+    pub fn delta_store(&self, project_dir: &Path, create: bool) -> Result<Option<Store>> {
+        self.delta.url.as_deref().map(|url| self.store_at(url, project_dir, create)).transpose()
     }
 
     fn store_at(&self, url: &str, project_dir: &Path, create: bool) -> Result<Store> {

@@ -10,7 +10,7 @@ mod tokens;
 
 pub use config::{CONFIG_FILE, Config, Flags, SINKS};
 pub use error::{Error, Result};
-pub use places::{Path, Place, Places};
+pub use places::{Path, Place, Places, split};
 pub use settings::{
     AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, Secret,
     ServeConfig,

@@ -112,7 +112,7 @@ fn place(text: &str) -> Result<Place, String> {
 }
 
 /// The parts of a text, without blanks around them; what is within parentheses is not parted.
-pub(crate) fn split(text: &str, at: char) -> Vec<&str> {
+pub fn split(text: &str, at: char) -> Vec<&str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0usize);
     for (place, letter) in text.char_indices() {
         match letter {

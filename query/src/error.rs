@@ -177,6 +177,12 @@ pub enum Error {
         /// What went wrong.
         source: Box<DeltaTableError>,
     },
+    /// Rows whose hash is another one than their epoch says.
+    #[error("the rows of {table} are not those that its epoch says")]
+    NotAsRecorded {
+        /// The model.
+        table: String,
+    },
     /// A Delta table that is kept by another lake.
     #[error("the delta table '{table}' is of another lake")]
     DeltaTaken {
@@ -206,6 +212,14 @@ pub enum Error {
     NotPublished {
         /// The database file.
         path: PathBuf,
+    },
+    /// There is a file where a sink publishes, and another project, or another target of this one, published it.
+    #[error("'{path}' is published by '{owner}'")]
+    FileTaken {
+        /// The database file.
+        path: PathBuf,
+        /// Who published it.
+        owner: String,
     },
     /// A column that a sink has no type for.
     #[error("column '{column}' of {table} is of type {data_type}, which this sink cannot keep")]
@@ -310,6 +324,7 @@ impl Error {
                 | Self::DatabaseTaken { .. }
                 | Self::Delta { .. }
                 | Self::DeltaTaken { .. }
+                | Self::NotAsRecorded { .. }
                 | Self::LongKey { .. }
                 | Self::UnsupportedColumn { .. }
                 | Self::Column { .. }
@@ -317,6 +332,7 @@ impl Error {
                 | Self::Held { .. }
                 | Self::NotADatabase { .. }
                 | Self::NotPublished { .. }
+                | Self::FileTaken { .. }
         )
     }
 
@@ -352,6 +368,7 @@ impl Error {
                 Some(format!("did you mean '{name}'?"))
             }
             Self::Held { .. } => Some("open a published file for reading only: ATTACH '…' (READ_ONLY)".to_owned()),
+            Self::FileTaken { .. } => Some("give this one a [duckdb] directory of its own, or move that file away".to_owned()),
             Self::NotADatabase { .. } | Self::NotPublished { .. } => {
                 Some("move it away, or give the sink another directory".to_owned())
             }
@@ -374,6 +391,9 @@ impl Error {
             ),
             Self::TableTaken { .. } => {
                 Some("move it away or drop it, or give the sink another database or directory".to_owned())
+            }
+            Self::NotAsRecorded { .. } => {
+                Some("`lakebed verify` says what differs, and `lakebed replay` puts it right".to_owned())
             }
             Self::DeltaTaken { .. } => {
                 Some("give this lake a [delta] url of its own; or, if that lake is gone, remove the table".to_owned())

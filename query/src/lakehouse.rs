@@ -287,7 +287,7 @@ fn delta_sink(project: &Project, log: &Log) -> Result<Option<DeltaSink>> {
     if !project.models.iter().any(|model| model.is_kept_in("delta")) {
         return Ok(None);
     }
-    Ok(Some(match project.config.delta_store(&project.directory)? {
+    Ok(Some(match project.config.delta_store(&project.directory, true)? {
         Some(store) => DeltaSink::new(store, ""),
         None => DeltaSink::new(log.store().clone(), layout::DELTA),
     }))

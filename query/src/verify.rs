@@ -196,7 +196,9 @@ async fn compared(
     key: &[usize],
 ) -> Result<Option<Difference>> {
     let found = match content(there).await {
-        Err(Error::UnknownTable { .. }) => return Ok(Some(Difference { place, keys: Vec::new(), more: false })),
+        Err(Error::UnknownTable { .. }) => {
+            return Ok(Some(Difference { place, is_there: false, keys: Vec::new(), more: false }));
+        }
         found => found?,
     };
     if Some(found) == expected || found == content(kept).await? {

@@ -2,11 +2,13 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use lakebed_log::{Log, Put, Store, layout};
 use lakebed_project::Config;
 use lakebed_query::{Error as QueryError, Lakehouse, Project, sinks};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -70,8 +72,15 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
     if let Ok(project) = project {
         findings.extend(sinks(&project).await);
     }
+    let served = match config.serve.http {
+        Some(http) => is_served(http).await,
+        None => false,
+    };
     for (what, address) in [("flight", config.serve.flight), ("http", config.serve.http)] {
         findings.push(match address {
+            Some(address) if served && port(address).is_err() => {
+                Finding::good(what, format!("{address} has a lakebed that serves"))
+            }
             Some(address) => Finding::of(what, port(address)),
             None => Finding::good(what, "off"),
         });
@@ -96,8 +105,7 @@ async fn lake(invocation: &Invocation, config: &Config) -> Result<String> {
 }
 
 async fn tries_out(store: &Store) -> Result<()> {
-    let path = layout::trial();
-    store.delete(&path).await?;
+    let path = layout::trial(Uuid::now_v7());
     let (first, second) = (store.put_if_absent(&path, "1").await?, store.put_if_absent(&path, "2").await?);
     store.delete(&path).await?;
     match (first, second) {
@@ -132,9 +140,12 @@ async fn sinks(project: &Project) -> Vec<Finding> {
         findings.push(Finding::of("postgres", found));
     }
     if kept_in("delta") > 0 {
-        let found = match project.config.delta_store(&project.directory) {
+        let found = match project.config.delta_store(&project.directory, false) {
             Ok(Some(store)) => tries_out(&store).await.map(|()| store.place().to_owned()),
             Ok(None) => Ok("in the lake".to_owned()),
+            Err(lakebed_project::Error::Log(lakebed_log::Error::NoLog { place })) => {
+                Ok(format!("{place} is not there yet: the first `lakebed run` makes it"))
+            }
             Err(error) => Err(error.into()),
         };
         findings.push(Finding::of("delta", found));
@@ -148,6 +159,13 @@ async fn published(lakehouse: &Lakehouse, models: usize) -> Result<String> {
         Some(version) => format!("{models} models, {} at version {version}", path.display()),
         None => format!("{models} models; {} is not published yet", path.display()),
     })
+}
+
+/// Whether a server of lakebed's answers there.
+async fn is_served(http: SocketAddr) -> bool {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build();
+    let asked = async { client.ok()?.get(format!("http://{http}/healthz")).send().await.ok()?.text().await.ok() };
+    asked.await.is_some_and(|answer| answer.contains("\"version\":"))
 }
 
 /// Whether the address can be listened on; or who has it is told.

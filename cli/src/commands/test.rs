@@ -11,7 +11,10 @@ use crate::invocation::Invocation;
 /// Shows every check, and fails if one does that is to fail.
 pub(crate) async fn test(invocation: &Invocation, arguments: &TestArguments) -> Result<()> {
     let lakehouse = invocation.lakehouse().await?;
-    let checked = lakehouse.check(&arguments.models).await?;
+    let mut checked = Vec::new();
+    for of in lakehouse.check(&arguments.models).await? {
+        checked.push((of.model, of.check, of.fails, of.failures?));
+    }
     let texts = |values: Vec<&str>| Arc::new(StringArray::from(values)) as ArrayRef;
     let state = |failures: u64, fails: bool| match (failures, fails) {
         (0, _) => "holds",
@@ -19,12 +22,15 @@ pub(crate) async fn test(invocation: &Invocation, arguments: &TestArguments) -> 
         (_, false) => "warns",
     };
     invocation.output.rows(&RecordBatch::try_from_iter([
-        ("model", texts(checked.iter().map(|of| of.model.as_str()).collect())),
-        ("check", texts(checked.iter().map(|of| of.check.as_str()).collect())),
-        ("state", texts(checked.iter().map(|of| state(of.failures, of.fails)).collect())),
-        ("rows_that_fail", Arc::new(UInt64Array::from_iter_values(checked.iter().map(|of| of.failures))) as ArrayRef),
+        ("model", texts(checked.iter().map(|(model, ..)| model.as_str()).collect())),
+        ("check", texts(checked.iter().map(|(_, check, ..)| check.as_str()).collect())),
+        ("state", texts(checked.iter().map(|(_, _, fails, failures)| state(*failures, *fails)).collect())),
+        (
+            "rows_that_fail",
+            Arc::new(UInt64Array::from_iter_values(checked.iter().map(|(.., failures)| *failures))) as ArrayRef,
+        ),
     ])?)?;
-    let failed = checked.iter().filter(|of| of.fails && of.failures > 0).count();
+    let failed = checked.iter().filter(|(_, _, fails, failures)| *fails && *failures > 0).count();
     if checked.is_empty() {
         invocation.output.say("no model has a check: write `-- check: not_null(day)` in its header");
     }

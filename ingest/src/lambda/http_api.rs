@@ -1,7 +1,7 @@
 //! An HTTP API in front of the function: what `POST /v1/events` answers elsewhere, answered here.
 
 use aws_lambda_events::apigw::ApiGatewayV2httpRequest;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderName, Method, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use lakebed_project::{Secret, Tokens};
 use serde_json::{Value, json};
 
 use super::SOURCE;
+use crate::http::IDEMPOTENCY_KEY;
 use crate::intake::Intake;
 use crate::post::{self, Answer, Post};
 
@@ -80,8 +81,9 @@ async fn take(
     }
     let unnamed = if signed { post::WEBHOOK } else { SOURCE };
     let source = token.as_ref().map_or_else(|| unnamed.to_owned(), |token| token.source.clone());
-    let encoding = post::header(&request.headers, &header::CONTENT_ENCODING);
-    let (key, given) = post::given(&request.headers, intake.fields());
+    let header = |name: HeaderName| post::header(&request.headers, &name);
+    let (key, encoding) = (header(IDEMPOTENCY_KEY), header(header::CONTENT_ENCODING));
+    let given = post::given(&request.headers, intake.fields());
     let asked = request.query_string_parameters.first("ack").map(str::to_owned);
     let sender = token.map(|token| token.name);
     let post = Post { key, ack: asked, encoding, sender, source, given, body };

@@ -302,8 +302,9 @@ impl Lakehouse {
         }
         let lake = self.log().table_id().await.simple().to_string();
         let image = |tables: Vec<TableImage>| {
-            let (lake, version, as_of) = (lake.clone(), manifest.version, manifest.time);
-            (!tables.is_empty()).then_some(Image { lake, version, as_of, tables })
+            let (lake, owner) = (lake.clone(), self.project().config.owner());
+            let (version, as_of) = (manifest.version, manifest.time);
+            (!tables.is_empty()).then_some(Image { lake, owner, version, as_of, tables })
         };
         Ok(Images { duckdb: image(duckdb), postgres: image(postgres), delta: image(delta) })
     }

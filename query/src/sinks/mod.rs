@@ -23,6 +23,8 @@ pub mod postgres;
 pub struct Image {
     /// Delta's id of the log's table: what tells this lake from every other.
     pub lake: String,
+    /// Whose lake it is, as the project's settings say it.
+    pub owner: String,
     /// The log version.
     pub version: u64,
     /// The time of that version.

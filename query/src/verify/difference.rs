@@ -25,7 +25,9 @@ const LOOKED_AT: usize = 16;
 pub struct Difference {
     /// `stored`, `duckdb`, `postgres`, `delta` or `replay`.
     pub place: &'static str,
-    /// The first few keys whose rows differ, each with how; none where the table is not there at all.
+    /// Whether there is such a table.
+    pub is_there: bool,
+    /// The first few keys whose rows differ, each with how; none where the rows are right, and what is said of them is not.
     pub keys: Vec<(String, Differs)>,
     /// Whether there are others.
     pub more: bool,
@@ -54,8 +56,11 @@ impl fmt::Display for Differs {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_there {
+            return write!(f, "{}: the table, or a part of it, is not there", self.place);
+        }
         if self.keys.is_empty() {
-            return write!(f, "{}: the table is not there", self.place);
+            return write!(f, "{}: the rows are those of a replay, and the epoch says other ones", self.place);
         }
         let keys = self.keys.iter().map(|(key, differs)| format!("{key} {differs}")).collect::<Vec<_>>().join(", ");
         write!(f, "{}: {keys}{}", self.place, if self.more { ", and others" } else { "" })
@@ -115,7 +120,7 @@ pub(super) async fn difference(
         (key, differs)
     });
     let named = keys.by_ref().take(NAMED).collect();
-    Ok(Difference { place, keys: named, more: keys.next().is_some() || differ.len() > LOOKED_AT })
+    Ok(Difference { place, is_there: true, keys: named, more: keys.next().is_some() || differ.len() > LOOKED_AT })
 }
 
 /// The share of each row's key.

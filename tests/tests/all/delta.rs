@@ -12,7 +12,7 @@ use lakebed_query::{Error, Lakehouse, Project, sinks};
 use lakebed_tests::batches::{at, settings_of};
 use lakebed_tests::long;
 use lakebed_tests::python::{python, spark};
-use lakebed_tests::s3::Bucket;
+use lakebed_tests::s3::{Bucket, Faults};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -80,7 +80,7 @@ async fn tables_changed_by_hand_are_put_right() {
     std::fs::remove_dir_all(directory.path().join("lake/delta/gold/revenue")).unwrap();
     let wrong: Vec<_> = lakehouse.verify(&[]).await.unwrap().into_iter().filter(|model| !model.holds()).collect();
     let told: Vec<_> = wrong.iter().map(|model| (model.model.as_str(), model.differences[0].to_string())).collect();
-    assert_eq!(told, [("gold.revenue", "delta: the table is not there".to_owned())]);
+    assert_eq!(told, [("gold.revenue", "delta: the table, or a part of it, is not there".to_owned())]);
     assert_eq!(refreshed(&lakehouse).await.tables_rebuilt, 1, "without an event more");
     holds(&lakehouse).await;
 
@@ -96,6 +96,23 @@ async fn tables_changed_by_hand_are_put_right() {
     let wrong: Vec<_> = lakehouse.verify(&[]).await.unwrap().into_iter().filter(|model| !model.holds()).collect();
     let told: Vec<_> = wrong.iter().map(|model| model.differences[0].to_string()).collect();
     assert_eq!(told, [format!("delta: user_id={} has other values", user.trim())]);
+    refreshed(&lakehouse).await;
+    holds(&lakehouse).await;
+
+    // A file of a table that is gone is told, and written again by a replay.
+    let table = directory.path().join("lake/delta/gold/daily_activity");
+    let is_data = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "parquet");
+    let mut files = std::fs::read_dir(&table).unwrap().map(|entry| entry.unwrap().path()).filter(is_data);
+    std::fs::write(files.next().unwrap(), "no parquet").unwrap();
+    let wrong: Vec<_> = lakehouse.verify(&[]).await.unwrap().into_iter().filter(|model| !model.holds()).collect();
+    assert_eq!(wrong.iter().map(|model| model.model.as_str()).collect::<Vec<_>>(), ["gold.daily_activity"]);
+    lakehouse.replay(&lakebed_query::Replay::default(), &()).await.unwrap();
+    holds(&lakehouse).await;
+
+    // A table that another process made anew is not taken for the one that was seen.
+    std::fs::remove_dir_all(&table).unwrap();
+    refreshed(&kept(directory.path()).await).await;
+    append(&lakehouse, 1).await;
     refreshed(&lakehouse).await;
     holds(&lakehouse).await;
 
@@ -201,6 +218,10 @@ async fn many_small_epochs_by_two_publishers_leave_few_files() {
     assert!(table.join("_delta_log/_last_checkpoint").exists());
     let script = "import sys, deltalake\nprint(len(deltalake.DeltaTable(sys.argv[1]).file_uris()))";
     let said = Command::new(python().unwrap()).args(["-c", script]).arg(&table).output().unwrap();
+    // Who opens it from its checkpoint finds what it has.
+    let third = open(directory.path()).await;
+    assert!(refreshed(&third).await.unchanged);
+    holds(&third).await;
     let files: usize = String::from_utf8(said.stdout).unwrap().trim().parse().unwrap();
     assert!(files <= 7, "{files} files for 60 epochs of a row");
 }
@@ -220,6 +241,34 @@ async fn a_lake_in_a_bucket_has_its_tables_there() {
     }
     let objects = lakehouse.log().store().list(&layout::DELTA.into()).await.unwrap();
     assert!(objects.iter().any(|object| object.location.as_ref().starts_with("delta/gold/revenue/_delta_log/")));
+}
+
+/// Answers of the store are lost, requests refused and connections cut, in the middle of commits: a table is never without a file
+/// that it names, and no row is in it twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_of_a_store_leave_every_table_whole() {
+    const COLUMNS: &str = "[columns]\nuser = \"VARCHAR\"\n";
+    let (directory, bucket) = (TempDir::new().unwrap(), Bucket::new());
+    write(directory.path(), "lakebed.toml", &format!("{COLUMNS}[models]\nsinks = \"delta\"\n"));
+    write(directory.path(), "sql/silver/seen.sql", "SELECT event_id, event_type FROM bronze.events");
+    write(directory.path(), "sql/gold/types.sql", "SELECT event_type, count(*) AS events FROM silver.seen GROUP BY 1");
+    let mut config = Config::load(directory.path(), &|_| None, &Flags::default()).unwrap();
+    (config.lake, config.s3) = (bucket.url(), bucket.settings());
+    let project = || Project::load(directory.path(), config.clone()).unwrap();
+    let lakehouse = Lakehouse::open_or_create(project(), at(0)).await.unwrap();
+    for step in 0..12i64 {
+        let event = format!("{{\"event_id\":\"{step}\",\"event_type\":\"t{}\",\"event_time\":{step}}}\n", step % 3);
+        bring(&lakehouse, step, &event, &settings_of(COLUMNS)).await;
+        bucket.set_faults(Faults { seed: step as u64, fail: 0.05, lose: 0.15, cut: 0.1, ..Faults::default() });
+        // It may fail: then the next one makes it good.
+        let _ = lakehouse.refresh(&[], &()).await;
+        bucket.set_faults(Faults::default());
+        refreshed(&lakehouse).await;
+        holds(&lakehouse).await;
+    }
+    let fresh = Lakehouse::open_or_create(project(), at(0)).await.unwrap();
+    assert!(refreshed(&fresh).await.unchanged);
+    holds(&fresh).await;
 }
 
 /// deltalake, polars and DuckDB (and Spark, in the long run) read what DataFusion reads: every row, every column.

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lakebed_project::AlertsConfig;
+use lakebed_query::checks::Checked;
 use lakebed_query::{Lakehouse, ReadSession};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::alerts::Alerts;
 use crate::error::Result;
@@ -41,6 +43,8 @@ pub(super) struct Lookout {
     /// The epoch that was checked last, and when.
     checked: (Option<u64>, Option<Instant>),
     failing: BTreeSet<String>,
+    /// The checks, while they are asked.
+    asking: Option<JoinHandle<lakebed_query::Result<Vec<Checked>>>>,
 }
 
 impl Lookout {
@@ -58,6 +62,7 @@ impl Lookout {
             burst,
             checked: (None, None),
             failing,
+            asking: None,
         }
     }
 
@@ -84,18 +89,41 @@ impl Lookout {
         behind: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        let (head, _) = lakehouse.log().head().await?;
+        match self.look_at_log(lakehouse, served).await {
+            Ok((head, has_new)) => self.look_at_age((head, served), has_new, behind, now),
+            // Nobody knows what is in a log that cannot be asked.
+            Err(error) => self.look_at_age((self.seen, served), true, Some(&error.to_string()), now),
+        }
+        self.look_at_quarantine(now);
+        self.look_at_checks(lakehouse, served, now).await
+    }
+
+    /// Reads what came; gives the log's version, and whether there is something in it that is not in the tables.
+    async fn look_at_log(&mut self, lakehouse: &Lakehouse, served: u64) -> Result<(u64, bool)> {
+        let log = lakehouse.log();
+        let (head, _) = log.head().await?;
+        let mut count = head.saturating_sub(self.seen);
+        while count > 0 {
+            let versions = log.versions(count).await?;
+            // More may have come meanwhile: those that are asked for are the newest.
+            if versions.first().is_some_and(|(first, _)| *first > self.seen + 1) {
+                count *= 2;
+                continue;
+            }
+            let seen = self.seen;
+            for (version, entry) in versions.iter().filter(|(version, _)| *version > seen) {
+                let events = entry.record.batches.iter().map(|batch| batch.quarantined).sum();
+                self.quarantined.push_back((entry.time, events));
+                self.seen = *version;
+            }
+            break;
+        }
         // A version without rows, of a compaction, leaves nothing to refresh.
         let has_new = served < head && {
-            let (of_tables, of_log) = (lakehouse.log().snapshot_at(served).await?, lakehouse.log().snapshot().await?);
+            let (of_tables, of_log) = (log.snapshot_at(served).await?, log.snapshot().await?);
             of_tables.next_offset < of_log.next_offset
         };
-        self.look_at_age((head, served), has_new, behind, now);
-        if head > self.seen {
-            self.look_at_quarantine(lakehouse, head, now).await?;
-            self.seen = head;
-        }
-        self.look_at_checks(lakehouse, served, now).await
+        Ok((head, has_new))
     }
 
     fn look_at_age(&mut self, (head, served): (u64, u64), has_new: bool, behind: Option<&str>, now: DateTime<Utc>) {
@@ -120,13 +148,7 @@ impl Lookout {
         }
     }
 
-    async fn look_at_quarantine(&mut self, lakehouse: &Lakehouse, head: u64, now: DateTime<Utc>) -> Result<()> {
-        for (version, entry) in lakehouse.log().versions(head - self.seen).await? {
-            let events: u64 = entry.record.batches.iter().map(|batch| batch.quarantined).sum();
-            if version > self.seen && events > 0 {
-                self.quarantined.push_back((entry.time, events));
-            }
-        }
+    fn look_at_quarantine(&mut self, now: DateTime<Utc>) {
         while self.quarantined.front().is_some_and(|(time, _)| *time < now - BURST) {
             self.quarantined.pop_front();
         }
@@ -134,10 +156,9 @@ impl Lookout {
         if events >= self.config.quarantine_burst && !self.burst {
             let message = format!("{events} events went to quarantine within a minute");
             let hint = "`lakebed quarantine list` has the reasons; `lakebed quarantine retry` reads them again";
-            self.alerts.tell("quarantine", (message, hint), head, now, false);
+            self.alerts.tell("quarantine", (message, hint), self.seen, now, false);
         }
         self.burst = events >= self.config.quarantine_burst;
-        Ok(())
     }
 
     /// Checks the tables that are served, once for each epoch and not more often than is set.
@@ -147,18 +168,36 @@ impl Lookout {
         if epoch == Some(served) || !due || !lakehouse.project().models.iter().any(|model| !model.checks.is_empty()) {
             return Ok(());
         }
+        // One that is still asked is asked on; the looks go on meanwhile.
+        let asked = match self.asking.take() {
+            Some(asking) if !asking.is_finished() => {
+                self.asking = Some(asking);
+                return Ok(());
+            }
+            Some(asking) => asking.await??,
+            None => {
+                let lakehouse = lakehouse.clone();
+                self.asking = Some(tokio::spawn(async move { lakehouse.check(&[]).await }));
+                return Ok(());
+            }
+        };
         self.checked = (Some(served), Some(Instant::now()));
-        for checked in lakehouse.check(&[]).await? {
-            let name = format!("{}: {}", checked.model, checked.check);
-            let holds = checked.failures == 0;
-            if !holds && self.failing.insert(name.clone()) {
-                let message =
-                    format!("{} rows of {} fail the check '{}'", checked.failures, checked.model, checked.check);
-                let hint = "`lakebed test` shows every check";
-                self.alerts.tell("check", (message, hint), served, now, false);
-            } else if holds && self.failing.remove(&name) {
-                let message = format!("every row of {} passes the check '{}' again", checked.model, checked.check);
-                self.alerts.tell("check", (message, "nothing is to be done"), served, now, true);
+        for Checked { model, check, failures, .. } in asked {
+            let name = format!("{model}: {check}");
+            let wrong = match failures {
+                Ok(0) => None,
+                Ok(rows) => Some(format!("{rows} rows of {model} fail the check '{check}'")),
+                Err(error) => Some(format!("the check '{check}' of {model} cannot be asked: {error}")),
+            };
+            match wrong {
+                Some(message) if self.failing.insert(name.clone()) => {
+                    self.alerts.tell("check", (message, "`lakebed test` shows every check"), served, now, false);
+                }
+                None if self.failing.remove(&name) => {
+                    let message = format!("every row of {model} passes the check '{check}' again");
+                    self.alerts.tell("check", (message, "nothing is to be done"), served, now, true);
+                }
+                _ => {}
             }
         }
         Ok(())

@@ -13,13 +13,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use deltalake::DeltaTable;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use lakebed_log::Store;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use self::blocks::Plan;
-use self::table::{Commit, Open};
+use self::table::{Commit, Open, Seen};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::sinks::{Image, ReadRun, TableImage};
@@ -37,7 +36,7 @@ pub struct DeltaSink {
     /// Within the store.
     root: object_store::path::Path,
     /// As they were last seen: the next look reads what came since.
-    seen: Arc<Mutex<HashMap<String, DeltaTable>>>,
+    seen: Arc<Mutex<HashMap<String, Seen>>>,
 }
 
 /// What a publication came to.
@@ -53,6 +52,18 @@ pub struct Published {
     pub tables_changed: usize,
     /// The tables were up to date already.
     pub unchanged: bool,
+}
+
+/// So many bytes a file has at most, by what the rows take in the runs.
+const MOST_BYTES: u64 = 32 << 20;
+
+/// How many rows a file of a table has at most.
+fn most_rows(table: &TableImage) -> u64 {
+    let runs = &table.rows.runs;
+    let (bytes, rows) = runs.iter().fold((0, 0), |(bytes, rows), run| (bytes + run.bytes, rows + run.rows));
+    // A power of two, so that it is another one only where the rows are of another size.
+    let fit = (MOST_BYTES / (bytes / rows.max(1)).max(1)).max(1);
+    blocks::MOST_ROWS.min(1 << fit.ilog2())
 }
 
 /// What became of one table.
@@ -88,10 +99,11 @@ impl DeltaSink {
         for table in &image.tables {
             outcomes.push(self.bring_up(image, table, runs).boxed());
         }
-        let outcomes: Vec<Outcome> = futures::stream::iter(outcomes).buffer_unordered(AT_ONCE).try_collect().await?;
+        // One that cannot be brought up keeps no other from it.
+        let outcomes: Vec<Result<Outcome>> = futures::stream::iter(outcomes).buffer_unordered(AT_ONCE).collect().await;
         let (mut rows_written, mut tables_rebuilt, mut tables_changed) = (0, 0, 0);
         for outcome in outcomes {
-            match outcome {
+            match outcome? {
                 Outcome::Unchanged => {}
                 Outcome::Changed(rows) => (rows_written, tables_changed) = (rows_written + rows, tables_changed + 1),
                 Outcome::Rebuilt(rows) => (rows_written, tables_rebuilt) = (rows_written + rows, tables_rebuilt + 1),
@@ -113,7 +125,7 @@ impl DeltaSink {
             }
             let keeps = same && !anew;
             let blocks = if keeps { open.blocks.as_slice() } else { &[] };
-            let plan = Plan::of(blocks, &table.rows, blocks::MOST_ROWS);
+            let plan = Plan::of(blocks, &table.rows, most_rows(table));
             if keeps && plan.write.is_empty() && plan.keep.len() == blocks.len() && open.foreign.is_empty() {
                 let hash = blocks.iter().fold(TableHash::EMPTY, |sum, block| sum.add(block.hash));
                 if hash == table.content_hash {
@@ -124,11 +136,20 @@ impl DeltaSink {
             let mut commit = Commit::new(&open, image, table, &schema, keeps.then_some(plan.keep.as_slice()))?;
             let mut hash = plan.keep.iter().fold(TableHash::EMPTY, |sum, block| sum.add(blocks[*block].hash));
             for addresses in plan.write {
-                hash = hash.add(commit.write(&table.rows.between(addresses), runs).await?);
+                match commit.write(&table.rows.between(addresses), runs).await {
+                    Ok(of_block) => hash = hash.add(of_block),
+                    Err(error) => {
+                        commit.discard().await;
+                        return Err(error);
+                    }
+                }
             }
-            if hash != table.content_hash && keeps {
-                anew = true;
+            if hash != table.content_hash {
                 commit.discard().await;
+                if !keeps {
+                    return Err(Error::NotAsRecorded { table: table.model() });
+                }
+                anew = true;
                 continue;
             }
             let rows = commit.rows();
@@ -143,8 +164,8 @@ impl DeltaSink {
     /// Gives every row of a table to `each`, in batches of the table's columns.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`] for a table that is not there or has other columns, what `each` says, [`Error::Delta`] and any
-    /// failure of the store.
+    /// [`Error::UnknownTable`] for a table that is not there whole or has other columns, what `each` says, [`Error::Delta`] and
+    /// any failure of the store.
     pub async fn read_table(
         &self,
         table: &TableImage,
@@ -158,8 +179,9 @@ impl DeltaSink {
         }
         for path in open.paths() {
             let bytes = self.store.get(&path).await?.ok_or_else(unknown)?;
-            for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
-                let batch = batch?;
+            let batches = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|reader| reader.build());
+            for batch in batches.map_err(|_| unknown())? {
+                let batch = batch.map_err(|_| unknown())?;
                 if batch.num_columns() != stored.fields().len() {
                     return Err(unknown());
                 }
@@ -184,7 +206,7 @@ impl DeltaSink {
         Open::at(&self.store, at, seen).await
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, DeltaTable>> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

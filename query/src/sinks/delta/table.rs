@@ -15,10 +15,10 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, checkpoints};
 use futures::TryStreamExt;
 use lakebed_log::Store;
-use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -42,6 +42,9 @@ const FINGERPRINT: &str = "lakebed.fingerprint";
 /// The application whose transaction number is the version of the lake's log.
 const APPLICATION: &str = "lakebed";
 
+/// So many rows are held before they are encoded.
+const GROUP_ROWS: usize = 1 << 16;
+
 /// Every so many versions there is a checkpoint, and what is no longer needed goes: Delta's own retention says what that is.
 const UPKEEP_EVERY: u64 = 50;
 
@@ -59,6 +62,24 @@ pub(super) struct Open {
     files: Vec<Remove>,
     /// The same for its other files.
     pub(super) foreign: Vec<Remove>,
+}
+
+/// A table as it was seen, and what its newest entry looked like from outside: a table that was made anew in the same place has
+/// other ones under the same numbers.
+#[derive(Clone)]
+pub(super) struct Seen {
+    table: DeltaTable,
+    stamp: Option<String>,
+}
+
+/// What tells an object from every other that was or will be in its place.
+async fn stamp_of(store: &Store, path: &Path) -> Option<String> {
+    let object = store.objects().head(path).await.ok()?;
+    Some(format!("{:?} {} {}", object.e_tag, object.size, object.last_modified))
+}
+
+fn entry_of(at: &Path, version: u64) -> Path {
+    at.clone().join("_delta_log").join(format!("{version:020}.json"))
 }
 
 fn failed(at: &Path, source: DeltaTableError) -> Error {
@@ -90,18 +111,17 @@ fn is_absent(store: &Store, at: &Path) -> bool {
 
 impl Open {
     /// Reads a table's log, from where `seen` stood if it was seen before.
-    pub(super) async fn at(store: &Store, at: Path, seen: Option<DeltaTable>) -> Result<Self> {
+    pub(super) async fn at(store: &Store, at: Path, seen: Option<Seen>) -> Result<Self> {
         let wrong = |error| failed(&at, error);
         let log = match &seen {
-            Some(table) => table.log_store(),
+            Some(seen) => seen.table.log_store(),
             None => log_store(store, &at).map_err(wrong)?,
         };
         // What was seen may be gone, or be another table now.
         let seen = match seen {
-            Some(mut table) => {
-                let version = table.version().unwrap_or_default();
-                let there = store.exists(&at.clone().join("_delta_log").join(format!("{version:020}.json"))).await?;
-                (there && table.update_state().await.is_ok()).then_some(table)
+            Some(Seen { mut table, stamp }) => {
+                let there = stamp_of(store, &entry_of(&at, table.version().unwrap_or_default())).await;
+                (there == stamp && stamp.is_some() && table.update_state().await.is_ok()).then_some(table)
             }
             None => None,
         };
@@ -186,6 +206,11 @@ impl Open {
         }
     }
 
+    /// The log's entry of a version.
+    fn entry(&self, version: u64) -> Path {
+        entry_of(&self.at, version)
+    }
+
     fn place(&self) -> String {
         format!("{}/{}", self.store.place(), self.at)
     }
@@ -193,6 +218,10 @@ impl Open {
 
 /// The rows that a file was tagged with.
 fn block_of(file: &Add) -> Option<Block> {
+    // With a deletion vector it has not the rows any more that it was tagged with.
+    if file.deletion_vector.is_some() {
+        return None;
+    }
     let tag = |name: &str| file.tags.as_ref()?.get(name)?.as_deref();
     let (from, to) = tag(ADDRESSES)?.split_once('-')?;
     let stats: serde_json::Value = serde_json::from_str(file.stats.as_deref()?).ok()?;
@@ -271,6 +300,7 @@ impl<'c> Commit<'c> {
         let zstd = Compression::ZSTD(ZstdLevel::try_new(1)?);
         let properties = WriterProperties::builder()
             .set_compression(zstd)
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
             .set_created_by(concat!("lakebed ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
         let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(self.schema), Some(properties))?;
@@ -313,7 +343,7 @@ impl<'c> Commit<'c> {
     ///
     /// # Errors
     /// [`Error::Delta`]; whether the version was committed is unknown then, and the next publication finds out.
-    pub(super) async fn put(mut self) -> Result<Option<DeltaTable>> {
+    pub(super) async fn put(mut self) -> Result<Option<Seen>> {
         let (open, version) = (self.open, self.version);
         let wrong = |error| failed(&open.at, error);
         let operation = DeltaOperation::Write { mode: self.mode, partition_by: None, predicate: None };
@@ -329,12 +359,16 @@ impl<'c> Commit<'c> {
         ]);
         let actions = std::mem::take(&mut self.actions);
         let entry = CommitData::new(actions, operation, about, vec![transaction]).get_bytes();
-        let entry = CommitOrBytes::LogBytes(entry.map_err(|error| wrong(error.into()))?);
+        let bytes = entry.map_err(|error| wrong(error.into()))?;
+        let entry = CommitOrBytes::LogBytes(bytes.clone());
         match open.log.write_commit_entry(version, entry, Uuid::new_v4()).await {
             Ok(()) => {}
+            // Another writer's; or ours, where the answer to the first try was lost and the store's client tried again.
             Err(TransactionError::VersionAlreadyExists(_)) => {
-                self.discard().await;
-                return Ok(None);
+                if open.store.get(&open.entry(version)).await?.as_ref() != Some(&bytes) {
+                    self.discard().await;
+                    return Ok(None);
+                }
             }
             Err(error) => return Err(wrong(error.into())),
         }
@@ -347,7 +381,8 @@ impl<'c> Commit<'c> {
                 tracing::warn!("the upkeep of the delta table {} failed: {error}", open.place());
             }
         }
-        Ok(Some(table))
+        let stamp = stamp_of(&open.store, &open.entry(table.version().unwrap_or_default())).await;
+        Ok(Some(Seen { table, stamp }))
     }
 
     /// Deletes what was written and not committed.

@@ -1,4 +1,4 @@
-//! The two tables of a published file that say what the others hold.
+//! The tables of a published file that say what the others hold, and whose they are.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::rows;
 use crate::sinks::change::Held;
 use crate::sinks::{Image, TableImage, Watermark};
 
-/// The schema of the two tables about the others.
+/// The schema of the tables about the others.
 const BOOKKEEPING: &str = "lakebed";
 
 /// The watermarks of the file, by model. `None` if it holds nothing at all.
@@ -64,7 +64,7 @@ fn watermarks_of(batch: &RecordBatch, database: &Database, into: &mut Vec<Waterm
     Ok(())
 }
 
-/// Makes the two tables where they are not there.
+/// Makes these tables where they are not there.
 pub(super) fn create(database: &Database) -> Result<()> {
     database.execute(&format!(
         "CREATE SCHEMA IF NOT EXISTS {CATALOG}.{BOOKKEEPING};
@@ -72,9 +72,23 @@ pub(super) fn create(database: &Database) -> Result<()> {
          CREATE SCHEMA IF NOT EXISTS {CATALOG}.gold;
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.watermarks (model VARCHAR, fingerprint VARCHAR,
              version UBIGINT, rows UBIGINT, content_hash VARCHAR, as_of TIMESTAMP WITH TIME ZONE);
+         CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.owner (name VARCHAR);
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.addresses (model VARCHAR, first UBIGINT, next UBIGINT,
              deleted BLOB);"
     ))
+}
+
+/// Whose tables they are; `None` for a file that does not say it.
+pub(super) fn owner(database: &Database) -> Option<String> {
+    let mut owner = None;
+    let select = format!("SELECT name FROM {CATALOG}.{BOOKKEEPING}.owner");
+    let mut read = |batch: RecordBatch| {
+        owner = batch.column(0).as_string::<i32>().iter().flatten().next().map(str::to_owned);
+        Ok(())
+    };
+    // A file of an earlier build has no such table.
+    database.query(&select, &mut read).ok()?;
+    owner
 }
 
 /// What the file holds of each model, by name.
@@ -102,6 +116,7 @@ pub(super) fn held(database: &Database) -> Result<HashMap<String, Held>> {
 
 /// Says that the tables are those of the image.
 pub(super) fn record(database: &Database, image: &Image) -> Result<()> {
+    replace(database, "owner", [("name", Arc::new(StringArray::from(vec![image.owner.as_str()])) as ArrayRef)])?;
     record_addresses(database, image)?;
     record_watermarks(database, image)
 }

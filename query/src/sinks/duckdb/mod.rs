@@ -91,7 +91,7 @@ impl DuckDbSink {
     /// # Errors
     /// Whatever the store says while a run is read; [`Error::UnsupportedColumn`], [`Error::Column`] and
     /// [`Error::RunRows`] for rows that cannot be kept; [`Error::NotADatabase`] and [`Error::NotPublished`] if something
-    /// else is under the public name; [`Error::File`] and [`Error::DuckDb`] if the file cannot be written. The public file
+    /// else is under the public name, [`Error::FileTaken`] for what another project or target published; [`Error::File`] and [`Error::DuckDb`] if the file cannot be written. The public file
     /// is then what it was.
     pub async fn publish(&self, image: &Image, runs: &dyn ReadRun) -> Result<Published> {
         let (asking, answering) = feed();
@@ -111,10 +111,18 @@ impl DuckDbSink {
     /// [`Error::Held`] if someone opened the file for writing, [`Error::NotADatabase`] and [`Error::NotPublished`] if it
     /// is not ours.
     pub fn watermarks(&self) -> Result<Vec<Watermark>> {
-        match self.open_public()? {
-            Some(public) => Ok(bookkeeping::watermarks(&public.database)?.unwrap_or_default()),
-            None => Ok(Vec::new()),
-        }
+        Ok(self.published()?.1)
+    }
+
+    /// Whose the tables of the public file are, if it says so, and their watermarks.
+    fn published(&self) -> Result<(Option<String>, Vec<Watermark>)> {
+        Ok(match self.open_public()? {
+            Some(public) => {
+                let watermarks = bookkeeping::watermarks(&public.database)?.unwrap_or_default();
+                (bookkeeping::owner(&public.database), watermarks)
+            }
+            None => (None, Vec::new()),
+        })
     }
 
     /// Gives every row of a table of the public file to `each`, in batches as DuckDB stores them: texts as Utf8, instants
@@ -149,14 +157,23 @@ impl DuckDbSink {
     fn publish_here(&self, image: &Image, mut runs: Runs) -> Result<Published> {
         let _alone = self.files.lock()?;
         self.files.recover()?;
-        let (work, newest) = match self.watermarks() {
-            Ok(published) => match superseding(image, &published) {
+        let (work, newest) = match self.published() {
+            Ok((Some(owner), _)) if owner != image.owner => {
+                return Err(Error::FileTaken { path: self.path(), owner });
+            }
+            Ok((_, published)) => match superseding(image, &published) {
                 Some(version) => return Ok(self.unchanged(version)),
                 None => (self.open_work()?, Some(published)),
             },
             // Someone opened the public file for writing, or damaged it. Only a copy of it can be looked into.
             Err(Error::Held { .. } | Error::DuckDb { .. }) => {
                 let work = self.open_copy()?;
+                let owner = bookkeeping::owner(&work.database);
+                if let Some(owner) = owner.filter(|owner| *owner != image.owner) {
+                    drop(work);
+                    self.files.discard_work()?;
+                    return Err(Error::FileTaken { path: self.path(), owner });
+                }
                 let published = bookkeeping::watermarks(&work.database);
                 match published.map(|published| superseding(image, &published.unwrap_or_default())) {
                     Ok(None) => (work, None),

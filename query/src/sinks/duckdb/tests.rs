@@ -161,7 +161,7 @@ fn int64(rows: impl IntoIterator<Item = i64>) -> ArrayRef {
 
 fn image(version: u64, tables: Vec<TableImage>) -> Image {
     let as_of = DateTime::from_timestamp(1_700_000_000, 0).unwrap() + TimeDelta::seconds(version as i64);
-    Image { lake: "lake".to_owned(), version, as_of, tables }
+    Image { lake: "lake".to_owned(), owner: "shop".to_owned(), version, as_of, tables }
 }
 
 /// All rows of some runs.
