@@ -77,6 +77,17 @@ impl TableImage {
     }
 }
 
+/// The most digits that a sink's decimals have.
+const DECIMAL_DIGITS: u8 = 38;
+
+/// Precision and scale with which a sink keeps a decimal: of 38 digits at most, and without a negative scale, for which digits
+/// before the point are written out. `None` where the digits after the point alone are too many.
+pub(crate) fn decimal(precision: u8, scale: i8) -> Option<(u8, i8)> {
+    let precision = if scale < 0 { precision.saturating_add(scale.unsigned_abs()) } else { precision };
+    let (precision, scale) = (precision.min(DECIMAL_DIGITS), scale.max(0));
+    (scale.unsigned_abs() <= precision).then_some((precision, scale))
+}
+
 /// The log itself as a table of a sink, at one epoch: events are only ever added.
 #[derive(Clone)]
 pub struct EventsImage {

@@ -7,10 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::error::{Error, Result};
-use crate::sinks::TableImage;
-
-/// The most digits of a Delta decimal.
-const DECIMAL_DIGITS: u8 = 38;
+use crate::sinks::{TableImage, decimal};
 
 /// The type of a column in the table's files, or `None` where Delta has none for it.
 ///
@@ -32,9 +29,8 @@ pub(super) fn stored(data_type: &DataType) -> Option<DataType> {
         | T::Decimal64(precision, scale)
         | T::Decimal128(precision, scale)
         | T::Decimal256(precision, scale) => {
-            let precision = if *scale < 0 { precision.saturating_add(scale.unsigned_abs()) } else { *precision };
-            let (precision, scale) = (precision.min(DECIMAL_DIGITS), (*scale).max(0));
-            return (scale.unsigned_abs() <= precision).then_some(T::Decimal128(precision, scale));
+            let (precision, scale) = decimal(*precision, *scale)?;
+            T::Decimal128(precision, scale)
         }
         T::Date32 | T::Date64 => T::Date32,
         T::Timestamp(_, _) => T::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),

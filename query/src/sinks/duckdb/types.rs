@@ -9,9 +9,7 @@ use arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNanoType, Interv
 use arrow::error::ArrowError;
 
 use super::sql::quoted;
-
-/// The widest decimal of DuckDB.
-const DECIMAL_DIGITS: u8 = 38;
+use crate::sinks;
 
 /// How DuckDB keeps a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +79,8 @@ fn nested(data_type: &DataType) -> Option<Stored> {
 }
 
 fn decimal(precision: u8, scale: i8) -> Option<Stored> {
-    // DuckDB has no negative scale: the digits before the point that it left out are written out.
-    let precision = if scale < 0 { precision.saturating_add(scale.unsigned_abs()) } else { precision };
-    let (precision, scale) = (precision.min(DECIMAL_DIGITS), scale.max(0));
-    (scale.unsigned_abs() <= precision)
-        .then(|| Stored { sql: format!("DECIMAL({precision},{scale})"), wire: DataType::Decimal128(precision, scale) })
+    let (precision, scale) = sinks::decimal(precision, scale)?;
+    Some(Stored { sql: format!("DECIMAL({precision},{scale})"), wire: DataType::Decimal128(precision, scale) })
 }
 
 fn record(fields: &Fields) -> Option<Stored> {

@@ -19,9 +19,7 @@ use pgpq::error::ErrorKind;
 use pgpq::pg_schema::PostgresType;
 
 use super::events::{document, documents};
-
-/// The most digits that an Arrow decimal of 128 bits has.
-const DECIMAL_DIGITS: u8 = 38;
+use crate::sinks::decimal;
 
 /// How PostgreSQL keeps a column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +67,8 @@ pub(super) fn stored(data_type: &DataType) -> Option<Stored> {
         | T::Decimal64(precision, scale)
         | T::Decimal128(precision, scale)
         | T::Decimal256(precision, scale) => {
-            let precision = if *scale < 0 { precision.saturating_add(scale.unsigned_abs()) } else { *precision };
-            let (precision, scale) = (precision.min(DECIMAL_DIGITS), (*scale).max(0));
-            let fits = scale.unsigned_abs() <= precision;
-            fits.then(|| plain(&format!("numeric({precision},{scale})"), T::Decimal128(precision, scale))).flatten()
+            let (precision, scale) = decimal(*precision, *scale)?;
+            plain(&format!("numeric({precision},{scale})"), T::Decimal128(precision, scale))
         }
         T::Date32 | T::Date64 => plain("date", T::Date32),
         T::Time32(_) | T::Time64(_) => plain("time without time zone", T::Time64(TimeUnit::Microsecond)),
