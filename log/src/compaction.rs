@@ -176,7 +176,8 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
         return Err(Error::Corrupt { path, reason: format!("nobody has claimed its column '{unknown}'") });
     }
     let columns = schema::compacted(claims.iter().filter(|claim| names.contains(&claim.name)));
-    let properties = files::properties().into_builder().set_max_row_group_row_count(Some(ROWS_A_GROUP)).build();
+    let properties =
+        files::properties(usize::MAX).into_builder().set_max_row_group_row_count(Some(ROWS_A_GROUP)).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&columns), Some(properties))?;
     let (mut rows, mut offsets) = (0, (u64::MAX, 0));
     let (mut row_range, mut time_range) = ((u64::MAX, 0), (i64::MAX, i64::MIN));

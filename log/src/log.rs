@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,11 @@ impl Log {
         let mut head = self.head.lock().await;
         self.follow(&mut head).await?;
         Ok((head.version, head.time))
+    }
+
+    /// The newest version that this process knows of, without a look at the store: its own commits are in it.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
     }
 
     /// Where a lane stands after the newest version; none for one that was never written.

@@ -19,18 +19,25 @@ use crate::sinks::ReadRun;
 /// So many runs at the end of a table are folded …
 const MANY: usize = 32;
 
-/// … which have no more bytes than this together, so that one run comes of them. A run of that size is left alone for ever:
-/// what a row costs to be folded grows with the logarithm of the table at most.
+/// … which have no more bytes than this together, so that one run comes of them. A run of that size is left alone for ever.
 const TOGETHER: u64 = 32 << 20;
 
-/// How many runs at the end are to be folded; none if there are fewer than `least`.
+/// Runs of no more bytes than this are alike.
+const SMALL: u64 = 64 << 10;
+
+/// How many runs at the end are to be folded; none if there are fewer than `least`. While refreshes go on, a run is folded with
+/// those after it once they have as many bytes: what a row costs to be folded grows with the logarithm of the table at most, and
+/// no refresh waits for a large run to be written for the sake of a few small ones.
 fn tail(runs: &[Run], least: usize) -> usize {
-    let mut bytes = 0;
-    let small = runs.iter().rev().take_while(|run| {
-        bytes += run.bytes;
-        bytes <= TOGETHER
-    });
-    Some(small.count()).filter(|count| *count >= least).unwrap_or(0)
+    let (mut bytes, mut count) = (0, 0);
+    for run in runs.iter().rev() {
+        let is_alike = least < MANY || count == 0 || run.bytes <= bytes.max(SMALL);
+        if !is_alike || bytes + run.bytes > TOGETHER {
+            break;
+        }
+        (bytes, count) = (bytes + run.bytes, count + 1);
+    }
+    Some(count).filter(|count| *count >= least).unwrap_or(0)
 }
 
 /// How often folding starts again because a refresh was first.
@@ -207,5 +214,9 @@ mod tests {
         assert_eq!(tail(&after_a_large_one), MANY);
         assert_eq!(tail(&[small(MANY), vec![run(TOGETHER)]].concat()), 0, "a large one ends it");
         assert_eq!(tail(&vec![run(TOGETHER / 4); 40]), 0, "so few of that size become one");
+        let after_one_of_more_bytes = |small_ones| [vec![run(100 << 10)], small(small_ones)].concat();
+        assert_eq!(tail(&after_one_of_more_bytes(MANY)), MANY, "it waits until those after it have as many");
+        assert_eq!(tail(&after_one_of_more_bytes(100)), 101);
+        assert_eq!(super::tail(&after_one_of_more_bytes(1), 2), 2, "but for who asks for it");
     }
 }

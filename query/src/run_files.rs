@@ -24,6 +24,9 @@ use crate::sinks::ReadRun;
 /// A run is ended when it has this many encoded bytes.
 const RUN_BYTES: usize = 64 << 20;
 
+/// Runs that begin with fewer rows are compressed by Snappy.
+const FEW_ROWS: usize = 1_000;
+
 /// What a query's rows came to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Written {
@@ -130,11 +133,15 @@ fn encode(writer: Option<ArrowWriter<Vec<u8>>>, schema: &SchemaRef, batch: &Reco
     let mut writer = match writer {
         Some(writer) => writer,
         None => {
-            let zstd = Compression::ZSTD(ZstdLevel::try_new(1)?);
+            // A small run is a small refresh's: making a context of zstd's for each column is most of its work. Folding compresses it.
+            let compression = match batch.num_rows() < FEW_ROWS {
+                true => Compression::SNAPPY,
+                false => Compression::ZSTD(ZstdLevel::try_new(1)?),
+            };
             ArrowWriter::try_new(
                 Vec::new(),
                 Arc::clone(schema),
-                Some(WriterProperties::builder().set_compression(zstd).build()),
+                Some(WriterProperties::builder().set_compression(compression).build()),
             )?
         }
     };

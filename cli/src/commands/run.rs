@@ -1,7 +1,7 @@
 //! `lakebed run`: the models, brought up to the log's newest version.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use lakebed_log::Thresholds;
@@ -51,9 +51,21 @@ pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Re
 
 /// A refresh with a progress bar; then the maintenance that is due.
 pub(crate) async fn refresh(invocation: &Invocation, lakehouse: &Lakehouse, models: &[String]) -> Result<Refreshed> {
-    let bar = ModelBar::new(&invocation.output);
-    let refreshed = lakehouse.refresh(models, &bar).await?;
+    let refreshed = refresh_alone(invocation, lakehouse, models).await?;
     maintain(invocation, lakehouse).await?;
+    Ok(refreshed)
+}
+
+/// A refresh with a progress bar.
+pub(crate) async fn refresh_alone(
+    invocation: &Invocation,
+    lakehouse: &Lakehouse,
+    models: &[String],
+) -> Result<Refreshed> {
+    let bar = ModelBar::new(&invocation.output);
+    let began = Instant::now();
+    let refreshed = lakehouse.refresh(models, &bar).await?;
+    tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
     Ok(refreshed)
 }
 

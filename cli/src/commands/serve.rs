@@ -5,21 +5,25 @@ mod lookout;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use lakebed_flight_server::{Addresses, Server};
 use lakebed_ingest::http;
 use lakebed_project::{ServeConfig, Tokens};
 use lakebed_query::{Lakehouse, ReadSession, models};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use self::lookout::{Lookout, State};
 use crate::alerts::Alerts;
 use crate::arguments::ServeArguments;
-use crate::commands::run::{LOOK_EVERY, maintain, refresh};
+use crate::commands::run::{LOOK_EVERY, maintain, refresh, refresh_alone};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::signals;
+
+/// How often it looks whether it has appended something itself, which costs no request.
+const OWN_EVERY: Duration = Duration::from_millis(10);
 
 /// How long to wait for what is away.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -69,7 +73,7 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
-        failed = Following { invocation, lakehouse, sessions, state, watch: arguments.watch, behind, files }.follow() => failed,
+        failed = Following { invocation, lakehouse, sessions, upkeep: None, state, watch: arguments.watch, behind, files }.follow() => failed,
         () = looking => Ok(()),
     }
 }
@@ -91,6 +95,8 @@ struct Following<'i> {
     invocation: &'i Invocation,
     lakehouse: Lakehouse,
     sessions: watch::Sender<Arc<ReadSession>>,
+    /// The log's upkeep, while it is under way.
+    upkeep: Option<JoinHandle<Result<()>>>,
     /// What it is at, for whoever looks out.
     state: watch::Sender<State>,
     /// Whether it refreshes.
@@ -106,7 +112,7 @@ impl Following<'_> {
     async fn follow(mut self) -> Result<()> {
         let mut seen = stand(&self.lakehouse).await?;
         loop {
-            tokio::time::sleep(if self.behind { AGAIN_AFTER } else { LOOK_EVERY }).await;
+            self.wait(seen.0).await;
             let before = self.lakehouse.clone();
             let edited = self.watch && self.reload();
             let worked = match self.keep_up(edited, &mut seen).await {
@@ -121,6 +127,17 @@ impl Following<'_> {
             let behind = worked.as_ref().err().map(ToString::to_string);
             self.behind = is_behind(self.invocation, worked, self.behind)?;
             self.state.send_replace(State { lakehouse: self.lakehouse.clone(), behind });
+        }
+    }
+
+    /// Waits for the next look: until it is time, or until this process has appended something.
+    async fn wait(&self, seen: u64) {
+        if self.behind {
+            return tokio::time::sleep(AGAIN_AFTER).await;
+        }
+        let began = Instant::now();
+        while began.elapsed() < LOOK_EVERY && self.lakehouse.log().seen() <= seen {
+            tokio::time::sleep(OWN_EVERY).await;
         }
     }
 
@@ -148,8 +165,23 @@ impl Following<'_> {
         self.invocation.output.say("the models go on as they were");
     }
 
+    /// Has the log kept up beside what goes on here: a refresh does not wait for a compaction. Gives what became of the last time.
+    async fn keep_tidy(&mut self) -> Result<()> {
+        let last = match self.upkeep.take() {
+            Some(upkeep) if !upkeep.is_finished() => {
+                self.upkeep = Some(upkeep);
+                return Ok(());
+            }
+            Some(upkeep) => upkeep.await?,
+            None => Ok(()),
+        };
+        let (invocation, lakehouse) = (self.invocation.clone(), self.lakehouse.clone());
+        self.upkeep = Some(tokio::spawn(async move { maintain(&invocation, &lakehouse).await }));
+        last
+    }
+
     /// One look at the lake, and what follows from it.
-    async fn keep_up(&self, edited: bool, seen: &mut (u64, Option<u64>)) -> Result<()> {
+    async fn keep_up(&mut self, edited: bool, seen: &mut (u64, Option<u64>)) -> Result<()> {
         let now = stand(&self.lakehouse).await?;
         let due = edited || self.behind;
         if now == *seen && !due {
@@ -157,11 +189,13 @@ impl Following<'_> {
         }
         // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
         let worked = match self.watch && (due || now.0 > seen.0) {
-            true => refresh(self.invocation, &self.lakehouse, &[]).await.map(drop),
-            false => maintain(self.invocation, &self.lakehouse).await,
+            true => refresh_alone(self.invocation, &self.lakehouse, &[]).await.map(drop),
+            false => Ok(()),
         };
-        // What was refreshed is served, whatever sink could not be reached.
-        *seen = stand(&self.lakehouse).await?;
+        let worked = worked.and(self.keep_tidy().await);
+        // What was refreshed is served, whatever sink could not be reached. The log may have moved on meanwhile, and that is still
+        // to be refreshed: it was seen as far as it stood before.
+        *seen = (now.0, self.lakehouse.epoch().await?);
         self.sessions.send_replace(Arc::new(self.lakehouse.read(None).await?));
         worked
     }

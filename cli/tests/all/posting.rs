@@ -155,6 +155,30 @@ fn many_senders_share_commits() {
     assert!(versions < senders, "{senders} posts took {versions} versions");
 }
 
+/// What comes while a refresh is under way is refreshed after it, also where nothing comes any more.
+#[test]
+fn the_last_events_are_served_too() {
+    let shop = Shop::with_tables();
+    let served = Served::start(&shop, &["--watch"]);
+    for round in 0..6 {
+        let newest = thread::scope(|scope| {
+            let post = |sender: usize| {
+                let versions = (0..5).map(|number| {
+                    let (status, _, said) =
+                        served.post(PATH, &[], event(&format!("{round}-{sender}-{number}")).as_bytes());
+                    assert_eq!(status, 200, "{said}");
+                    said.split("\"version\":").nth(1).unwrap().trim_end_matches('}').parse::<u64>().unwrap()
+                });
+                versions.max().unwrap()
+            };
+            let senders: Vec<_> = (0..4).map(|sender| scope.spawn(move || post(sender))).collect();
+            senders.into_iter().map(|sender| sender.join().unwrap()).max().unwrap()
+        });
+        served.comes_to(newest);
+    }
+    served.stop();
+}
+
 /// Bodies that arrive slowly hold the memory that there is; whoever comes then is asked to come again, and then taken.
 #[test]
 fn under_pressure_senders_are_asked_to_come_again() {
