@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use lakebed_log::Thresholds;
-use lakebed_query::{Lakehouse, Refreshed, Replay};
+use lakebed_query::{Lakehouse, Progress, Refreshed, Replay};
 
 use crate::arguments::RunArguments;
 use crate::commands::replay;
@@ -51,20 +51,19 @@ pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Re
 
 /// A refresh with a progress bar; then the maintenance that is due.
 pub(crate) async fn refresh(invocation: &Invocation, lakehouse: &Lakehouse, models: &[String]) -> Result<Refreshed> {
-    let refreshed = refresh_alone(invocation, lakehouse, models).await?;
+    let refreshed = refresh_alone(lakehouse, models, &ModelBar::new(&invocation.output)).await?;
     maintain(invocation, lakehouse).await?;
     Ok(refreshed)
 }
 
-/// A refresh with a progress bar.
+/// A refresh.
 pub(crate) async fn refresh_alone(
-    invocation: &Invocation,
     lakehouse: &Lakehouse,
     models: &[String],
+    progress: &dyn Progress,
 ) -> Result<Refreshed> {
-    let bar = ModelBar::new(&invocation.output);
     let began = Instant::now();
-    let refreshed = lakehouse.refresh(models, &bar).await?;
+    let refreshed = lakehouse.refresh(models, progress).await?;
     tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
     Ok(refreshed)
 }

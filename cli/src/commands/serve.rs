@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use lakebed_flight_server::{Addresses, Server};
 use lakebed_ingest::http;
 use lakebed_project::{ServeConfig, Tokens};
-use lakebed_query::{Lakehouse, ReadSession, models};
-use tokio::sync::watch;
+use lakebed_query::{Lakehouse, Progress, ReadSession, models};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::lookout::{Lookout, State};
@@ -20,6 +20,7 @@ use crate::arguments::ServeArguments;
 use crate::commands::run::{LOOK_EVERY, maintain, refresh, refresh_alone};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
+use crate::progress::ModelBar;
 use crate::signals;
 
 /// How often it looks whether it has appended something itself, which costs no request.
@@ -180,6 +181,24 @@ impl Following<'_> {
         last
     }
 
+    /// Refreshes; what is stored is served while the sinks are brought up to it.
+    async fn refresh(&self) -> Result<()> {
+        let told = Told { bar: ModelBar::new(&self.invocation.output), stored: Notify::new() };
+        let serving = async {
+            loop {
+                told.stored.notified().await;
+                // One that cannot be opened now is opened after the refresh, and fails there.
+                if let Ok(session) = self.lakehouse.read(None).await {
+                    self.sessions.send_replace(Arc::new(session));
+                }
+            }
+        };
+        tokio::select! {
+            refreshed = refresh_alone(&self.lakehouse, &[], &told) => refreshed.map(drop),
+            () = serving => Ok(()),
+        }
+    }
+
     /// One look at the lake, and what follows from it.
     async fn keep_up(&mut self, edited: bool, seen: &mut (u64, Option<u64>)) -> Result<()> {
         let now = stand(&self.lakehouse).await?;
@@ -189,7 +208,7 @@ impl Following<'_> {
         }
         // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
         let worked = match self.watch && (due || now.0 > seen.0) {
-            true => refresh_alone(self.invocation, &self.lakehouse, &[]).await.map(drop),
+            true => self.refresh().await,
             false => Ok(()),
         };
         let worked = worked.and(self.keep_tidy().await);
@@ -198,6 +217,22 @@ impl Following<'_> {
         *seen = (now.0, self.lakehouse.epoch().await?);
         self.sessions.send_replace(Arc::new(self.lakehouse.read(None).await?));
         worked
+    }
+}
+
+/// Draws a bar, and tells of an epoch that is stored.
+struct Told {
+    bar: ModelBar,
+    stored: Notify,
+}
+
+impl Progress for Told {
+    fn model(&self, name: &str, done: usize, of: usize) {
+        self.bar.model(name, done, of);
+    }
+
+    fn stored(&self) {
+        self.stored.notify_one();
     }
 }
 
