@@ -9,6 +9,8 @@ mod history;
 #[cfg(test)]
 mod inputs;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod mistakes;
 #[cfg(test)]
 mod models;
