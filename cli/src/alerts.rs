@@ -74,6 +74,11 @@ impl Alerts {
         Self { project, waiting }
     }
 
+    /// Whether anybody is to be called.
+    pub(crate) fn has_somebody(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Tells of something, without waiting for whoever is called.
     pub(crate) fn tell(
         &self,

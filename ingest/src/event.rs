@@ -3,17 +3,14 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
+use lakebed_project::{EventsConfig, Places};
 use serde_json::value::RawValue;
 
-use lakebed_project::{EventsConfig, Places};
-
-use crate::fields::{self, Found};
+use crate::fields::{self, Found, SOURCE};
 use crate::json::{self, Entries, Kind};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::time;
-
-const SOURCE: &str = "source";
 
 /// An accepted event.
 #[derive(Debug)]
@@ -48,12 +45,11 @@ pub(crate) fn read<'a>(bytes: &'a [u8], settings: &'a Settings) -> Result<Event<
     let time = time_of(event_time, find(event_time), settings)?;
     let mut source = None;
     // What is in a column of the log's own needs no second one.
-    entries.retain(|(key, value)| match key.as_ref() {
-        SOURCE if Kind::of(value) == Kind::Text => {
+    entries.retain(|(key, value)| {
+        if key == SOURCE && Kind::of(value) == Kind::Text {
             source = Some(json::without_nul(json::string(value).text));
-            false
         }
-        key => !fields::is_own(&settings.fields, key),
+        !fields::is_own(&settings.fields, key, value)
     });
     Ok(Event { id, event_type, time, source, doc, rest: entries })
 }

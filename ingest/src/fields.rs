@@ -73,13 +73,22 @@ fn hash(values: &[Vec<Path>], text: &[u8], entries: &Entries<'_>) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
+/// The key of an event's own source.
+pub(crate) const SOURCE: &str = "source";
+
 /// Whether all of a value at a key of the event itself is in a column of the log's own.
-pub(crate) fn is_own(fields: &EventsConfig, key: &str) -> bool {
+pub(crate) fn is_own(fields: &EventsConfig, key: &str, value: &RawValue) -> bool {
     let is = |places: &Places| matches!(places.only_path().map(Vec::as_slice), Some([only]) if only == key);
     let id = match fields.id.as_slice() {
         [only] => is(only),
         // What was joined is not the value.
         _ => false,
     };
-    id || is(&fields.event_type) || is(&fields.event_time)
+    id || is(&fields.event_type) || is(&fields.event_time) || (key == SOURCE && Kind::of(value) == Kind::Text)
+}
+
+/// Whether a path makes no column, because the project says so.
+pub(crate) fn is_unflattened(fields: &EventsConfig, path: &[impl AsRef<str>]) -> bool {
+    let is = |left: &Path| left.iter().map(String::as_str).eq(path.iter().map(AsRef::as_ref));
+    fields.unflattened.iter().any(is)
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lakebed_log::{Column, ColumnType, JsonKind, column_name};
 use serde_json::value::RawValue;
 
+use crate::fields;
 use crate::json::{self, Entries, Kind};
 use crate::settings::Settings;
 use crate::values::{Value, Values};
@@ -79,7 +80,7 @@ impl<'s> Flattener<'s> {
         for (key, value) in entries {
             let node = node.and_then(|node| self.nodes[node].children.get(key.as_ref()).copied());
             path.push(key);
-            if !self.is_left_out(path) {
+            if !fields::is_unflattened(&self.settings.fields, path) {
                 self.add_value(node, path, value);
             }
             path.pop();
@@ -113,12 +114,6 @@ impl<'s> Flattener<'s> {
             Some(column) => self.columns[column].values.put(self.row, &value),
             None => self.over_limit += 1,
         }
-    }
-
-    /// Whether a path is in the document alone, because the project says so.
-    fn is_left_out(&self, path: &Path<'_>) -> bool {
-        let of_it = |left: &Vec<String>| left.iter().map(String::as_str).eq(path.iter().map(AsRef::as_ref));
-        self.settings.fields.unflattened.iter().any(of_it)
     }
 
     fn declared(&self, path: &Path<'_>) -> Option<ColumnType> {

@@ -80,10 +80,10 @@ struct Columns<'s> {
 impl Columns<'_> {
     fn add(&mut self, path: &mut Vec<String>, entries: Entries<'_>) {
         for (key, value) in entries {
-            let is_own = path.is_empty()
-                && (fields::is_own(&self.settings.fields, &key) || (key == "source" && Kind::of(value) == Kind::Text));
+            let fields = &self.settings.fields;
+            let is_own = path.is_empty() && fields::is_own(fields, &key, value);
             path.push(key.into_owned());
-            let left_out = is_own || self.settings.fields.unflattened.contains(path);
+            let left_out = is_own || fields::is_unflattened(fields, path);
             match Kind::of(value) {
                 _ if left_out => {}
                 Kind::Null => {}

@@ -184,16 +184,6 @@ fn with_headers(content: ContentHash, settings: &Settings) -> ContentHash {
     ContentHash::of(format!("{content}{said}").as_bytes())
 }
 
-/// The text without the blanks around it, if it is one JSON object: then it is one event, over however many lines.
-fn one_object(text: &[u8]) -> Option<&[u8]> {
-    let text = text.trim_ascii();
-    if !text.starts_with(b"{") || !text.contains(&b'\n') {
-        return None;
-    }
-    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
-    matches!(values.next(), Some(Ok(_))).then(|| values.byte_offset()).filter(|end| *end == text.len()).map(|_| text)
-}
-
 /// Where a producer puts its batches.
 pub struct Outlet {
     settings: Settings,
@@ -343,11 +333,7 @@ impl Intake {
             }
             let most = settings.batch_events;
             let settings = settings.uncut();
-            let framed = match one_object(&text) {
-                Some(event) => frame_events([event], &settings),
-                None => frame_text(&text, &settings),
-            };
-            let Some(raw) = framed else { return Ok(Whole::default()) };
+            let Some(raw) = frame_text(&text, &settings) else { return Ok(Whole::default()) };
             if raw.events() > most {
                 return Err(Error::TooLarge { most, of: "events" });
             }

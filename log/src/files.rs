@@ -234,20 +234,24 @@ pub(crate) fn unsigned((first, last): (i64, i64)) -> (u64, u64) {
 }
 
 /// Files of fewer rows are compressed by Snappy: zstd makes a context anew for each column of a file, and for a file of an event that
-/// is a hundred times the work of its compression. What is small is compacted into files that are not.
+/// is a hundred times the work of its compression. What is small is put together into files that are not.
 const FEW_ROWS: usize = 1_000;
 
-/// How data files of so many rows are written: zstd at its fastest level; no dictionary for what is different in every row;
-/// statistics per row group only where queries prune by them.
-pub(crate) fn properties(rows: usize) -> WriterProperties {
-    let compression = match rows < FEW_ROWS {
+/// How files of so many rows are compressed: by zstd at its fastest level, unless they are few.
+pub fn compression(rows: usize) -> Compression {
+    match rows < FEW_ROWS {
         true => Compression::SNAPPY,
         false => Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()),
-    };
+    }
+}
+
+/// How data files of so many rows are written: no dictionary for what is different in every row; statistics per row group
+/// only where queries prune by them.
+pub(crate) fn properties(rows: usize) -> WriterProperties {
     let unlike = [schema::EVENT_ID, schema::DOC, schema::ROW, schema::OFFSET];
     let pruned = [schema::EVENT_TIME, schema::ROW, schema::EVENT_ID, schema::OFFSET];
     let mut properties = WriterProperties::builder()
-        .set_compression(compression)
+        .set_compression(compression(rows))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by(concat!("lakebed ", env!("CARGO_PKG_VERSION")).to_owned());
     for column in unlike {

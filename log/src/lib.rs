@@ -29,7 +29,7 @@ pub use committing::Drained;
 pub use compaction::{Compacted, Compaction};
 pub use entry::{CommitRecord, CommittedBatch, Entry};
 pub use error::{Error, Result};
-pub use files::{DataFile, Offsets, StagedFile};
+pub use files::{DataFile, Offsets, StagedFile, compression};
 pub use history::{Bound, Snapshot};
 pub use log::{LAKE_FORMAT, LakeIdentity, Log};
 pub use maintenance::{Kind, Maintained, Thresholds, Vacuumed};

@@ -75,6 +75,9 @@ impl Config {
                 }
                 self.events.id = parts;
             }
+            ("events", "type") if text.split('|').any(|place| place.trim() == "arrival") => {
+                return Err("the time of arrival is no type".to_owned());
+            }
             ("events", "type") => self.events.event_type = no_hash(Places::parse(text)?)?,
             ("events", "time") => self.events.event_time = no_hash(Places::parse(text)?)?,
             ("events", "unflattened") => {

@@ -85,7 +85,8 @@ pub(crate) fn path(text: &str) -> Result<Path, String> {
     }
 }
 
-fn keys(text: &str) -> Path {
+/// The keys of a dotted path.
+pub(crate) fn keys(text: &str) -> Path {
     text.split('.').map(|key| key.trim().to_owned()).collect()
 }
 

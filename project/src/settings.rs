@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lakebed_log::Ack;
 
-use crate::places::{Path, Place, Places};
+use crate::places::{Path, Place, Places, keys};
 
 /// `[events]`: where an event's required fields are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,6 @@ impl EventsConfig {
     /// fields, Snowplow's enriched events as its analytics SDKs give them, GitHub's webhooks (id and type are headers, and
     /// there is no time), Debezium's change events with and without their schema, Amazon EventBridge's event structure.
     pub fn preset(name: &str) -> Option<Self> {
-        let keys = |text: &str| -> Path { text.split('.').map(str::to_owned).collect() };
         let either = |path: &str| vec![keys(&format!("payload.{path}")), keys(path)];
         let first_of = |paths: &[&str]| Places(paths.iter().map(|path| Place::Path(keys(path))).collect());
         Some(match name {

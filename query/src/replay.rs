@@ -163,9 +163,13 @@ impl Lakehouse {
             let expected = (replayed.rows, replayed.content_hash);
             let model = models.iter().find(|model| model.name.to_string() == *name);
             let mut same = self.stored(stored).await.ok() == Some(expected);
+            let table = match model {
+                Some(model) => Some((model, self.table_image(model, stored).await?)),
+                None => None,
+            };
             for sink in SINKS {
-                if let Some(model) = model.filter(|model| model.is_kept_in(sink)) {
-                    let differs = self.differs_in(sink, model, stored, expected).await;
+                if let Some((model, table)) = table.as_ref().filter(|(model, _)| model.is_kept_in(sink)) {
+                    let differs = self.differs_in(sink, model, stored, (table, expected)).await;
                     // A published file that cannot be opened is put right; a database that cannot be reached is told.
                     same &= if sink == "duckdb" { matches!(differs, Ok(None)) } else { differs?.is_none() };
                 }

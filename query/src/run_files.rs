@@ -6,10 +6,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use lakebed_log::{Store, layout};
+use lakebed_log::{Store, compression, layout};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -23,9 +22,6 @@ use crate::sinks::ReadRun;
 
 /// A run is ended when it has this many encoded bytes.
 const RUN_BYTES: usize = 64 << 20;
-
-/// Runs that begin with fewer rows are compressed by Snappy.
-const FEW_ROWS: usize = 1_000;
 
 /// What a query's rows came to.
 #[derive(Clone, Debug, Default)]
@@ -133,11 +129,7 @@ fn encode(writer: Option<ArrowWriter<Vec<u8>>>, schema: &SchemaRef, batch: &Reco
     let mut writer = match writer {
         Some(writer) => writer,
         None => {
-            // A small run is a small refresh's: making a context of zstd's for each column is most of its work. Folding compresses it.
-            let compression = match batch.num_rows() < FEW_ROWS {
-                true => Compression::SNAPPY,
-                false => Compression::ZSTD(ZstdLevel::try_new(1)?),
-            };
+            let compression = compression(batch.num_rows());
             ArrowWriter::try_new(
                 Vec::new(),
                 Arc::clone(schema),

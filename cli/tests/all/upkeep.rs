@@ -66,7 +66,7 @@ fn verify_names_what_was_changed_by_hand() {
         &rows,
         &[
             "silver.purchases,",
-            ",false,true,,,false,false,",
+            ",false,false,,,false,false,",
             "stored: the rows are those of a replay, and the epoch says other ones",
         ],
     );

@@ -33,6 +33,13 @@ pub struct Difference {
     pub more: bool,
 }
 
+impl Difference {
+    /// There is no such table.
+    pub(super) fn absent(place: &'static str) -> Self {
+        Self { place, is_there: false, keys: Vec::new(), more: false }
+    }
+}
+
 /// How the rows of a key differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Differs {

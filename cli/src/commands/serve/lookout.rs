@@ -38,6 +38,8 @@ pub(super) struct Lookout {
     stale: bool,
     /// The last version that was looked at.
     seen: u64,
+    /// The versions of the tables and of the log that were compared, and whether the log has more.
+    compared: Option<((u64, u64), bool)>,
     quarantined: VecDeque<(DateTime<Utc>, u64)>,
     burst: bool,
     /// The epoch that was checked last, and when.
@@ -58,6 +60,7 @@ impl Lookout {
             fresh: Instant::now(),
             stale,
             seen: version,
+            compared: None,
             quarantined,
             burst,
             checked: (None, None),
@@ -73,13 +76,15 @@ impl Lookout {
         sessions: watch::Receiver<Arc<ReadSession>>,
         clock: impl Fn() -> DateTime<Utc>,
     ) {
-        loop {
+        // Where nobody is to be called there is nothing to look out for.
+        while self.alerts.has_somebody() {
             tokio::time::sleep(EVERY).await;
             let (State { lakehouse, behind }, served) = (state.borrow().clone(), sessions.borrow().version());
             if let Err(error) = self.look(&lakehouse, served, behind.as_deref(), clock()).await {
                 tracing::warn!("nobody looks out for what goes wrong: {error}");
             }
         }
+        std::future::pending().await
     }
 
     async fn look(
@@ -119,10 +124,17 @@ impl Lookout {
             break;
         }
         // A version without rows, of a compaction, leaves nothing to refresh.
-        let has_new = served < head && {
-            let (of_tables, of_log) = (log.snapshot_at(served).await?, log.snapshot().await?);
-            of_tables.next_offset < of_log.next_offset
+        let known = self.compared.filter(|(of, _)| *of == (served, head));
+        let has_new = match known {
+            Some((_, has_new)) => has_new,
+            None => {
+                served < head && {
+                    let (of_tables, of_log) = (log.snapshot_at(served).await?, log.snapshot().await?);
+                    of_tables.next_offset < of_log.next_offset
+                }
+            }
         };
+        self.compared = Some(((served, head), has_new));
         Ok((head, has_new))
     }
 

@@ -6,6 +6,7 @@
 //! wrote into a table is undone by it. A table is brought from one epoch to the next in one step; several tables are not.
 
 mod blocks;
+mod commit;
 mod table;
 mod types;
 
@@ -18,7 +19,8 @@ use lakebed_log::Store;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use self::blocks::Plan;
-use self::table::{Commit, Open, Seen};
+use self::commit::Commit;
+use self::table::{Open, Seen};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::sinks::{Image, ReadRun, TableImage};
@@ -153,8 +155,7 @@ impl DeltaSink {
                 continue;
             }
             let rows = commit.rows();
-            if let Some(committed) = commit.put().await? {
-                self.seen().insert(table.model(), committed);
+            if commit.put().await? {
                 return Ok(if keeps { Outcome::Changed(rows) } else { Outcome::Rebuilt(rows) });
             }
         }
@@ -203,7 +204,11 @@ impl DeltaSink {
     async fn open(&self, table: &TableImage) -> Result<Open> {
         let seen = self.seen().get(&table.model()).cloned();
         let at = self.root.clone().join(table.schema.as_str()).join(table.name.as_str());
-        Open::at(&self.store, at, seen).await
+        let open = Open::at(&self.store, at, seen).await?;
+        if let Some(seen) = open.seen() {
+            self.seen().insert(table.model(), seen);
+        }
+        Ok(open)
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<String, Seen>> {
