@@ -2,6 +2,7 @@
 
 mod alerts;
 mod arguments;
+mod columns;
 mod commands;
 mod error;
 mod invocation;

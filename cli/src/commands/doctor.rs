@@ -1,15 +1,15 @@
 //! `lakebed doctor`: tries each setting and connection, and says what to do where one does not work.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::RecordBatch;
 use lakebed_log::{Log, Put, Store, layout};
 use lakebed_project::Config;
 use lakebed_query::{Error as QueryError, Lakehouse, Project, sinks};
 use uuid::Uuid;
 
+use crate::columns::{optional_texts, texts};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
@@ -41,13 +41,11 @@ impl Finding {
 /// Looks at everything, shows what it found, and fails if something does not work.
 pub(crate) async fn doctor(invocation: &Invocation) -> Result<()> {
     let findings = examine(invocation).await;
-    let texts =
-        |text: fn(&Finding) -> Option<&str>| Arc::new(findings.iter().map(text).collect::<StringArray>()) as ArrayRef;
     invocation.output.rows(&RecordBatch::try_from_iter_with_nullable([
-        ("what", texts(|finding| Some(finding.what)), false),
-        ("state", texts(|finding| Some(if finding.works { "ok" } else { "wrong" })), false),
-        ("found", texts(|finding| Some(&finding.found)), false),
-        ("hint", texts(|finding| finding.hint.as_deref()), true),
+        ("what", texts(findings.iter().map(|finding| finding.what)), false),
+        ("state", texts(findings.iter().map(|finding| if finding.works { "ok" } else { "wrong" })), false),
+        ("found", texts(findings.iter().map(|finding| finding.found.as_str())), false),
+        ("hint", optional_texts(findings.iter().map(|finding| finding.hint.as_deref())), true),
     ])?)?;
     match findings.iter().filter(|finding| !finding.works).count() {
         0 => Ok(()),

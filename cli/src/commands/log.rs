@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
-use lakebed_log::{Compacted, Compaction, Entry, Kind};
+use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use lakebed_log::{Compacted, Compaction, Entry};
 
 use crate::arguments::{LogCommand, LogShowArguments, LogVacuumArguments};
+use crate::columns::{numbers, texts};
 use crate::error::Result;
 use crate::invocation::Invocation;
 
@@ -22,13 +23,10 @@ pub(crate) async fn log(invocation: &Invocation, command: &LogCommand) -> Result
 
 async fn objects(invocation: &Invocation) -> Result<()> {
     let kinds = invocation.log(&invocation.config()?).await?.census().await?;
-    let numbers =
-        |number: fn(&Kind) -> u64| Arc::new(UInt64Array::from_iter_values(kinds.iter().map(number))) as ArrayRef;
-    let names = StringArray::from_iter_values(kinds.iter().map(|kind| kind.name));
     invocation.output.rows(&RecordBatch::try_from_iter([
-        ("kind", Arc::new(names) as ArrayRef),
-        ("objects", numbers(|kind| kind.objects)),
-        ("bytes", numbers(|kind| kind.bytes)),
+        ("kind", texts(kinds.iter().map(|kind| kind.name))),
+        ("objects", numbers(kinds.iter().map(|kind| kind.objects))),
+        ("bytes", numbers(kinds.iter().map(|kind| kind.bytes))),
     ])?)
 }
 
@@ -77,19 +75,16 @@ async fn show(invocation: &Invocation, arguments: &LogShowArguments) -> Result<(
 }
 
 fn table(versions: &[(u64, Entry)]) -> Result<RecordBatch> {
-    let numbers = |number: fn(&Entry) -> u64| {
-        Arc::new(UInt64Array::from_iter_values(versions.iter().map(|(_, entry)| number(entry)))) as ArrayRef
-    };
-    let version = UInt64Array::from_iter_values(versions.iter().map(|(version, _)| *version));
+    let of = |number: fn(&Entry) -> u64| numbers(versions.iter().map(|(_, entry)| number(entry)));
     let times = versions.iter().map(|(_, entry)| entry.time.timestamp_micros());
     let time = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
     Ok(RecordBatch::try_from_iter([
-        ("version", Arc::new(version) as ArrayRef),
+        ("version", numbers(versions.iter().map(|(version, _)| *version))),
         ("time", Arc::new(time) as ArrayRef),
-        ("rows", numbers(|entry| entry.record.batches.iter().map(|batch| batch.rows).sum())),
-        ("quarantined", numbers(|entry| entry.record.batches.iter().map(|batch| batch.quarantined).sum())),
-        ("batches", numbers(|entry| entry.record.batches.len() as u64)),
-        ("files", numbers(|entry| entry.added.len() as u64)),
-        ("bytes", numbers(|entry| entry.added.iter().map(|file| file.staged.bytes).sum())),
+        ("rows", of(|entry| entry.record.batches.iter().map(|batch| batch.rows).sum())),
+        ("quarantined", of(|entry| entry.record.batches.iter().map(|batch| batch.quarantined).sum())),
+        ("batches", of(|entry| entry.record.batches.len() as u64)),
+        ("files", of(|entry| entry.added.len() as u64)),
+        ("bytes", of(|entry| entry.added.iter().map(|file| file.staged.bytes).sum())),
     ])?)
 }

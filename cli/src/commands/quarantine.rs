@@ -1,15 +1,15 @@
 //! `lakebed quarantine`: the events that could not be read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::RecordBatch;
 use chrono::{DateTime, Utc};
 use lakebed_ingest::retried;
 use lakebed_log::{CommittedBatch, Log, Quarantined, quarantine};
 use lakebed_query::time_text;
 
 use crate::arguments::QuarantineCommand;
+use crate::columns::{numbers, texts};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
@@ -99,12 +99,4 @@ fn show(invocation: &Invocation, events: &[Quarantined]) -> Result<()> {
         ("reason", texts(events.iter().map(|event| &event.reason))),
         ("text", texts(events.iter().map(|event| String::from_utf8_lossy(&event.bytes)))),
     ])?)
-}
-
-fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
-    Arc::new(UInt64Array::from_iter_values(values))
-}
-
-fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(values))
 }

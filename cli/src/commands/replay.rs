@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use lakebed_query::{AsOf, Lakehouse, Replay};
 
 use crate::arguments::ReplayArguments;
+use crate::columns::{numbers, texts};
 use crate::error::Result;
 use crate::invocation::Invocation;
 use crate::progress::ModelBar;
@@ -34,13 +35,11 @@ pub(crate) async fn report(invocation: &Invocation, lakehouse: &Lakehouse, repla
         (None, 0) => format!("{} models at version {version} are what the log gives", models.len()),
         (None, count) => format!("{count} of {} models at version {version} were put right", models.len()),
     });
-    let numbers = |values: Vec<u64>| Arc::new(UInt64Array::from(values)) as ArrayRef;
-    let texts = |values: Vec<&str>| Arc::new(StringArray::from(values)) as ArrayRef;
     let differed: BooleanArray = models.iter().map(|model| Some(replayed.differed.contains(&model.name))).collect();
     invocation.output.rows(&RecordBatch::try_from_iter([
-        ("model", texts(models.iter().map(|model| model.name.as_str()).collect())),
-        ("strategy", texts(models.iter().map(|model| model.strategy).collect())),
-        ("rows", numbers(models.iter().map(|model| model.rows).collect())),
+        ("model", texts(models.iter().map(|model| model.name.as_str()))),
+        ("strategy", texts(models.iter().map(|model| model.strategy))),
+        ("rows", numbers(models.iter().map(|model| model.rows))),
         ("version", numbers(vec![version; models.len()])),
         ("put_right", Arc::new(differed) as ArrayRef),
     ])?)

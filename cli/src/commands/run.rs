@@ -1,13 +1,13 @@
 //! `lakebed run`: the models, brought up to the log's newest version.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::RecordBatch;
 use lakebed_log::Thresholds;
 use lakebed_query::{Lakehouse, Progress, Refreshed, Replay};
 
 use crate::arguments::RunArguments;
+use crate::columns::{numbers, texts};
 use crate::commands::replay;
 use crate::error::Result;
 use crate::invocation::Invocation;
@@ -109,14 +109,12 @@ fn report(invocation: &Invocation, refreshed: &Refreshed) -> Result<()> {
         return Ok(());
     }
     let models = &refreshed.models;
-    let numbers = |values: Vec<u64>| Arc::new(UInt64Array::from(values)) as ArrayRef;
-    let texts = |values: Vec<&str>| Arc::new(StringArray::from(values)) as ArrayRef;
     invocation.output.rows(&RecordBatch::try_from_iter([
-        ("model", texts(models.iter().map(|model| model.name.as_str()).collect())),
-        ("strategy", texts(models.iter().map(|model| model.strategy).collect())),
-        ("rows_written", numbers(models.iter().map(|model| model.rows_written).collect())),
-        ("rows_gone", numbers(models.iter().map(|model| model.rows_gone).collect())),
-        ("rows", numbers(models.iter().map(|model| model.rows).collect())),
+        ("model", texts(models.iter().map(|model| model.name.as_str()))),
+        ("strategy", texts(models.iter().map(|model| model.strategy))),
+        ("rows_written", numbers(models.iter().map(|model| model.rows_written))),
+        ("rows_gone", numbers(models.iter().map(|model| model.rows_gone))),
+        ("rows", numbers(models.iter().map(|model| model.rows))),
         ("version", numbers(vec![version; models.len()])),
     ])?)
 }

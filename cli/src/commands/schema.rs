@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, RecordBatch};
 use lakebed_ingest::{Inferred, Sample, Settings, infer};
 use lakebed_log::{Claim, ColumnType};
 use lakebed_project::Config;
 
 use crate::arguments::{SchemaCommand, SchemaDiffArguments, SchemaInferArguments};
+use crate::columns::{numbers, optional_texts, texts};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
@@ -31,9 +31,9 @@ async fn show(invocation: &Invocation) -> Result<()> {
     let claims = claims(invocation, &config).await?;
     let paths: Vec<String> = claims.iter().map(|claim| claim.path.join(".")).collect();
     invocation.output.rows(&RecordBatch::try_from_iter_with_nullable([
-        ("column", texts(claims.iter().map(|claim| Some(claim.name.as_str()))), false),
+        ("column", texts(claims.iter().map(|claim| claim.name.as_str())), false),
         ("type", kinds(claims.iter().map(|claim| Some(claim.kind))), false),
-        ("path", texts(paths.iter().map(|path| Some(path.as_str()))), false),
+        ("path", texts(&paths), false),
         ("field_id", numbers(claims.iter().map(|claim| claim.id.unsigned_abs().into())), false),
         ("pinned", kinds(claims.iter().map(|claim| config.columns.get(&claim.name).copied())), true),
     ])?)
@@ -52,10 +52,10 @@ async fn diff(invocation: &Invocation, arguments: &SchemaDiffArguments) -> Resul
         invocation.output.say("nothing differs");
     }
     invocation.output.rows(&RecordBatch::try_from_iter_with_nullable([
-        ("column", texts(rows.iter().map(|row| Some(row.column.as_str()))), false),
+        ("column", texts(rows.iter().map(|row| row.column.as_str())), false),
         ("in_log", kinds(rows.iter().map(|row| row.in_log)), true),
         ("here", kinds(rows.iter().map(|row| row.here)), true),
-        ("means", texts(rows.iter().map(|row| Some(row.means))), false),
+        ("means", texts(rows.iter().map(|row| row.means)), false),
     ])?)
 }
 
@@ -130,10 +130,10 @@ async fn infer_from(invocation: &Invocation, arguments: &SchemaInferArguments) -
     invocation.output.say(&format!("from {events} events; a wider type takes what the sample does not show"));
     if invocation.output.wants_rows() {
         return invocation.output.rows(&RecordBatch::try_from_iter([
-            ("column", texts(columns.iter().map(|of| Some(of.column.as_str())))),
+            ("column", texts(columns.iter().map(|of| of.column.as_str()))),
             ("type", kinds(columns.iter().map(|of| Some(of.kind)))),
             ("values", numbers(columns.iter().map(|of| of.values))),
-            ("example", texts(columns.iter().map(|of| Some(of.example.as_str())))),
+            ("example", texts(columns.iter().map(|of| of.example.as_str()))),
         ])?);
     }
     let pin = |of: &Inferred| format!("{} = \"{}\"\n", key(&of.column), of.kind);
@@ -151,14 +151,6 @@ fn key(name: &str) -> String {
     if name.chars().all(bare) { name.to_owned() } else { toml::Value::from(name).to_string() }
 }
 
-fn texts<'t>(values: impl Iterator<Item = Option<&'t str>>) -> ArrayRef {
-    Arc::new(values.collect::<StringArray>())
-}
-
 fn kinds(values: impl Iterator<Item = Option<ColumnType>>) -> ArrayRef {
-    Arc::new(values.map(|kind| kind.map(|kind| kind.to_string())).collect::<StringArray>())
-}
-
-fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
-    Arc::new(UInt64Array::from_iter_values(values))
+    optional_texts(values.map(|kind| kind.map(|kind| kind.to_string())))
 }

@@ -1,10 +1,9 @@
 //! `lakebed test`: the checks of the models, asked of the tables as they are.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::RecordBatch;
 
 use crate::arguments::TestArguments;
+use crate::columns::{numbers, texts};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
@@ -15,20 +14,16 @@ pub(crate) async fn test(invocation: &Invocation, arguments: &TestArguments) -> 
     for of in lakehouse.check(&arguments.models).await? {
         checked.push((of.model, of.check, of.fails, of.failures?));
     }
-    let texts = |values: Vec<&str>| Arc::new(StringArray::from(values)) as ArrayRef;
     let state = |failures: u64, fails: bool| match (failures, fails) {
         (0, _) => "holds",
         (_, true) => "fails",
         (_, false) => "warns",
     };
     invocation.output.rows(&RecordBatch::try_from_iter([
-        ("model", texts(checked.iter().map(|(model, ..)| model.as_str()).collect())),
-        ("check", texts(checked.iter().map(|(_, check, ..)| check.as_str()).collect())),
-        ("state", texts(checked.iter().map(|(_, _, fails, failures)| state(*failures, *fails)).collect())),
-        (
-            "rows_that_fail",
-            Arc::new(UInt64Array::from_iter_values(checked.iter().map(|(.., failures)| *failures))) as ArrayRef,
-        ),
+        ("model", texts(checked.iter().map(|(model, ..)| model.as_str()))),
+        ("check", texts(checked.iter().map(|(_, check, ..)| check.as_str()))),
+        ("state", texts(checked.iter().map(|(_, _, fails, failures)| state(*failures, *fails)))),
+        ("rows_that_fail", numbers(checked.iter().map(|(.., failures)| *failures))),
     ])?)?;
     let failed = checked.iter().filter(|(_, _, fails, failures)| *fails && *failures > 0).count();
     if checked.is_empty() {

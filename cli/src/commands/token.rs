@@ -1,12 +1,11 @@
 //! `lakebed token`: who may send events over the network.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::RecordBatch;
 use lakebed_project::Tokens;
 use lakebed_query::time_text;
 
 use crate::arguments::{TokenAddArguments, TokenCommand};
+use crate::columns::texts;
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
@@ -54,8 +53,4 @@ async fn list(invocation: &Invocation, tokens: &Tokens) -> Result<()> {
         ("source", texts(tokens.iter().map(|token| token.source.as_str()))),
         ("created", texts(created.iter().map(String::as_str))),
     ])?)
-}
-
-fn texts<'t>(values: impl IntoIterator<Item = &'t str>) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(values))
 }

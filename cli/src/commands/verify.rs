@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use lakebed_query::Verified;
 
 use crate::arguments::VerifyArguments;
+use crate::columns::{numbers, optional_texts, texts};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 
@@ -25,22 +26,19 @@ pub(crate) async fn verify(invocation: &Invocation, arguments: &VerifyArguments)
 fn table(verified: &[Verified]) -> Result<RecordBatch> {
     let flags =
         |flag: fn(&Verified) -> Option<bool>| Arc::new(verified.iter().map(flag).collect::<BooleanArray>()) as ArrayRef;
-    let names: StringArray = verified.iter().map(|model| Some(model.model.as_str())).collect();
-    let rows: UInt64Array = verified.iter().map(|model| Some(model.rows)).collect();
-    let differences: StringArray = verified
+    let differences = verified
         .iter()
         .map(|model| model.differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-        .map(|text| Some(text).filter(|text| !text.is_empty()))
-        .collect();
+        .map(|text| Some(text).filter(|text| !text.is_empty()));
     Ok(RecordBatch::try_from_iter_with_nullable([
-        ("model", Arc::new(names) as ArrayRef, false),
-        ("rows", Arc::new(rows) as ArrayRef, false),
+        ("model", texts(verified.iter().map(|model| model.model.as_str())), false),
+        ("rows", numbers(verified.iter().map(|model| model.rows)), false),
         ("stored", flags(|model| Some(model.stored)), false),
         ("duckdb", flags(|model| model.duckdb), true),
         ("postgres", flags(|model| model.postgres), true),
         ("delta", flags(|model| model.delta), true),
         ("replay", flags(|model| Some(model.replay)), false),
         ("holds", flags(|model| Some(model.holds())), false),
-        ("difference", Arc::new(differences) as ArrayRef, true),
+        ("difference", optional_texts(differences), true),
     ])?)
 }
