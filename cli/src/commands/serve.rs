@@ -44,6 +44,8 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     }
     // As they are before the models are read: what changes meanwhile is seen.
     let files = models::stamp(&invocation.directory);
+    // And so does the log: what comes from here on is still to be refreshed.
+    let (head, _) = lakehouse.log().head().await?;
     let worked = match arguments.watch {
         true => refresh(invocation, &lakehouse, &[]).await.map(drop),
         false => maintain(invocation, &lakehouse).await,
@@ -69,12 +71,12 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     let config = &lakehouse.project().config;
     let (state, states) = watch::channel(State { lakehouse: lakehouse.clone(), behind: None });
     let alerts = Alerts::of(&config.alerts, config.owner());
-    let lookout = Lookout::new(alerts, config.alerts.clone(), lakehouse.log().head().await?.0);
+    let lookout = Lookout::new(alerts, config.alerts.clone(), head);
     let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
-        failed = Following { invocation, lakehouse, sessions, upkeep: None, state, watch: arguments.watch, behind, files }.follow() => failed,
+        failed = Following { invocation, lakehouse, sessions, upkeep: None, state, watch: arguments.watch, head, behind, files }.follow() => failed,
         () = looking => Ok(()),
     }
 }
@@ -102,6 +104,8 @@ struct Following<'i> {
     state: watch::Sender<State>,
     /// Whether it refreshes.
     watch: bool,
+    /// The log's version before the first refresh.
+    head: u64,
     /// Whether something that was away kept a refresh from its end.
     behind: bool,
     files: Vec<(PathBuf, Option<SystemTime>, u64)>,
@@ -111,7 +115,7 @@ impl Following<'_> {
     /// Swaps the session whenever the log has moved or somebody has refreshed, which with `watch` is done here, also when a
     /// model's file has changed. Returns only with a failure.
     async fn follow(mut self) -> Result<()> {
-        let mut seen = stand(&self.lakehouse).await?;
+        let mut seen = (self.head, self.lakehouse.epoch().await?);
         loop {
             self.wait(seen.0).await;
             let before = self.lakehouse.clone();
