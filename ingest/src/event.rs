@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use lakebed_project::{EventsConfig, Places};
+use lakebed_project::{EventsConfig, Path, Places};
 use serde_json::value::RawValue;
 
 use crate::fields::{self, Found, SOURCE};
-use crate::json::{self, Entries, Kind};
+use crate::json::{self, Entries, Json, Kind};
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::time;
@@ -15,43 +15,56 @@ use crate::time;
 /// An accepted event.
 #[derive(Debug)]
 pub(crate) struct Event<'a> {
+    pub(crate) required: Required<'a>,
+    /// Its own `source`, if that is a text.
+    pub(crate) source: Option<Cow<'a, str>>,
+    /// The other keys and their values.
+    pub(crate) rest: Entries<'a>,
+}
+
+/// What every event must have.
+#[derive(Debug)]
+pub(crate) struct Required<'a> {
     pub(crate) id: Cow<'a, str>,
     pub(crate) event_type: Cow<'a, str>,
     /// µs, UTC
     pub(crate) time: i64,
-    /// Its own `source`, if that is a text.
-    pub(crate) source: Option<Cow<'a, str>>,
-    /// The JSON text as it came.
-    pub(crate) doc: &'a str,
-    /// The other keys and their values.
-    pub(crate) rest: Entries<'a>,
 }
 
 /// Reads an event from its bytes, without blanks around them.
 pub(crate) fn read<'a>(bytes: &'a [u8], settings: &'a Settings) -> Result<Event<'a>, Refusal> {
     let doc = std::str::from_utf8(bytes).map_err(|error| Refusal::NotUtf8 { at: error.valid_up_to() + 1 })?;
     let mut entries = entries_of(doc)?;
-    if entries.iter().any(|(_, value)| json::nesting(value) >= json::MAX_NESTING) {
+    if entries.iter().any(|(_, value)| json::nesting(*value) >= json::MAX_NESTING) {
         return Err(Refusal::TooDeep);
     }
+    let required = required(bytes, settings, |path| fields::at(path, &entries))?;
+    let mut source = None;
+    // What is in a column of the log's own needs no second one.
+    entries.retain(|(key, value)| {
+        if key == SOURCE && Kind::of(*value) == Kind::Text {
+            source = Some(json::without_nul(json::string(*value).text));
+        }
+        !fields::is_own(&settings.fields, key, *value)
+    });
+    Ok(Event { required, source, rest: entries })
+}
+
+/// What is required of an event with this text, where `at` gives the value at a path; or why the event is refused.
+pub(crate) fn required<'a>(
+    text: &[u8],
+    settings: &'a Settings,
+    at: impl Fn(&Path) -> Option<Json<'a>>,
+) -> Result<Required<'a>, Refusal> {
     let EventsConfig { id, event_type, event_time, .. } = &settings.fields;
-    let find = |places: &Places| fields::find(places, bytes, &entries, &settings.given);
+    let find = |places: &Places| fields::find(places, text, &settings.given, &at);
     let mut ids = id.iter().map(|part| id_of(part, find(part)));
     let mut id = ids.next().unwrap_or_else(|| Err(Refusal::Missing("id".to_owned())))?;
     for part in ids {
         id = Cow::Owned(format!("{id}/{}", part?));
     }
     let event_type = type_of(event_type, find(event_type))?;
-    let time = time_of(event_time, find(event_time), settings)?;
-    let mut source = None;
-    // What is in a column of the log's own needs no second one.
-    entries.retain(|(key, value)| {
-        if key == SOURCE && Kind::of(value) == Kind::Text {
-            source = Some(json::without_nul(json::string(value).text));
-        }
-        !fields::is_own(&settings.fields, key, value)
-    });
-    Ok(Event { id, event_type, time, source, doc, rest: entries })
+    Ok(Required { id, event_type, time: time_of(event_time, find(event_time), settings)? })
 }
 
 fn entries_of(doc: &str) -> Result<Entries<'_>, Refusal> {
@@ -59,7 +72,7 @@ fn entries_of(doc: &str) -> Result<Entries<'_>, Refusal> {
         return json::object(doc).map_err(|error| Refusal::not_json(doc, &error));
     }
     let value: &RawValue = serde_json::from_str(doc).map_err(|error| Refusal::not_json(doc, &error))?;
-    Err(Refusal::NotAnObject(Kind::of(value)))
+    Err(Refusal::NotAnObject(Kind::of(value.into())))
 }
 
 /// Events are told apart by their id, so a character that would have to be replaced refuses the event.
@@ -134,9 +147,8 @@ mod tests {
         let text = r#"{"event_id":"a","x":1,"event_type":"t\u0000","event_time":"2024-05-01","source":"app","y":null}"#;
         let settings = Settings::default();
         let event = read(text.as_bytes(), &settings).unwrap();
-        assert_eq!((event.id.as_ref(), event.event_type.as_ref()), ("a", "t\u{FFFD}"));
-        assert_eq!((event.time, event.source.as_deref()), (1_714_521_600_000_000, Some("app")));
-        assert_eq!(event.doc, text);
+        assert_eq!((event.required.id.as_ref(), event.required.event_type.as_ref()), ("a", "t\u{FFFD}"));
+        assert_eq!((event.required.time, event.source.as_deref()), (1_714_521_600_000_000, Some("app")));
         assert_eq!(event.rest.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>(), ["x", "y"]);
     }
 
@@ -145,7 +157,7 @@ mod tests {
         let text = br#"{"event_id":12345678901234567890,"event_type":"t","event_time":0,"source":{"a":1}}"#;
         let settings = Settings::default();
         let event = read(text, &settings).unwrap();
-        assert_eq!((event.id.as_ref(), event.time, event.source), ("12345678901234567890", 0, None));
+        assert_eq!((event.required.id.as_ref(), event.required.time, event.source), ("12345678901234567890", 0, None));
         assert_eq!(event.rest[0].0, "source");
     }
 
@@ -190,14 +202,15 @@ mod tests {
         let nested = config("meta.id", "kind", "meta.at");
         let text = r#"{"meta":{"id":7,"at":"2024-05-01"},"kind":"view","event_type":"other"}"#;
         let event = read(text.as_bytes(), &nested).unwrap();
-        assert_eq!((event.id.as_ref(), event.event_type.as_ref(), event.time), ("7", "view", 1_714_521_600_000_000));
+        let Required { id, event_type, time } = &event.required;
+        assert_eq!((id.as_ref(), event_type.as_ref(), *time), ("7", "view", 1_714_521_600_000_000));
         assert_eq!(event.rest.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>(), ["meta", "event_type"]);
         let refused = |text: &str| read(text.as_bytes(), &nested).unwrap_err().to_string();
         assert_eq!(refused(r#"{"meta":5,"kind":"view"}"#), "no meta.id");
         assert_eq!(refused(r#"{"meta":{"id":1,"at":"soon"},"kind":"view"}"#), "meta.at 'soon' is not a time");
 
         let hashed = config("content-hash", "kind", "at");
-        let id = |text: &str| read(text.as_bytes(), &hashed).unwrap().id.into_owned();
+        let id = |text: &str| read(text.as_bytes(), &hashed).unwrap().required.id.into_owned();
         let (one, other) = (id(r#"{"kind":"a","at":1}"#), id(r#"{"kind":"a","at":2}"#));
         assert_eq!(one, id(r#"{"kind":"a","at":1}"#));
         assert_ne!(one, other);
@@ -205,7 +218,8 @@ mod tests {
         let mut first = config("header:x-id | content-hash(a.b | b, c)", "header:x-type", "at | arrival");
         let read = |text: &str, settings: &Settings| {
             let event = read(text.as_bytes(), settings).map_err(|refusal| refusal.to_string())?;
-            Ok::<_, String>((event.id.into_owned(), event.event_type.into_owned(), event.time))
+            let Required { id, event_type, time } = event.required;
+            Ok::<_, String>((id.into_owned(), event_type.into_owned(), time))
         };
         assert_eq!(read("{}", &first), Err("no header x-type".to_owned()));
         first.given.headers.insert("x-type".to_owned(), "push".to_owned());

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use lakebed_project::{EventsConfig, Path, Place, Places};
-use serde_json::value::RawValue;
 
-use crate::json::{self, Entries, Kind};
+use crate::json::{self, Entries, Json, Kind};
 
 /// What is said of events beside their text, by the request that brought them and the clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,25 +21,30 @@ pub struct Given {
 #[derive(Debug)]
 pub(crate) enum Found<'a> {
     /// In the event; not null.
-    Value(&'a RawValue, Kind),
+    Value(Json<'a>, Kind),
     /// Elsewhere, or made of it.
     Text(Cow<'a, str>),
     /// The time of arrival.
     Time(DateTime<Utc>),
 }
 
-/// The first of the places that has a value, and the value. JSON's null is none.
-pub(crate) fn find<'a>(places: &Places, text: &[u8], entries: &Entries<'a>, given: &'a Given) -> Option<Found<'a>> {
+/// The first of the places that has a value, and the value. `at` gives the one at a path of the event.
+pub(crate) fn find<'a>(
+    places: &Places,
+    text: &[u8],
+    given: &'a Given,
+    at: impl Fn(&Path) -> Option<Json<'a>>,
+) -> Option<Found<'a>> {
     places.0.iter().find_map(|place| match place {
-        Place::Path(path) => at(path, entries).map(|(value, kind)| Found::Value(value, kind)),
+        Place::Path(path) => at(path).map(|value| Found::Value(value, Kind::of(value))),
         Place::Header(name) => given.headers.get(name).map(|text| Found::Text(Cow::Borrowed(text))),
         Place::Arrival => given.arrival.map(Found::Time),
-        Place::ContentHash(values) => Some(Found::Text(Cow::Owned(hash(values, text, entries)))),
+        Place::ContentHash(values) => Some(Found::Text(Cow::Owned(hash(values, text, &at)))),
     })
 }
 
-/// The value at a path, if the event has one.
-fn at<'a>(path: &Path, entries: &Entries<'a>) -> Option<(&'a RawValue, Kind)> {
+/// The value at a path, if the event has one. JSON's null is none.
+pub(crate) fn at<'a>(path: &Path, entries: &Entries<'a>) -> Option<Json<'a>> {
     let (first, rest) = path.split_first()?;
     let mut value = entries.iter().find(|(key, _)| key == first)?.1;
     for key in rest {
@@ -51,20 +55,17 @@ fn at<'a>(path: &Path, entries: &Entries<'a>) -> Option<(&'a RawValue, Kind)> {
         let inner = json::object(value.get()).ok()?;
         value = inner.into_iter().find(|(name, _)| name == key)?.1;
     }
-    match Kind::of(value) {
-        Kind::Null => None,
-        kind => Some((value, kind)),
-    }
+    (Kind::of(value) != Kind::Null).then_some(value)
 }
 
 /// The hash of some values as they are written, each with its place; of the whole text, where none is named.
-fn hash(values: &[Vec<Path>], text: &[u8], entries: &Entries<'_>) -> String {
+fn hash<'a>(values: &[Vec<Path>], text: &[u8], at: impl Fn(&Path) -> Option<Json<'a>>) -> String {
     if values.is_empty() {
         return blake3::hash(text).to_hex().to_string();
     }
     let mut hasher = blake3::Hasher::new();
     for (place, value) in (0u32..).zip(values) {
-        if let Some((value, _)) = value.iter().find_map(|path| at(path, entries)) {
+        if let Some(value) = value.iter().find_map(&at) {
             hasher.update(&place.to_le_bytes());
             hasher.update(&(value.get().len() as u64).to_le_bytes());
             hasher.update(value.get().as_bytes());
@@ -77,7 +78,7 @@ fn hash(values: &[Vec<Path>], text: &[u8], entries: &Entries<'_>) -> String {
 pub(crate) const SOURCE: &str = "source";
 
 /// Whether all of a value at a key of the event itself is in a column of the log's own.
-pub(crate) fn is_own(fields: &EventsConfig, key: &str, value: &RawValue) -> bool {
+pub(crate) fn is_own(fields: &EventsConfig, key: &str, value: Json<'_>) -> bool {
     let is = |places: &Places| matches!(places.only_path().map(Vec::as_slice), Some([only]) if only == key);
     let id = match fields.id.as_slice() {
         [only] => is(only),

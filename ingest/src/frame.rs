@@ -169,7 +169,7 @@ impl Framing {
                 }
                 1
             }
-            Self::Lines => match chunk.iter().position(|&byte| byte == b'\n') {
+            Self::Lines => match memchr::memchr(b'\n', chunk) {
                 Some(at) => {
                     draft.add(&chunk[..at], false);
                     draft.end(End::Line);
@@ -225,7 +225,7 @@ impl Scanner {
         while at < chunk.len() {
             if self.in_string {
                 if !self.escaped {
-                    at += chunk[at..].iter().position(|&byte| byte == b'"' || byte == b'\\')?;
+                    at += memchr::memchr2(b'"', b'\\', &chunk[at..])?;
                     self.in_string = chunk[at] != b'"';
                     self.escaped = chunk[at] == b'\\';
                 } else {

@@ -5,12 +5,11 @@ use std::io::BufRead;
 use std::path::Path;
 
 use lakebed_log::{ColumnType, column_name};
-use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::fields;
 use crate::frame::RawBatches;
-use crate::json::{self, Entries, Kind};
+use crate::json::{self, Entries, Json, Kind};
 use crate::number::{Below, Number};
 use crate::settings::Settings;
 use crate::tables;
@@ -97,7 +96,7 @@ impl Columns<'_> {
         }
     }
 
-    fn add_value(&mut self, name: &str, kind: Kind, value: &RawValue) {
+    fn add_value(&mut self, name: &str, kind: Kind, value: Json<'_>) {
         let place = match self.places.get(name) {
             Some(place) => *place,
             None => {
@@ -129,7 +128,7 @@ impl Seen {
 }
 
 /// The narrowest type that takes a value.
-fn narrowest(kind: Kind, value: &RawValue, untyped: bool) -> ColumnType {
+fn narrowest(kind: Kind, value: Json<'_>, untyped: bool) -> ColumnType {
     let number = |text: &str| match Number::parse(text).and_then(|number| number.scaled(0, Below::Refuse)) {
         Some(whole) if i64::try_from(whole).is_ok() => ColumnType::BigInt,
         _ => ColumnType::Double,

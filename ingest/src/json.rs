@@ -21,9 +21,30 @@ pub(crate) enum Kind {
     Null,
 }
 
+/// The text of a valid JSON value, without blanks around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Json<'a>(&'a str);
+
+impl<'a> Json<'a> {
+    /// A text that somebody has checked.
+    pub(crate) fn checked(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn get(self) -> &'a str {
+        self.0
+    }
+}
+
+impl<'a> From<&'a RawValue> for Json<'a> {
+    fn from(value: &'a RawValue) -> Self {
+        Self(value.get())
+    }
+}
+
 impl Kind {
-    /// The kind of a valid value: its first byte says it.
-    pub(crate) fn of(value: &RawValue) -> Self {
+    /// The kind of a value: its first byte says it.
+    pub(crate) fn of(value: Json<'_>) -> Self {
         match value.get().as_bytes().first() {
             Some(b'{') => Self::Object,
             Some(b'[') => Self::Array,
@@ -36,7 +57,7 @@ impl Kind {
 }
 
 /// The keys and values of one object, without what is inside the values.
-pub(crate) type Entries<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
+pub(crate) type Entries<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 
 /// Reads an object. All of it is checked, but only its own keys are decoded. Of a key that is there twice, the last
 /// value counts, as in most readers of JSON.
@@ -53,7 +74,7 @@ pub(crate) fn object(text: &str) -> Result<Entries<'_>, serde_json::Error> {
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut entries = Entries::new();
             while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                entries.push((string(key).text, value));
+                entries.push((string(key.into()).text, value.into()));
             }
             Ok(entries)
         }
@@ -94,7 +115,7 @@ pub(crate) struct Unescaped<'a> {
 }
 
 /// Takes the quotes and escapes off a valid JSON string.
-pub(crate) fn string(value: &RawValue) -> Unescaped<'_> {
+pub(crate) fn string(value: Json<'_>) -> Unescaped<'_> {
     let quoted = value.get();
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
     if !inner.contains('\\') {
@@ -141,7 +162,7 @@ pub(crate) fn without_nul(text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// How deep objects and arrays nest in a valid JSON value; 0 for a scalar.
-pub(crate) fn nesting(value: &RawValue) -> usize {
+pub(crate) fn nesting(value: Json<'_>) -> usize {
     if !matches!(Kind::of(value), Kind::Object | Kind::Array) {
         return 0;
     }
@@ -169,8 +190,8 @@ mod tests {
 
     use super::*;
 
-    fn raw(text: &str) -> &RawValue {
-        serde_json::from_str(text).unwrap()
+    fn raw(text: &str) -> Json<'_> {
+        serde_json::from_str::<&RawValue>(text).unwrap().into()
     }
 
     fn entries(text: &str) -> Vec<(String, String)> {

@@ -9,7 +9,6 @@ mod decompress;
 mod error;
 mod event;
 mod fields;
-mod flatten;
 mod frame;
 pub mod http;
 mod infer;
@@ -25,7 +24,7 @@ mod tables;
 mod time;
 mod values;
 
-pub use decode::{Decoded, decode};
+pub use decode::{Decoded, decode, decode_plainly};
 pub use decompress::{decompress, open, stdin};
 pub use error::{Error, Result};
 pub use fields::Given;

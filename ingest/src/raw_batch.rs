@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use arrow::buffer::Buffer;
 use lakebed_log::ContentHash;
 
 use crate::refusal::Refusal;
@@ -21,7 +22,7 @@ const MOST_EVENTS: usize = 1 << 20;
 /// is too long there are the first 64 KiB, and its length counts the blanks after it. So a plain NDJSON file that is one batch has its own bytes' hash as content.
 #[derive(Clone, Debug)]
 pub struct RawBatch {
-    text: Vec<u8>,
+    text: Buffer,
     events: Vec<Range<usize>>,
     flaws: BTreeMap<usize, Flaw>,
     content: ContentHash,
@@ -58,21 +59,26 @@ impl RawBatch {
         self.events.len()
     }
 
-    /// How many bytes the text has that is kept here.
-    pub(crate) fn text_bytes(&self) -> usize {
-        self.text.len()
+    /// The text that is kept here.
+    pub(crate) fn text(&self) -> &Buffer {
+        &self.text
     }
 
-    /// Each event's bytes, or those that were kept of it and why it is refused.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<Refusal>)> {
+    /// Where each event is in the text, or what was kept of it and why it is refused.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (Range<usize>, Option<Refusal>)> {
         self.events.iter().enumerate().map(|(position, range)| {
             let flaw = self.flaws.get(&position).map(|flaw| match flaw {
                 Flaw::TooLong { bytes, .. } => Refusal::TooLong { bytes: *bytes, limit: self.limit },
                 Flaw::CutOff => Refusal::CutOff,
                 Flaw::Damaged(why) => Refusal::Damaged(why.clone()),
             });
-            (&self.text[range.clone()], flaw)
+            (range.clone(), flaw)
         })
+    }
+
+    /// Each event's bytes, or those that were kept of it and why it is refused.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<Refusal>)> {
+        self.ranges().map(|(range, flaw)| (&self.text[range], flaw))
     }
 }
 
@@ -213,7 +219,7 @@ impl Draft {
         let Self { text, events, flaws, limits, skipped, .. } = self;
         let bytes = text.len() as u64 + skipped;
         let content = content_of(&text, &flaws);
-        Some(RawBatch { text, events, flaws, content, bytes, limit: limits.event_bytes })
+        Some(RawBatch { text: text.into(), events, flaws, content, bytes, limit: limits.event_bytes })
     }
 }
 

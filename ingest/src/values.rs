@@ -11,15 +11,14 @@
 //! | DATE, TIMESTAMP | texts and numbers as in [`crate::time`]; a date is the UTC day |
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use arrow::array::{
     ArrayBuilder, ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int32Builder,
     Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use lakebed_log::ColumnType;
-use serde_json::value::RawValue;
-
-use crate::json::{self, Kind};
+use crate::json::{self, Json, Kind};
 use crate::number::{Below, Number};
 use crate::time;
 
@@ -41,7 +40,7 @@ pub(crate) enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// The value of `json` as `column_type`; `None` if it does not fit. JSON's null is no value and fits nothing.
-    pub(crate) fn read(column_type: ColumnType, json: &'a RawValue) -> Option<Self> {
+    pub(crate) fn read(column_type: ColumnType, json: Json<'a>) -> Option<Self> {
         let kind = Kind::of(json);
         match column_type {
             _ if kind == Kind::Null => None,
@@ -79,7 +78,7 @@ impl<'a> Value<'a> {
 }
 
 /// The text of a text, a number or a boolean.
-fn scalar_text(kind: Kind, json: &RawValue) -> Option<Cow<'_, str>> {
+fn scalar_text(kind: Kind, json: Json<'_>) -> Option<Cow<'_, str>> {
     match kind {
         Kind::Text => Some(json::string(json).text),
         Kind::Number | Kind::Boolean => Some(Cow::Borrowed(json.get())),
@@ -108,6 +107,22 @@ pub(crate) enum Values {
     Timestamp(TimestampMicrosecondBuilder),
 }
 
+/// The same for the builder of every type.
+macro_rules! each {
+    ($values:expr, $builder:ident => $same:expr) => {
+        match $values {
+            Self::Boolean($builder) => $same,
+            Self::Integer($builder) => $same,
+            Self::BigInt($builder) => $same,
+            Self::Double($builder) => $same,
+            Self::Decimal($builder) => $same,
+            Self::Text($builder) => $same,
+            Self::Date($builder) => $same,
+            Self::Timestamp($builder) => $same,
+        }
+    };
+}
+
 impl Values {
     /// No values yet, of a column type.
     pub(crate) fn of(column_type: ColumnType) -> Self {
@@ -123,7 +138,20 @@ impl Values {
         }
     }
 
+    /// No values yet, with room for so many that are like the first.
+    pub(crate) fn with_room(column_type: ColumnType, rows: usize, first: &Value<'_>) -> Self {
+        match (Self::of(column_type), first) {
+            (Self::Double(_), _) => Self::Double(Float64Builder::with_capacity(rows)),
+            (Self::BigInt(_), _) => Self::BigInt(Int64Builder::with_capacity(rows)),
+            (Self::Text(_), Value::Text(text)) => {
+                Self::Text(StringBuilder::with_capacity(rows, (rows * text.len()).min(MOST_ROOM)))
+            }
+            (values, _) => values,
+        }
+    }
+
     /// Puts `value` into slot `row`; the slots between the last value and it become null. Rows only go up.
+    #[inline]
     pub(crate) fn put(&mut self, row: usize, value: &Value<'_>) {
         self.fill(row);
         match (self, value) {
@@ -142,37 +170,22 @@ impl Values {
     /// The array of so many rows.
     pub(crate) fn finish(mut self, rows: usize) -> ArrayRef {
         self.fill(rows);
-        self.builder().finish()
+        each!(&mut self, builder => Arc::new(builder.finish()) as ArrayRef)
     }
 
+    #[inline]
     fn fill(&mut self, rows: usize) {
-        let builder = self.builder();
-        let missing = rows.saturating_sub(builder.len());
-        match self {
-            Self::Boolean(builder) => builder.append_nulls(missing),
-            Self::Integer(builder) => builder.append_nulls(missing),
-            Self::BigInt(builder) => builder.append_nulls(missing),
-            Self::Double(builder) => builder.append_nulls(missing),
-            Self::Decimal(builder) => builder.append_nulls(missing),
-            Self::Text(builder) => builder.append_nulls(missing),
-            Self::Date(builder) => builder.append_nulls(missing),
-            Self::Timestamp(builder) => builder.append_nulls(missing),
-        }
-    }
-
-    fn builder(&mut self) -> &mut dyn ArrayBuilder {
-        match self {
-            Self::Boolean(builder) => builder,
-            Self::Integer(builder) => builder,
-            Self::BigInt(builder) => builder,
-            Self::Double(builder) => builder,
-            Self::Decimal(builder) => builder,
-            Self::Text(builder) => builder,
-            Self::Date(builder) => builder,
-            Self::Timestamp(builder) => builder,
-        }
+        each!(self, builder => {
+            let missing = rows.saturating_sub(builder.len());
+            if missing > 0 {
+                builder.append_nulls(missing);
+            }
+        });
     }
 }
+
+/// The most room that is made for texts before they come, in bytes.
+const MOST_ROOM: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +195,7 @@ mod tests {
     use super::*;
 
     fn read(column_type: ColumnType, json: &str) -> Option<Value<'_>> {
-        Value::read(column_type, serde_json::from_str(json).unwrap())
+        Value::read(column_type, serde_json::from_str::<&serde_json::value::RawValue>(json).unwrap().into())
     }
 
     fn texts(column_type: ColumnType, json: &str) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, StringArray, StringViewArray, TimestampMicrosecondArray};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::ColumnType;
@@ -142,7 +142,7 @@ pub struct Events {
     /// `source`, never null: the event's own, or the batch's.
     pub source: StringArray,
     /// `_doc`: each event's original JSON text, byte for byte; never null.
-    pub doc: StringArray,
+    pub doc: StringViewArray,
     /// The flattened columns, one for each path and type that was seen; in order of first appearance.
     pub columns: Vec<Column>,
 }
@@ -156,7 +156,7 @@ impl Events {
             event_type: none(),
             event_time: TimestampMicrosecondArray::from(Vec::<i64>::new()).with_timezone("UTC"),
             source: none(),
-            doc: none(),
+            doc: StringViewArray::from(Vec::<&str>::new()),
             columns: Vec::new(),
         }
     }

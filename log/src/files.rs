@@ -9,7 +9,7 @@ use arrow::array::{
 };
 use arrow::compute::kernels::cmp::neq;
 use arrow::compute::{CastOptions, cast_with_options, max, min, nullif, take};
-use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use chrono::{DateTime, NaiveDate, Utc};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -126,14 +126,14 @@ pub fn encode(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) -> Re
     if batch.events.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = to_record_batch(batch, claims, ingested_at)?;
+    let (schema, rows) = to_record_batch(batch, claims, ingested_at)?;
     let mut files = Vec::new();
     for (event_date, indices) in by_day(&batch.events.event_time) {
         let day = match indices {
             Some(indices) => take_rows(&rows, &UInt32Array::from(indices))?,
             None => rows.clone(),
         };
-        files.push(encode_day(&day, event_date)?);
+        files.push(encode_day(&schema, &day, event_date)?);
     }
     Ok(files)
 }
@@ -157,8 +157,8 @@ fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }
 
-/// The columns of a data file, with the batch's values cast to what the claims say.
-fn to_record_batch(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) -> Result<RecordBatch> {
+/// The schema of a data file and its columns, with the batch's values cast to what the claims say.
+fn to_record_batch(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) -> Result<(SchemaRef, RecordBatch)> {
     let events = &batch.events;
     let count = events.len();
     let mut columns: Vec<ArrayRef> = vec![
@@ -175,7 +175,18 @@ fn to_record_batch(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) 
     let stamp: PrimitiveArray<TimestampMicrosecondType> =
         std::iter::repeat_n(Some(ingested_at.timestamp_micros()), count).collect();
     columns.push(Arc::new(stamp.with_timezone("UTC")));
-    Ok(RecordBatch::try_new(schema::data_file(used.iter().copied()), columns)?)
+    let schema = schema::data_file(used.iter().copied());
+    let rows = RecordBatch::try_new(in_memory(&schema), columns)?;
+    Ok((schema, rows))
+}
+
+/// A file's schema as its columns are before they are written: the documents are views of the text that was sent.
+fn in_memory(file: &Schema) -> SchemaRef {
+    let field = |field: &FieldRef| match field.name() == schema::DOC {
+        true => Arc::new(Field::clone(field).with_data_type(DataType::Utf8View)),
+        false => Arc::clone(field),
+    };
+    Arc::new(Schema::new(file.fields().iter().map(field).collect::<Vec<_>>()))
 }
 
 /// Casts each column to its claim's type; two columns that share a claim (two declared types of one family) are merged,
@@ -207,8 +218,8 @@ fn cast_or_null(values: &ArrayRef, kind: &DataType) -> Result<ArrayRef> {
     Ok(fitted)
 }
 
-fn encode_day(rows: &RecordBatch, event_date: NaiveDate) -> Result<EncodedFile> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties(rows.num_rows())))?;
+fn encode_day(schema: &SchemaRef, rows: &RecordBatch, event_date: NaiveDate) -> Result<EncodedFile> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(rows.num_rows())))?;
     writer.write(rows)?;
     let parquet = writer.into_inner()?;
     let staged = StagedFile {

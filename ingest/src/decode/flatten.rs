@@ -1,4 +1,4 @@
-//! Flattens events into typed columns, one for each path and type.
+//! The plain decoder's columns: flattens events into typed ones, one for each path and type.
 //!
 //! Objects join paths; everything else is a value. A column is made for the first value that fits its type, so a null,
 //! an empty object and a value that does not fit make none.
@@ -8,16 +8,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lakebed_log::{Column, ColumnType, JsonKind, column_name};
-use serde_json::value::RawValue;
 
 use crate::fields;
-use crate::json::{self, Entries, Kind};
+use crate::json::{self, Entries, Json, Kind};
 use crate::settings::Settings;
 use crate::values::{Value, Values};
 
 /// The columns of a batch, as far as they have come.
 #[derive(Debug)]
-pub(crate) struct Flattener<'s> {
+pub(super) struct Flattener<'s> {
     settings: &'s Settings,
     /// The paths that lead to columns, as a tree; the first is the event itself.
     nodes: Vec<Node>,
@@ -45,31 +44,31 @@ struct Growing {
 
 /// What came of all events.
 #[derive(Debug)]
-pub(crate) struct Flattened {
-    pub(crate) columns: Vec<Column>,
+pub(super) struct Flattened {
+    pub(super) columns: Vec<Column>,
     /// How many values did not fit the type of their column, by its name.
-    pub(crate) misfits: BTreeMap<String, u64>,
+    pub(super) misfits: BTreeMap<String, u64>,
     /// How many values found no column because there were too many.
-    pub(crate) over_limit: u64,
+    pub(super) over_limit: u64,
 }
 
 /// A path below the event, from the outermost key.
 type Path<'a> = Vec<Cow<'a, str>>;
 
 impl<'s> Flattener<'s> {
-    pub(crate) fn new(settings: &'s Settings) -> Self {
+    pub(super) fn new(settings: &'s Settings) -> Self {
         let root = Node::default();
         Self { settings, nodes: vec![root], columns: Vec::new(), row: 0, misfits: BTreeMap::new(), over_limit: 0 }
     }
 
     /// Adds the next event's values.
-    pub(crate) fn add(&mut self, entries: Entries<'_>) {
+    pub(super) fn add(&mut self, entries: Entries<'_>) {
         self.add_object(Some(0), &mut Path::new(), entries);
         self.row += 1;
     }
 
     /// The columns of all events.
-    pub(crate) fn finish(self) -> Flattened {
+    pub(super) fn finish(self) -> Flattened {
         let rows = self.row;
         let finished = |Growing { path, kind, values }| Column { path, kind, values: values.finish(rows) };
         let columns = self.columns.into_iter().map(finished).collect();
@@ -87,7 +86,7 @@ impl<'s> Flattener<'s> {
         }
     }
 
-    fn add_value<'a>(&mut self, node: Option<usize>, path: &mut Path<'a>, value: &'a RawValue) {
+    fn add_value<'a>(&mut self, node: Option<usize>, path: &mut Path<'a>, value: Json<'a>) {
         let kind = match Kind::of(value) {
             Kind::Null => return,
             Kind::Object => None,

@@ -1,17 +1,30 @@
-//! The plain decoder: raw batch → batch, one event after the other.
+//! Raw batch → batch.
 //!
-//! It is written to be plainly right. Whatever is faster is checked against it.
+//! An event is read along the keys of the events before it ([`shape`]), by a cursor that checks its JSON on the way ([`cursor`]);
+//! its texts go from where they are into the columns, and its document stays where it is. What is out of the ordinary (a new
+//! key, one that is there twice, an escape in one, what is refused) is read by the plain reader, event by event; so what is
+//! accepted, and why it is not, is what that one says. [`decode_plainly`] does all of it so.
+
+mod cursor;
+mod flatten;
+mod grow;
+mod plain;
+mod shape;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use arrow::array::{StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{StringBuilder, StringViewArray, TimestampMicrosecondBuilder, make_view};
 use lakebed_log::{Batch, BatchId, Events, Quarantined};
 
-use crate::event::{self, Event};
-use crate::flatten::Flattener;
+use crate::event::{self, Event, Required};
+use crate::json;
 use crate::raw_batch::RawBatch;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
+use grow::Columns;
+pub use plain::decode_plainly;
+use shape::Shape;
 
 /// A decoded batch, and what was left out of its columns; all of that is still in `_doc`.
 #[derive(Clone, Debug)]
@@ -30,76 +43,112 @@ pub struct Decoded {
 
 /// Decodes a batch. This never fails: an event that cannot be read is in `batch.quarantine`, with its reason.
 ///
-/// `source` is the batch's source, and that of every event without a `source` text of its own.
+/// `source` is the batch's source, and that of every event without a `source` text of its own. Documents are not copied: the
+/// batch holds on to the text of `raw`.
 pub fn decode(raw: &RawBatch, id: BatchId, source: &str, settings: &Settings) -> Decoded {
-    let mut accepted = Accepted::new(raw, source, settings);
+    let mut decoder = Decoder::new(raw, source, settings);
     let (mut quarantine, mut no_json, mut cut_off) = (Vec::new(), 0, false);
-    for (position, (bytes, flaw)) in (0u64..).zip(raw.iter()) {
-        match flaw.map_or_else(|| event::read(bytes, settings), Err) {
-            Ok(event) => accepted.add(event),
-            Err(refusal) => {
-                no_json += u64::from(refusal.is_no_json());
-                cut_off |= refusal == Refusal::CutOff;
-                quarantine.push(Quarantined { position, reason: refusal.to_string(), bytes: bytes.to_vec() });
-            }
+    for (position, (range, flaw)) in (0u64..).zip(raw.ranges()) {
+        if let Err(refusal) = flaw.map_or_else(|| decoder.add(range.clone()), Err) {
+            no_json += u64::from(refusal.is_no_json());
+            cut_off |= refusal == Refusal::CutOff;
+            let bytes = raw.text()[range].to_vec();
+            quarantine.push(Quarantined { position, reason: refusal.to_string(), bytes });
         }
     }
-    let (events, misfits, over_limit) = accepted.finish();
+    let (events, misfits, over_limit) = decoder.finish();
     let batch = Batch { id, content: raw.content(), source: source.to_owned(), lane: None, events, quarantine };
     Decoded { batch, misfits, over_limit, no_json, cut_off }
 }
 
 /// The accepted events, column by column.
-struct Accepted<'s> {
-    source_name: &'s str,
+struct Decoder<'r> {
+    raw: &'r RawBatch,
+    /// All of the batch, if it is UTF-8, so that this need not be asked event by event.
+    text: Option<&'r str>,
+    source_name: &'r str,
+    settings: &'r Settings,
+    shape: Shape,
+    columns: Columns<'r>,
     id: StringBuilder,
     event_type: StringBuilder,
     time: TimestampMicrosecondBuilder,
     source: StringBuilder,
-    doc: StringBuilder,
-    rest: Flattener<'s>,
+    accepted: Vec<Range<usize>>,
 }
 
-impl<'s> Accepted<'s> {
-    fn new(raw: &RawBatch, source_name: &'s str, settings: &'s Settings) -> Self {
+impl<'r> Decoder<'r> {
+    fn new(raw: &'r RawBatch, source_name: &'r str, settings: &'r Settings) -> Self {
+        let events = raw.events();
         Self {
+            raw,
+            text: simdutf8::basic::from_utf8(raw.text()).ok(),
             source_name,
-            id: StringBuilder::new(),
-            event_type: StringBuilder::new(),
-            time: TimestampMicrosecondBuilder::with_capacity(raw.events()),
-            source: StringBuilder::new(),
-            doc: StringBuilder::with_capacity(raw.events(), raw.text_bytes()),
-            rest: Flattener::new(settings),
+            settings,
+            shape: Shape::new(settings),
+            columns: Columns::new(settings, events),
+            id: StringBuilder::with_capacity(events, events * 16),
+            event_type: StringBuilder::with_capacity(events, events * 8),
+            time: TimestampMicrosecondBuilder::with_capacity(events),
+            source: StringBuilder::with_capacity(events, events * 8),
+            accepted: Vec::with_capacity(events),
         }
     }
 
-    fn add(&mut self, event: Event<'_>) {
-        self.id.append_value(event.id);
-        self.event_type.append_value(event.event_type);
-        self.time.append_value(event.time);
-        self.source.append_value(event.source.as_deref().unwrap_or(self.source_name));
-        self.doc.append_value(event.doc);
-        self.rest.add(event.rest);
+    /// Adds the event at a place in the text, or says why it is refused; then nothing of it is added.
+    fn add(&mut self, range: Range<usize>) -> Result<(), Refusal> {
+        let known = self.text.and_then(|text| text.get(range.clone()));
+        match known.filter(|text| self.shape.read(text).is_some()) {
+            Some(text) => {
+                let Self { shape, settings, .. } = self;
+                let required = event::required(text.as_bytes(), settings, |path| shape.at(path, text))?;
+                let source = self.columns.add(&mut self.shape, text);
+                self.put(&required, source.map(|text| json::without_nul(json::string(text).text)).as_deref());
+            }
+            None => {
+                let Event { required, source, rest } = event::read(&self.raw.text()[range.clone()], self.settings)?;
+                self.columns.add_entries(&mut self.shape, rest);
+                self.put(&required, source.as_deref());
+            }
+        }
+        self.accepted.push(range);
+        Ok(())
+    }
+
+    fn put(&mut self, required: &Required<'_>, source: Option<&str>) {
+        self.id.append_value(&required.id);
+        self.event_type.append_value(&required.event_type);
+        self.time.append_value(required.time);
+        self.source.append_value(source.unwrap_or(self.source_name));
     }
 
     fn finish(mut self) -> (Events, BTreeMap<String, u64>, u64) {
-        let flattened = self.rest.finish();
+        let (columns, misfits, over_limit) = self.columns.finish(&self.shape);
         let events = Events {
             event_id: self.id.finish(),
             event_type: self.event_type.finish(),
             event_time: self.time.finish().with_timezone("UTC"),
             source: self.source.finish(),
-            doc: self.doc.finish(),
-            columns: flattened.columns,
+            doc: documents(self.raw, &self.accepted),
+            columns,
         };
-        (events, flattened.misfits, flattened.over_limit)
+        (events, misfits, over_limit)
     }
+}
+
+/// The documents at these places of a batch's text, as views of it.
+fn documents(raw: &RawBatch, places: &[Range<usize>]) -> StringViewArray {
+    // A batch has less than 4 GiB.
+    let view = |place: &Range<usize>| make_view(&raw.text()[place.clone()], 0, place.start as u32);
+    let views = places.iter().map(view).collect::<Vec<_>>();
+    StringViewArray::new(views.into(), vec![raw.text().clone()], None)
 }
 
 #[cfg(test)]
 mod tests {
     use arrow::array::Array;
     use lakebed_log::ColumnType;
+    use lakebed_project::{EventsConfig, Places};
     use proptest::prelude::*;
 
     use super::*;
@@ -225,7 +274,72 @@ mod tests {
         proptest::collection::vec(line, 0..6).prop_map(|lines| lines.join(&b'\n'))
     }
 
+    /// Whether both decoders come to the same.
+    fn same(fast: &Decoded, plain: &Decoded) -> Result<(), TestCaseError> {
+        let (events, expected) = (&fast.batch.events, &plain.batch.events);
+        prop_assert_eq!(&events.event_id, &expected.event_id);
+        prop_assert_eq!(&events.event_type, &expected.event_type);
+        prop_assert_eq!(&events.event_time, &expected.event_time);
+        prop_assert_eq!(&events.source, &expected.source);
+        prop_assert_eq!(&events.doc, &expected.doc);
+        let names = |events: &Events| events.columns.iter().map(|of| (of.path.clone(), of.kind)).collect::<Vec<_>>();
+        prop_assert_eq!(names(events), names(expected));
+        for (column, expected) in events.columns.iter().zip(&expected.columns) {
+            prop_assert_eq!(column.values.to_data(), expected.values.to_data(), "{:?}", column.path);
+        }
+        prop_assert_eq!(&fast.batch.quarantine, &plain.batch.quarantine);
+        prop_assert_eq!(&fast.misfits, &plain.misfits);
+        prop_assert_eq!((fast.over_limit, fast.no_json), (plain.over_limit, plain.no_json));
+        prop_assert_eq!(fast.cut_off, plain.cut_off);
+        Ok(())
+    }
+
+    /// Events of the same few keys, in any order, once or twice, with whatever values; so that most of them are read along the
+    /// keys of others, and some are not.
+    fn kin() -> impl Strategy<Value = Vec<u8>> {
+        let key = proptest::sample::select(vec!["x", "y", "z", "source", "event_type", "a", "\\u0061", "a\\\":1,\\\"b", ""]);
+        let object = proptest::collection::vec((key, json()), 0..4).prop_map(|entries| {
+            let entries = entries.iter().map(|(key, value)| format!("\"{key}\" : {value}"));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+        });
+        let id = || prop_oneof![6 => Just("\"i\"".to_owned()), 1 => json()];
+        let time = prop_oneof![6 => Just("\"2024-05-01T10:00:00Z\"".to_owned()), 1 => json()];
+        let event = (id(), time, object, any::<bool>()).prop_map(|(id, time, object, nested)| {
+            let rest = if nested { format!("\"n\":{object}}}") } else { object[1..].to_owned() };
+            let end = if rest == "}" { "" } else { "," };
+            format!("{{\"event_id\":{id},\"event_type\":\"t\",\"event_time\":{time}{end}{rest}").into_bytes()
+        });
+        proptest::collection::vec(event, 0..12).prop_map(|lines| lines.join(&b'\n'))
+    }
+
+    /// Required fields in other places than the usual, and paths that make no column.
+    fn elsewhere() -> impl Strategy<Value = EventsConfig> {
+        let id = proptest::sample::select(vec!["event_id", "x.a | event_id", "content-hash(x | n.x, y)", "content-hash", "n.y"]);
+        let unflattened = proptest::sample::select(vec!["", "n.x", "x", "n, x.a"]);
+        (id, unflattened).prop_map(|(id, unflattened)| EventsConfig {
+            id: vec![Places::parse(id).unwrap()],
+            unflattened: unflattened
+                .split(", ")
+                .filter_map(|path| Places::parse(path).ok()?.only_path().cloned())
+                .collect(),
+            ..EventsConfig::default()
+        })
+    }
+
     proptest! {
+        #[test]
+        fn the_plain_decoder_says_the_same(
+            bytes in prop_oneof![kin(), source()],
+            settings in settings(),
+            fields in elsewhere(),
+        ) {
+            let settings = Settings { fields, ..settings };
+            for raw in raw(&bytes, &settings) {
+                let [fast, plain] = [decode, decode_plainly].map(|decode| decode(&raw, BatchId::new("b"), "file", &settings));
+                same(&fast, &plain)?;
+            }
+        }
+
         #[test]
         fn nothing_is_lost_and_documents_are_the_bytes_sent(bytes in source(), settings in settings()) {
             for raw in raw(&bytes, &settings) {
