@@ -92,7 +92,7 @@ fn id_of<'a>(field: &Places, found: Option<Found<'a>>) -> Result<Cow<'a, str>, R
     };
     match text.as_ref() {
         "" => Err(Refusal::Empty(field.to_string())),
-        nul if nul.contains('\0') => Err(Refusal::NotStorable(field.to_string())),
+        nul if memchr::memchr(0, nul.as_bytes()).is_some() => Err(Refusal::NotStorable(field.to_string())),
         _ => Ok(text),
     }
 }

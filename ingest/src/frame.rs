@@ -22,16 +22,18 @@ pub struct RawBatches<R: BufRead> {
     limits: Limits,
     framing: Framing,
     ended: bool,
+    /// How many bytes the last batch had.
+    last: usize,
 }
 
 impl<R: BufRead> RawBatches<R> {
     /// Reads events from decompressed bytes.
     pub fn new(reader: R, settings: &Settings) -> Self {
-        Self { reader, limits: Limits::of(settings), framing: Framing::START, ended: false }
+        Self { reader, limits: Limits::of(settings), framing: Framing::START, ended: false, last: 0 }
     }
 
     fn read_batch(&mut self) -> Result<Option<RawBatch>, Error> {
-        let mut draft = Draft::new(self.limits);
+        let mut draft = Draft::with_room(self.limits, self.last + self.last / 64);
         while !self.ended && !draft.is_full() {
             match self.reader.fill_buf() {
                 Ok([]) => {
@@ -49,7 +51,9 @@ impl<R: BufRead> RawBatches<R> {
                 }
             }
         }
-        Ok(draft.finish())
+        let batch = draft.finish();
+        self.last = batch.as_ref().map_or(0, |batch| batch.text().len());
+        Ok(batch)
     }
 }
 

@@ -118,7 +118,7 @@ pub(crate) struct Unescaped<'a> {
 pub(crate) fn string(value: Json<'_>) -> Unescaped<'_> {
     let quoted = value.get();
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(quoted);
-    if !inner.contains('\\') {
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Unescaped { text: Cow::Borrowed(inner), lossy: false };
     }
     match serde_json::from_str(quoted) {
@@ -158,7 +158,10 @@ fn unescape_lossy(inner: &str) -> String {
 
 /// Text as a column holds it: U+0000, which PostgreSQL cannot store, becomes U+FFFD.
 pub(crate) fn without_nul(text: Cow<'_, str>) -> Cow<'_, str> {
-    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{FFFD}")) } else { text }
+    match memchr::memchr(0, text.as_bytes()) {
+        Some(_) => Cow::Owned(text.replace('\0', "\u{FFFD}")),
+        None => text,
+    }
 }
 
 /// How deep objects and arrays nest in a valid JSON value; 0 for a scalar.

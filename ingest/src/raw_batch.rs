@@ -126,7 +126,12 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new(limits: Limits) -> Self {
-        let (text, events) = (Vec::new(), Vec::new());
+        Self::with_room(limits, 0)
+    }
+
+    /// A draft that will have about so many bytes.
+    pub(crate) fn with_room(limits: Limits, bytes: usize) -> Self {
+        let (text, events) = (Vec::with_capacity(bytes), Vec::new());
         Self { limits, text, events, flaws: BTreeMap::new(), start: 0, too_long: None, skipped: 0 }
     }
 

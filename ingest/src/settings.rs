@@ -57,7 +57,7 @@ impl Default for Settings {
             max_depth: 8,
             max_columns: 1000,
             batch_events: 65_536,
-            batch_bytes: 32 << 20,
+            batch_bytes: 24 << 20,
             earliest: Some(DateTime::UNIX_EPOCH),
             latest: None,
         }

@@ -13,14 +13,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::json::{self, Json, Kind};
+use crate::number::{Below, Number};
+use crate::time;
 use arrow::array::{
     ArrayBuilder, ArrayRef, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int32Builder,
     Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use lakebed_log::ColumnType;
-use crate::json::{self, Json, Kind};
-use crate::number::{Below, Number};
-use crate::time;
 
 /// A value of a column's type.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,15 +138,12 @@ impl Values {
         }
     }
 
-    /// No values yet, with room for so many that are like the first.
-    pub(crate) fn with_room(column_type: ColumnType, rows: usize, first: &Value<'_>) -> Self {
-        match (Self::of(column_type), first) {
-            (Self::Double(_), _) => Self::Double(Float64Builder::with_capacity(rows)),
-            (Self::BigInt(_), _) => Self::BigInt(Int64Builder::with_capacity(rows)),
-            (Self::Text(_), Value::Text(text)) => {
-                Self::Text(StringBuilder::with_capacity(rows, (rows * text.len()).min(MOST_ROOM)))
-            }
-            (values, _) => values,
+    /// No values yet, with room for so many of the most usual types.
+    pub(crate) fn with_room(column_type: ColumnType, rows: usize) -> Self {
+        match Self::of(column_type) {
+            Self::Double(_) => Self::Double(Float64Builder::with_capacity(rows)),
+            Self::BigInt(_) => Self::BigInt(Int64Builder::with_capacity(rows)),
+            values => values,
         }
     }
 
@@ -183,9 +180,6 @@ impl Values {
         });
     }
 }
-
-/// The most room that is made for texts before they come, in bytes.
-const MOST_ROOM: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {

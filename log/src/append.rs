@@ -57,89 +57,32 @@ impl Log {
     /// [`Error::BatchConflict`] where its id stands for other content, [`Error::LaneConflict`] where its lane stands
     /// elsewhere, any failure of the store. After a failure the same batch can be sent again.
     pub async fn append(&self, batch: &Arc<Batch>, ack: Ack, at: DateTime<Utc>) -> Result<Appended> {
-        let key = batch.id.key();
-        let known: Option<Receipt> = self.store.get_json(&layout::receipt(&key)).await?;
-        if let Some(version) = already(known.as_ref(), batch)? {
-            return Ok(Appended::Duplicate { version });
-        }
-        let entry = loop {
-            // The wall's clock: a machine that slept meanwhile has taken all that time.
-            let began = SystemTime::now();
-            let entry = self.stage(batch, at).await?;
-            // A vacuum spares what no inbox entry names for a limited time: an older staging is done again.
-            if began.elapsed().is_ok_and(|took| took < STAGING) {
-                break entry;
+        self.begin(Arc::clone(batch), at).await?.stage().await?.finish(ack).await
+    }
+
+    /// The first of an append's three steps, for who has many batches to append: the columns are claimed. Batches begin and
+    /// finish in the order that they are to have in the log; they are staged beside each other.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn begin(&self, batch: Arc<Batch>, at: DateTime<Utc>) -> Result<Begun> {
+        let known: Option<Receipt> = self.store.get_json(&layout::receipt(&batch.id.key())).await?;
+        let duplicate = already(known.as_ref(), &batch)?;
+        let mut columns: Vec<Claim> = Vec::with_capacity(batch.events.columns.len());
+        if duplicate.is_none() {
+            let mut known = self.claims.lock().await.clone();
+            for column in &batch.events.columns {
+                columns.push(claims::claim(&self.store, &mut known, &column.path, column.kind).await?);
             }
-            self.discard(&entry).await?;
-        };
-        if known.is_none()
-            && let Some(version) = self.put_receipt(batch, entry.head).await?
-        {
-            self.discard(&entry).await?;
-            return Ok(Appended::Duplicate { version });
+            self.claims.lock().await.merge(&known);
         }
-        let unit = entry.unit;
-        let Some(entry) = self.announce(entry).await? else {
-            let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&key)).await?;
-            return match already(receipt.as_ref(), batch)? {
-                Some(version) => Ok(Appended::Duplicate { version }),
-                None => Err(Error::Corrupt { path: layout::receipt(&key), reason: "it is gone".to_owned() }),
-            };
-        };
-        let adopted = entry.unit != unit;
-        match ack {
-            // A lane's batch whose turn it is not is taken back, so nobody may be told that it is safe before it is committed.
-            Ack::Durable if entry.lane.is_none() => Ok(Appended::Durable),
-            _ => self.commit(&entry, adopted, at).await,
-        }
+        Ok(Begun { log: self.clone(), batch, at, known: known.is_some(), duplicate, columns })
     }
 
     /// Puts the batch's receipt, if there is none; gives the version of one that is in the log by now.
     async fn put_receipt(&self, batch: &Batch, head: u64) -> Result<Option<u64>> {
         let receipt = Receipt { id: batch.id.clone(), content: batch.content, head, version: None, unit: None };
         already(Some(&self.store.put_or_read(&layout::receipt(&batch.id.key()), receipt).await?), batch)
-    }
-
-    /// Writes what the inbox entry will name: data files, quarantine, and the claims for their columns.
-    async fn stage(&self, batch: &Arc<Batch>, at: DateTime<Utc>) -> Result<InboxEntry> {
-        // Any version will do: an older one costs the committer a longer scan, and what was committed before it is found by
-        // the receipt, which is marked before the inbox entry goes and read again after the inbox is listed. So nobody waits
-        // here for a task that commits.
-        if let Ok(mut head) = self.head.try_lock() {
-            self.follow(&mut head).await?;
-        }
-        let version = self.seen.load(Ordering::Acquire);
-        let mut known = self.claims.lock().await.clone();
-        let mut columns: Vec<Claim> = Vec::with_capacity(batch.events.columns.len());
-        for column in &batch.events.columns {
-            columns.push(claims::claim(&self.store, &mut known, &column.path, column.kind).await?);
-        }
-        self.claims.lock().await.merge(&known);
-        let unit = Uuid::now_v7();
-        let encoded = files::encode_off_thread(Arc::clone(batch), columns.clone(), at).await?;
-        let mut staged = Vec::with_capacity(encoded.len());
-        for file in encoded {
-            self.store.put(&layout::in_table(&file.staged.path), file.parquet).await?;
-            staged.push(file.staged);
-        }
-        let quarantined = quarantine::put(&self.store, batch, unit, at).await?;
-        columns.sort_by_key(|claim| claim.id);
-        columns.dedup_by_key(|claim| claim.id);
-        Ok(InboxEntry {
-            format: ENTRY_FORMAT,
-            unit,
-            head: version,
-            id: batch.id.clone(),
-            content: batch.content,
-            source: batch.source.clone(),
-            rows: batch.events.len() as u64,
-            quarantined: batch.quarantine.len() as u64,
-            quarantine: quarantined,
-            files: staged,
-            columns,
-            lane: batch.lane.clone(),
-            staged_at: at,
-        })
     }
 
     /// Puts the inbox entry, or finds the one of an earlier staging of the same batch: that one is to be committed, for
@@ -181,6 +124,128 @@ impl Log {
             self.store.delete(&layout::in_table(path)).await?;
         }
         Ok(())
+    }
+}
+
+/// An append that has begun.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    log: Log,
+    batch: Arc<Batch>,
+    at: DateTime<Utc>,
+    /// There is a receipt.
+    known: bool,
+    /// The version that has the batch already.
+    duplicate: Option<u64>,
+    /// The column of each of the batch's.
+    columns: Vec<Claim>,
+}
+
+/// An append whose files are written. Nobody names them until it is finished.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    begun: Begun,
+    written: Written,
+}
+
+#[derive(Clone, Debug)]
+enum Written {
+    /// What the inbox is to say.
+    Entry(Box<InboxEntry>),
+    /// Nothing: this version has the batch.
+    Duplicate(u64),
+}
+
+impl Begun {
+    /// The second step, which is nearly all of the work: the batch is encoded and its files are written.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn stage(self) -> Result<Staged> {
+        if let Some(version) = self.duplicate {
+            return Ok(Staged { begun: self, written: Written::Duplicate(version) });
+        }
+        loop {
+            // The wall's clock: a machine that slept meanwhile has taken all that time.
+            let began = SystemTime::now();
+            let entry = self.write().await?;
+            // A vacuum spares what no inbox entry names for a limited time: an older staging is done again.
+            if began.elapsed().is_ok_and(|took| took < STAGING) {
+                return Ok(Staged { begun: self, written: Written::Entry(Box::new(entry)) });
+            }
+            self.log.discard(&entry).await?;
+        }
+    }
+
+    /// Writes what the inbox entry will name: data files and quarantine.
+    async fn write(&self) -> Result<InboxEntry> {
+        let Self { log, batch, at, .. } = self;
+        // Any version will do: an older one costs the committer a longer scan, and what was committed before it is found by
+        // the receipt, which is marked before the inbox entry goes and read again after the inbox is listed. So nobody waits
+        // here for a task that commits.
+        if let Ok(mut head) = log.head.try_lock() {
+            log.follow(&mut head).await?;
+        }
+        let version = log.seen.load(Ordering::Acquire);
+        let unit = Uuid::now_v7();
+        let mut columns = self.columns.clone();
+        let encoded = files::encode_off_thread(Arc::clone(batch), columns.clone(), *at).await?;
+        let mut staged = Vec::with_capacity(encoded.len());
+        for file in encoded {
+            log.store.put(&layout::in_table(&file.staged.path), file.parquet).await?;
+            staged.push(file.staged);
+        }
+        let quarantined = quarantine::put(&log.store, batch, unit, *at).await?;
+        columns.sort_by_key(|claim| claim.id);
+        columns.dedup_by_key(|claim| claim.id);
+        Ok(InboxEntry {
+            format: ENTRY_FORMAT,
+            unit,
+            head: version,
+            id: batch.id.clone(),
+            content: batch.content,
+            source: batch.source.clone(),
+            rows: batch.events.len() as u64,
+            quarantined: batch.quarantine.len() as u64,
+            quarantine: quarantined,
+            files: staged,
+            columns,
+            lane: batch.lane.clone(),
+            staged_at: *at,
+        })
+    }
+}
+
+impl Staged {
+    /// The third step: the batch is announced and, unless that is enough for `ack`, committed.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn finish(self, ack: Ack) -> Result<Appended> {
+        let Self { begun: Begun { log, batch, at, known, .. }, written } = self;
+        let entry = match written {
+            Written::Entry(entry) => *entry,
+            Written::Duplicate(version) => return Ok(Appended::Duplicate { version }),
+        };
+        if !known && let Some(version) = log.put_receipt(&batch, entry.head).await? {
+            log.discard(&entry).await?;
+            return Ok(Appended::Duplicate { version });
+        }
+        let unit = entry.unit;
+        let Some(entry) = log.announce(entry).await? else {
+            let path = layout::receipt(&batch.id.key());
+            let receipt: Option<Receipt> = log.store.get_json(&path).await?;
+            return match already(receipt.as_ref(), &batch)? {
+                Some(version) => Ok(Appended::Duplicate { version }),
+                None => Err(Error::Corrupt { path, reason: "it is gone".to_owned() }),
+            };
+        };
+        let adopted = entry.unit != unit;
+        match ack {
+            // A lane's batch whose turn it is not is taken back, so nobody may be told that it is safe before it is committed.
+            Ack::Durable if entry.lane.is_none() => Ok(Appended::Durable),
+            _ => log.commit(&entry, adopted, at).await,
+        }
     }
 }
 

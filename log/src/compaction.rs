@@ -176,9 +176,7 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
         return Err(Error::Corrupt { path, reason: format!("nobody has claimed its column '{unknown}'") });
     }
     let columns = schema::compacted(claims.iter().filter(|claim| names.contains(&claim.name)));
-    let properties =
-        files::properties(usize::MAX).into_builder().set_max_row_group_row_count(Some(ROWS_A_GROUP)).build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&columns), Some(properties))?;
+    let mut writer = None;
     let (mut rows, mut offsets) = (0, (u64::MAX, 0));
     let (mut row_range, mut time_range) = ((u64::MAX, 0), (i64::MAX, i64::MIN));
     for (file, reader) in readers {
@@ -194,9 +192,14 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
             if let Some(range) = files::range_of::<TimestampMicrosecondType>(&batch, schema::EVENT_TIME) {
                 time_range = (time_range.0.min(range.0), time_range.1.max(range.1));
             }
+            let writer = match &mut writer {
+                Some(writer) => writer,
+                None => writer.insert(writer_like(&batch)?),
+            };
             writer.write(&batch)?;
         }
     }
+    let writer = writer.map_or_else(|| writer_like(&RecordBatch::new_empty(columns)), Ok)?;
     let parquet = writer.into_inner()?;
     let event_date = inputs.first().map(|(file, _)| file.staged.event_date).unwrap_or_default();
     let staged = StagedFile {
@@ -208,6 +211,13 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
         time_range,
     };
     Ok((DataFile { offsets: Offsets::Stored(offsets.0, offsets.1), staged }, parquet))
+}
+
+/// The writer of a compacted file, whose first rows are these.
+fn writer_like(first: &RecordBatch) -> Result<ArrowWriter<Vec<u8>>> {
+    let properties = files::properties(usize::MAX, first).into_builder();
+    let properties = properties.set_max_row_group_row_count(Some(ROWS_A_GROUP)).build();
+    Ok(ArrowWriter::try_new(Vec::new(), first.schema(), Some(properties))?)
 }
 
 /// The rows with the columns of the compacted file: what the file lacks is null, and the offset is computed or taken over.

@@ -1,6 +1,7 @@
 //! Data files: a batch's events of one day as Parquet, with the statistics that readers prune by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,7 +10,9 @@ use arrow::array::{
 };
 use arrow::compute::kernels::cmp::neq;
 use arrow::compute::{CastOptions, cast_with_options, max, min, nullif, take};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -219,7 +222,7 @@ fn cast_or_null(values: &ArrayRef, kind: &DataType) -> Result<ArrayRef> {
 }
 
 fn encode_day(schema: &SchemaRef, rows: &RecordBatch, event_date: NaiveDate) -> Result<EncodedFile> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(rows.num_rows())))?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties(rows.num_rows(), rows)))?;
     writer.write(rows)?;
     let parquet = writer.into_inner()?;
     let staged = StagedFile {
@@ -256,22 +259,51 @@ pub fn compression(rows: usize) -> Compression {
     }
 }
 
-/// How data files of so many rows are written: no dictionary for what is different in every row; statistics per row group
-/// only where queries prune by them.
-pub(crate) fn properties(rows: usize) -> WriterProperties {
+/// How data files of so many rows are written: no dictionary for what is different in every row, as far as these first ones tell;
+/// statistics per row group only where queries prune by them.
+pub(crate) fn properties(rows: usize, first: &RecordBatch) -> WriterProperties {
     let unlike = [schema::EVENT_ID, schema::DOC, schema::ROW, schema::OFFSET];
     let pruned = [schema::EVENT_TIME, schema::ROW, schema::EVENT_ID, schema::OFFSET];
     let mut properties = WriterProperties::builder()
         .set_compression(compression(rows))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by(concat!("lakebed ", env!("CARGO_PKG_VERSION")).to_owned());
-    for column in unlike {
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    let schema = first.schema();
+    let names = schema.fields().iter().map(|field| field.name().as_str());
+    let varied = names.zip(first.columns()).filter(|(_, values)| is_varied(values)).map(|(name, _)| name);
+    for column in unlike.into_iter().chain(varied) {
+        // Not from a text: a name with a dot in it is one column's.
+        let column = ColumnPath::new(vec![column.to_owned()]);
+        properties = properties.set_column_dictionary_enabled(column, false);
     }
     for column in pruned {
         properties = properties.set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Chunk);
     }
     properties.build()
+}
+
+/// So many values tell whether a column's values are nearly all different.
+const SAMPLE: usize = 256;
+
+/// Whether most of a column's first values come once: then a dictionary of them is as long as they are.
+fn is_varied(values: &ArrayRef) -> bool {
+    fn most_come_once<V: Hash + Eq>(values: impl Iterator<Item = V>) -> bool {
+        let (mut seen, mut all) = (HashSet::with_capacity(SAMPLE), 0);
+        for value in values.take(SAMPLE) {
+            seen.insert(value);
+            all += 1;
+        }
+        all > SAMPLE / 8 && seen.len() > all / 2
+    }
+    match values.data_type() {
+        DataType::Utf8 => most_come_once(values.as_string::<i32>().iter().flatten()),
+        DataType::Float64 => most_come_once(values.as_primitive::<Float64Type>().iter().flatten().map(f64::to_bits)),
+        DataType::Int64 => most_come_once(values.as_primitive::<Int64Type>().iter().flatten()),
+        DataType::Timestamp(..) => {
+            most_come_once(values.as_primitive_opt::<TimestampMicrosecondType>().into_iter().flatten().flatten())
+        }
+        _ => false,
+    }
 }
 
 /// [`encode`] on a thread for blocking work: a batch is some hundred milliseconds of compression.

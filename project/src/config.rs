@@ -82,7 +82,7 @@ impl Default for Config {
                 max_depth: 8,
                 max_columns: 1000,
                 batch_events: 65_536,
-                batch_bytes: 32 << 20,
+                batch_bytes: 24 << 20,
             },
             refresh: RefreshConfig { events_at_once: 250_000 },
             duckdb: DuckDbConfig { directory: None, keep: 3 },

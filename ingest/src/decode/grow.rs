@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, NullBufferBuilder, StringArray};
+use arrow::buffer::OffsetBuffer;
 use lakebed_log::{Column, ColumnType, JsonKind, column_name};
 
 use crate::decode::shape::{self, Field, Found, Role, Shape};
@@ -29,7 +32,91 @@ struct Growing {
     /// Of its path.
     field: usize,
     kind: ColumnType,
-    values: Values,
+    grown: Grown,
+}
+
+#[derive(Debug)]
+enum Grown {
+    Texts(Texts),
+    Values(Values),
+}
+
+/// The values of a column of texts.
+#[derive(Debug)]
+struct Texts {
+    bytes: Vec<u8>,
+    offsets: Vec<i32>,
+    nulls: NullBufferBuilder,
+}
+
+/// The most room that is made for texts before they come, in bytes.
+const MOST_ROOM: usize = 1 << 20;
+
+impl Texts {
+    fn with_room(rows: usize, first: usize) -> Self {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        let bytes = Vec::with_capacity((rows * first + rows).min(MOST_ROOM));
+        Self { bytes, offsets, nulls: NullBufferBuilder::new(rows) }
+    }
+
+    /// Puts a stretch of `all` into slot `row`.
+    #[inline]
+    fn put(&mut self, row: usize, all: &str, from: usize, to: usize) {
+        self.fill(row);
+        let (text, length) = (&all.as_bytes()[from..], to - from);
+        // Most texts are short. Sixteen bytes of whatever follows are copied sooner than the right number of them.
+        match text.first_chunk::<SHORT>() {
+            Some(chunk) if length <= SHORT => {
+                let end = self.bytes.len() + length;
+                self.bytes.extend_from_slice(chunk);
+                self.bytes.truncate(end);
+            }
+            _ => self.bytes.extend_from_slice(&text[..length]),
+        }
+        self.offsets.push(self.end());
+        self.nulls.append_non_null();
+    }
+
+    #[inline]
+    fn fill(&mut self, rows: usize) {
+        let missing = (rows + 1).saturating_sub(self.offsets.len());
+        if missing > 0 {
+            self.offsets.extend(std::iter::repeat_n(self.end(), missing));
+            self.nulls.append_n_nulls(missing);
+        }
+    }
+
+    fn end(&self) -> i32 {
+        // A batch has less than 2 GiB.
+        self.bytes.len() as i32
+    }
+
+    fn finish(mut self, rows: usize) -> ArrayRef {
+        self.fill(rows);
+        let offsets = OffsetBuffer::new(self.offsets.into());
+        Arc::new(StringArray::new(offsets, self.bytes.into(), self.nulls.finish()))
+    }
+}
+
+const SHORT: usize = 16;
+
+impl Grown {
+    fn new(kind: ColumnType, rows: usize, first: &Value<'_>) -> Self {
+        match (kind, first) {
+            (ColumnType::Varchar | ColumnType::Json, Value::Text(text)) => {
+                Self::Texts(Texts::with_room(rows, text.len()))
+            }
+            _ => Self::Values(Values::with_room(kind, rows)),
+        }
+    }
+
+    fn finish(self, rows: usize) -> ArrayRef {
+        match self {
+            Self::Texts(texts) => texts.finish(rows),
+            Self::Values(values) => values.finish(rows),
+        }
+    }
 }
 
 /// So many keys are known before those of empty objects are no longer: they alone could be without end.
@@ -44,16 +131,25 @@ impl<'s> Columns<'s> {
     }
 
     /// Adds what the shape has found in an event with this text; gives the text that is the event's own source.
-    pub(super) fn add<'t>(&mut self, shape: &mut Shape, text: &'t str) -> Option<Json<'t>> {
+    pub(super) fn add<'t>(&mut self, shape: &mut Shape<'_>, all: &'t str) -> Option<Json<'t>> {
         let mut source = None;
         let Shape { fields, found, .. } = shape;
         for found in found.iter() {
-            let (field, text) = (&mut fields[found.field], &text[found.start..found.end]);
+            let (field, text) = (&mut fields[found.field], &all[found.start..found.end]);
             if field.role == Role::Source && found.kind == Kind::Text {
                 source = Some(Json::checked(text));
                 continue;
             }
             let column_type = field.declared.unwrap_or_else(|| default_type(found.kind));
+            if found.kind == Kind::Text && !found.escaped && column_type == ColumnType::Varchar {
+                let known = field.columns.iter().find(|(of, _)| *of == column_type);
+                if let Some(Growing { grown: Grown::Texts(texts), .. }) =
+                    known.and_then(|(_, at)| self.columns.get_mut(*at))
+                {
+                    texts.put(self.row, all, found.start + 1, found.end - 1);
+                    continue;
+                }
+            }
             match value(column_type, found, text) {
                 Some(value) => self.put(field, found.field, column_type, &value),
                 None => field.misfits += 1,
@@ -64,12 +160,12 @@ impl<'s> Columns<'s> {
     }
 
     /// Adds an event that was read plainly, and has the shape know its keys from now on.
-    pub(super) fn add_entries(&mut self, shape: &mut Shape, entries: Entries<'_>) {
+    pub(super) fn add_entries(&mut self, shape: &mut Shape<'_>, entries: Entries<'_>) {
         self.add_object(shape, None, &mut Path::new(), entries);
         self.row += 1;
     }
 
-    fn add_object<'a>(&mut self, shape: &mut Shape, of: Option<usize>, path: &mut Path<'a>, entries: Entries<'a>) {
+    fn add_object<'a>(&mut self, shape: &mut Shape<'_>, of: Option<usize>, path: &mut Path<'a>, entries: Entries<'a>) {
         // Below a path that is not known, there is none that is.
         let known = of.is_some() || path.is_empty();
         for (key, value) in entries {
@@ -82,7 +178,7 @@ impl<'s> Columns<'s> {
         }
     }
 
-    fn add_value<'a>(&mut self, shape: &mut Shape, field: Option<usize>, path: &mut Path<'a>, json: Json<'a>) {
+    fn add_value<'a>(&mut self, shape: &mut Shape<'_>, field: Option<usize>, path: &mut Path<'a>, json: Json<'a>) {
         let kind = Kind::of(json);
         if kind == Kind::Null {
             return;
@@ -128,24 +224,28 @@ impl<'s> Columns<'s> {
             }
             None => {
                 field.columns.push((kind, self.columns.len()));
-                let values = Values::with_room(kind, self.rows - self.row, value);
-                self.columns.push(Growing { field: at, kind, values });
+                let grown = Grown::new(kind, self.rows, value);
+                self.columns.push(Growing { field: at, kind, grown });
                 self.columns.len() - 1
             }
         };
-        self.columns[column].values.put(self.row, value);
+        match (&mut self.columns[column].grown, value) {
+            (Grown::Texts(texts), Value::Text(text)) => texts.put(self.row, text, 0, text.len()),
+            (Grown::Values(values), value) => values.put(self.row, value),
+            (texts, value) => debug_assert!(false, "{value:?} is no value of {texts:?}"),
+        }
     }
 
     /// The columns of all events, how many values did not fit their type, by column name, and how many have no column because
     /// there are too many.
-    pub(super) fn finish(self, shape: &Shape) -> (Vec<Column>, BTreeMap<String, u64>, u64) {
+    pub(super) fn finish(self, shape: &Shape<'_>) -> (Vec<Column>, BTreeMap<String, u64>, u64) {
         let Self { columns, row, mut misfits, over_limit, .. } = self;
         for field in shape.fields.iter().filter(|field| field.misfits > 0) {
             *misfits.entry(column_name(&field.path)).or_default() += field.misfits;
         }
-        let finished = |Growing { field, kind, values }| {
+        let finished = |Growing { field, kind, grown }| {
             let path = shape.fields.get(field).map(|field| field.path.clone()).unwrap_or_default();
-            Column { path, kind, values: values.finish(row) }
+            Column { path, kind, values: grown.finish(row) }
         };
         (columns.into_iter().map(finished).collect(), misfits, over_limit)
     }

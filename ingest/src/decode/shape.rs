@@ -23,11 +23,11 @@ const NONE: usize = usize::MAX;
 
 /// The keys of the events of one batch.
 #[derive(Debug)]
-pub(super) struct Shape {
+pub(super) struct Shape<'s> {
     nodes: Vec<Node>,
     pub(super) fields: Vec<Field>,
     /// Where required fields may be, and where the present event has a value there.
-    places: Vec<(Path, Option<Range<usize>>)>,
+    places: Vec<(&'s Path, Option<Range<usize>>)>,
     /// What the present event has beside them.
     pub(super) found: Vec<Found>,
     /// Counts events, from 1.
@@ -94,8 +94,8 @@ pub(super) struct Found {
     pub(super) escaped: bool,
 }
 
-impl Shape {
-    pub(super) fn new(settings: &Settings) -> Self {
+impl<'s> Shape<'s> {
+    pub(super) fn new(settings: &'s Settings) -> Self {
         let mut shape = Self {
             nodes: vec![Node { first: NONE, ..Node::default() }],
             fields: Vec::new(),
@@ -107,12 +107,12 @@ impl Shape {
         let config = &settings.fields;
         let all = config.id.iter().chain([&config.event_type, &config.event_time]);
         for path in all.flat_map(paths_of).chain(&config.unflattened) {
-            if !shape.places.iter().any(|(known, _)| known == path) {
-                shape.places.push((path.clone(), None));
+            if !shape.places.iter().any(|(known, _)| *known == path) {
+                shape.places.push((path, None));
             }
         }
-        for path in shape.places.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>() {
-            shape.field(&path, settings);
+        for path in shape.places.iter().map(|(path, _)| *path).collect::<Vec<_>>() {
+            shape.field(path, settings);
         }
         shape.field(&[SOURCE], settings);
         let hidden = |field: &Field| field.into != NONE && (field.opaque || field.role == Role::Elsewhere);
@@ -164,7 +164,7 @@ impl Shape {
             next: NONE,
             seen: 0,
             into: NONE,
-            place: self.places.iter().position(|(place, _)| *place == path),
+            place: self.places.iter().position(|(place, _)| **place == path),
             opaque: keeps_objects(declared) || path.len() >= settings.max_depth,
             role,
             path: path.into(),
@@ -182,7 +182,9 @@ impl Shape {
 
     /// The value of the present event at one of the places.
     pub(super) fn at<'t>(&self, path: &Path, text: &'t str) -> Option<Json<'t>> {
-        let range = self.places.iter().find(|(place, _)| place == path)?.1.clone()?;
+        // The path is nearly always the very one, and need not be compared key by key.
+        let is = |place: &Path| std::ptr::eq(place, path) || place == path;
+        let range = self.places.iter().find(|(place, _)| is(place))?.1.clone()?;
         text.get(range).map(Json::checked)
     }
 
@@ -343,7 +345,8 @@ mod tests {
     fn events_like_the_first_are_read_along_its_keys() {
         let settings = Settings::default();
         let mut shape = Shape::new(&settings);
-        let first = r#"{"event_id":"1","event_type":"t","event_time":"2024-05-01","source":"s","a":{"b":1,"c":[1]},"d":null}"#;
+        let first =
+            r#"{"event_id":"1","event_type":"t","event_time":"2024-05-01","source":"s","a":{"b":1,"c":[1]},"d":null}"#;
         assert!(shape.read(first).is_none());
         for path in [&["a", "b"], &["a", "c"]] {
             shape.field(path, &settings);
@@ -356,7 +359,16 @@ mod tests {
         ] {
             assert!(shape.read(like).is_some(), "{like}");
         }
-        for unlike in [r#"{"e":1}"#, r#"{"a":{"b":1,"b":1}}"#, r#"{"\u0061":1}"#, r#"{"a":{"d":1}}"#, r#"{"a":01}"#, "[]", "{} ", "{"] {
+        for unlike in [
+            r#"{"e":1}"#,
+            r#"{"a":{"b":1,"b":1}}"#,
+            r#"{"\u0061":1}"#,
+            r#"{"a":{"d":1}}"#,
+            r#"{"a":01}"#,
+            "[]",
+            "{} ",
+            "{",
+        ] {
             assert!(shape.read(unlike).is_none(), "{unlike}");
         }
     }

@@ -1,9 +1,10 @@
 //! The demo's events: which stretch of the feed comes next, and its way into the log.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use lakebed_generator::{Generator, Settings as Feed};
-use lakebed_ingest::{Outlet, Prepared, RawBatches, Settings, Tally};
+use lakebed_ingest::{Outlet, RawBatches, Settings, Tally};
 use lakebed_log::{Ack, BatchId, Entry};
 use lakebed_query::Lakehouse;
 
@@ -50,11 +51,11 @@ pub(super) async fn feed(
 ) -> Result<Tally> {
     let generator = Generator::new(Feed { seed, ..Feed::default() })?;
     // The feed has a calendar of its own, so the clock says nothing of its times; and a batch is never cut.
-    let settings = Settings {
+    let settings = Arc::new(Settings {
         batch_events: BATCH as usize,
         batch_bytes: Settings::default().batch_bytes.max(256 << 20),
         ..Settings::of(&lakehouse.project().config)
-    };
+    });
     let bar = EventBar::new(&invocation.output, Some(range.end - range.start));
     let produce = move |outlet: &Outlet| {
         let mut first = range.start;
@@ -64,7 +65,7 @@ pub(super) async fn feed(
             generator.write(first, count, &mut text);
             let id = BatchId::new(format!("{}{first}", batch_prefix(seed)));
             for raw in RawBatches::new(text.as_slice(), &settings) {
-                if !outlet.put(Prepared::new(&raw?, id.clone(), "demo", &settings)) {
+                if !outlet.put(raw?, id.clone(), "demo", &settings) {
                     return Ok(());
                 }
             }
