@@ -121,6 +121,10 @@ impl Error {
             Self::Quarantined { .. } => {
                 Some("`lakebed quarantine list` has the reasons; the other events are in the log".to_owned())
             }
+            Self::DoesNotHold { models } if models.iter().any(|model| model == "bronze.events") => Some(
+                "DROP TABLE bronze.events in PostgreSQL, and the next `lakebed run` writes it anew; `lakebed replay` puts the models right"
+                    .to_owned(),
+            ),
             Self::DoesNotHold { .. } => Some(
                 "the log is the truth: `lakebed replay` computes the models again and puts right what differs"
                     .to_owned(),

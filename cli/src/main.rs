@@ -100,10 +100,13 @@ fn trace(global: &Global, output: &Output) {
         (false, _) => LevelFilter::DEBUG,
     };
     let set = std::env::var("LAKEBED_LOG").ok().and_then(|set| set.parse::<Targets>().ok());
+    // What a library says of a failure that is told in our words, or of none: it looks for tables that are not there yet.
+    let ours = Targets::new().with_default(level).with_target("buoyant_kernel", LevelFilter::OFF);
+    let usual = if global.verbose > 1 { Targets::new().with_default(level) } else { ours };
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(output.colours())
         .with_target(false)
-        .with_filter(set.unwrap_or_else(|| Targets::new().with_default(level)));
+        .with_filter(set.unwrap_or(usual));
     tracing_subscriber::registry().with(lines).init();
 }

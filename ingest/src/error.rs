@@ -36,12 +36,16 @@ pub enum Error {
     #[error("cannot read on: {0}")]
     Read(io::Error),
     /// More than is taken at once.
-    #[error("the body has more than {most} {of} without its compression")]
+    #[error("the body has more than {most} bytes without its compression")]
     TooLarge {
         /// How many there may be.
         most: usize,
-        /// Bytes, or events.
-        of: &'static str,
+    },
+    /// More events than a batch has.
+    #[error("the body has more than {most} events")]
+    TooMany {
+        /// How many there may be.
+        most: usize,
     },
     /// What a function was invoked with, by a service whose payloads look otherwise.
     #[error("this payload of {service} cannot be read: {reason}")]
@@ -82,6 +86,9 @@ impl Error {
                     .to_owned(),
             ),
             Self::TooLarge { .. } => Some("send the events in several bodies".to_owned()),
+            Self::TooMany { .. } => {
+                Some("send the events in several bodies, or set [ingest] batch_events in lakebed.toml".to_owned())
+            }
             Self::Payload { .. } => None,
             Self::Project(error) => error.hint(),
             Self::Log(error) => error.hint(),

@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn nothing_is_no_batch() {
-        for text in ["", "\n \r\n", "\u{FEFF}", "[]", " [ ] \n", "[,]", "["] {
+        for text in ["", "\n \r\n", "\u{FEFF}", "[]", " [ ] \n", "[,]"] {
             assert!(framed(text).is_empty(), "{text}");
         }
     }
@@ -320,7 +320,9 @@ mod tests {
     fn an_array_cut_off_marks_its_last_element() {
         assert_eq!(framed("[{}, {\"a\":"), ["{}", "!{\"a\":"]);
         assert_eq!(framed("[{}, {\"a\":1}\n"), ["{}", "!{\"a\":1}"]);
-        assert_eq!(framed("[{}, "), ["{}"]);
+        assert_eq!(framed("[{}, "), ["{}", "!"]);
+        assert_eq!(framed(" ["), ["!"]);
+        assert_eq!(framed("[] "), [] as [&str; 0]);
         assert_eq!(framed("[{\"a\":\"]}"), ["!{\"a\":\"]}"]);
     }
 

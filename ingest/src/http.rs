@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -89,10 +90,23 @@ struct Parameters {
     ack: Option<String>,
 }
 
-async fn events(State(shared): State<Shared>, Query(parameters): Query<Parameters>, request: Request) -> Response {
-    let answer = match shared.take(parameters, request).await {
-        Ok(answer) | Err(answer) => answer,
+async fn events(
+    State(shared): State<Shared>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    request: Request,
+) -> Response {
+    let taken = match parameters {
+        Ok(Query(parameters)) => shared.take(parameters, request).await,
+        Err(rejection) => {
+            let hint = Some("ask for ack=durable or ack=committed, once".to_owned());
+            Err(Answer::refusal(
+                StatusCode::BAD_REQUEST,
+                format!("the query cannot be read: {}", rejection.body_text()),
+                hint,
+            ))
+        }
     };
+    let (Ok(answer) | Err(answer)) = taken;
     shared.counters.answered(&answer);
     answer.into_response()
 }
@@ -109,7 +123,9 @@ impl Shared {
         };
         let (body, held) = self.body_of(&head.headers, body, room, patience).await?;
         if secret.is_some_and(|secret| !post::is_signed(&head.headers, &body, secret)) {
-            return Err(post::unauthorized("the body is not signed with the secret of this server"));
+            let hint = "sign it with LAKEBED_SERVE_WEBHOOK_SECRET of this server, or send a token".to_owned();
+            let error = "the body is not signed with the secret of this server";
+            return Err(Answer::refusal(StatusCode::UNAUTHORIZED, error, Some(hint)));
         }
         let held = if secret.is_some() { hold(&self.memory, body.len())? } else { held };
         let header = |name: HeaderName| post::header(&head.headers, &name);
@@ -120,12 +136,19 @@ impl Shared {
         let sender = token.map(|token| token.name);
         let post = Post { key, ack: parameters.ack, encoding, sender, source, given, body };
         // Never closed. The work holds both until it is done, whether somebody waits for it or not.
-        let decoding = Arc::clone(&self.decoding).acquire_owned().await;
-        let options = &self.options;
-        let (prepared, ack) =
-            post::prepare(&self.intake, post, options.ack, options.max_body_bytes, (held, decoding)).await?;
-        let _held = hold(&self.memory, prepared.as_ref().map_or(0, Prepared::memory))?;
+        let decoding = Arc::new(Arc::clone(&self.decoding).acquire_owned().await);
+        let (options, held) = (&self.options, (held, Arc::clone(&decoding)));
+        let (prepared, ack) = post::prepare(&self.intake, post, options.ack, options.max_body_bytes, held).await?;
+        // What is decoded waits for its room, and nobody else is decoded in this one's place meanwhile.
+        let _held = self.room_for(prepared.as_ref().map_or(0, Prepared::memory)).await;
+        drop(decoding);
         Ok(post::append(&self.intake, prepared.as_ref(), ack).await)
+    }
+
+    /// Room for so many bytes; all of it for more than there is.
+    async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let pieces = u32::try_from(bytes.min(self.options.memory) / PIECE).unwrap_or(u32::MAX);
+        Arc::clone(&self.memory).acquire_many_owned(pieces).await.ok()
     }
 
     /// The token that a request came with, if it needs one or has one.

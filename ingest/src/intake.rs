@@ -174,8 +174,20 @@ fn first_flaw(text: &[u8]) -> String {
     match values.filter_map(Result::err).next() {
         Some(error) => error.to_string(),
         // Each value is JSON, but not where the events are: in lines.
-        None => "an event ends within its line".to_owned(),
+        None => first_wrong_line(text).unwrap_or_else(|| "an event ends within its line".to_owned()),
     }
+}
+
+/// What is wrong with the first line that is no JSON by itself.
+fn first_wrong_line(text: &[u8]) -> Option<String> {
+    let lines = (1u64..).zip(text.split(|&byte| byte == b'\n'));
+    let filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    filled.filter_map(|(number, line)| Some((number, serde_json::from_slice::<IgnoredAny>(line).err()?))).next().map(
+        |(number, error)| {
+            let (text, within) = (error.to_string(), format!("line {} column", error.line()));
+            text.replace(&within, &format!("line {number} column"))
+        },
+    )
 }
 
 /// What tells a body from every other: with what its headers say of its events, for the same text under another id is another
@@ -390,8 +402,8 @@ impl Intake {
     /// work is done, also where nobody waits for it any more.
     ///
     /// # Errors
-    /// [`Error::Read`] for damaged compression, [`Error::TooLarge`] for more than `limit` bytes without it, or more events than
-    /// a batch has.
+    /// [`Error::Read`] for damaged compression, [`Error::TooLarge`] for more than `limit` bytes without it, [`Error::TooMany`] for
+    /// more events than a batch has.
     pub async fn prepare(
         &self,
         body: Bytes,
@@ -409,13 +421,13 @@ impl Intake {
             let mut reader = decompress(Cursor::new(body), "the body").take(limit as u64 + 1);
             reader.read_to_end(&mut text).map_err(Error::Read)?;
             if text.len() > limit {
-                return Err(Error::TooLarge { most: limit, of: "bytes" });
+                return Err(Error::TooLarge { most: limit });
             }
             let most = settings.batch_events;
             let settings = settings.uncut();
             let Some(raw) = frame_text(&text, &settings) else { return Ok(Whole::default()) };
             if raw.events() > most {
-                return Err(Error::TooLarge { most, of: "events" });
+                return Err(Error::TooMany { most });
             }
             let id = id.map_or_else(|| BatchId::of_content(with_headers(raw.content(), &settings)), BatchId::new);
             let prepared = Prepared::new(&raw, id, &source, &settings);

@@ -90,8 +90,15 @@ impl Answer {
 
     fn of(error: &Error) -> Self {
         let status = match error {
-            Error::Read(_) => StatusCode::BAD_REQUEST,
-            Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Read(reason) => {
+                let hint = "send it again: nothing of this body was taken".to_owned();
+                return Self::refusal(
+                    StatusCode::BAD_REQUEST,
+                    format!("the body cannot be read: {reason}"),
+                    Some(hint),
+                );
+            }
+            Error::TooLarge { .. } | Error::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Log(lakebed_log::Error::BatchConflict { .. }) => StatusCode::CONFLICT,
             Error::Log(log) if log.may_pass() => {
                 tracing::warn!("events were not taken: {log}");
@@ -175,8 +182,8 @@ pub(crate) async fn token(headers: &HeaderMap, tokens: &Tokens) -> Result<Option
     }
 }
 
-/// Names that a function gives to the batches of queues, streams and buckets.
-const TAKEN_NAMES: [&str; 3] = ["kinesis/", "sqs/", "s3/"];
+/// Before names with a slash in them that come without a token. No token is called so.
+const UNNAMED: &str = "http";
 
 /// What a body says once it is decoded; or the answer, where nothing of it is taken. `held` is given back once it is decoded.
 pub(crate) async fn prepare(
@@ -203,15 +210,16 @@ pub(crate) async fn prepare(
     if let Some(key) = &post.key {
         let hint = "give the batch a name of 1 to 255 bytes, or none: then its content names it";
         match key.len() {
-            1..=LONGEST_KEY if TAKEN_NAMES.iter().any(|taken| key.starts_with(taken)) => {
-                return Err(wrong(format!("Idempotency-Key '{key}' is a name of another source's"), hint));
-            }
             1..=LONGEST_KEY => {}
             length => return Err(wrong(format!("Idempotency-Key has {length} bytes"), hint)),
         }
     }
-    // Who has a token has names of its own: no sender stands in another's way.
-    let key = post.key.map(|key| post.sender.map_or_else(|| key.clone(), |sender| format!("{sender}/{key}")));
+    // Who has a token has names of its own, and so have queues, streams and buckets: no sender stands in another's way.
+    let key = post.key.map(|key| match post.sender {
+        Some(sender) => format!("{sender}/{key}"),
+        None if key.contains('/') => format!("{UNNAMED}/{key}"),
+        None => key,
+    });
     let sent = Sent { id: key, source: post.source, headers: post.given };
     let whole = intake.prepare(post.body, &sent, limit, held).await.map_err(|error| Answer::of(&error))?;
     match whole.flaw {

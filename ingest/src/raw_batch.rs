@@ -171,13 +171,13 @@ impl Draft {
         self.text.truncate(self.start + KEPT.min(self.limits.event_bytes));
     }
 
-    /// Ends the open event. Blanks alone are no event.
+    /// Ends the open event. Blanks alone are no event; but where an array is cut off between two, that is told by an empty one.
     pub(crate) fn end(&mut self, end: End) {
         if self.too_long.is_none() {
             while self.text.len() > self.start && self.text.last().is_some_and(|&byte| is_blank(byte)) {
                 self.text.pop();
             }
-            if self.text.len() == self.start {
+            if self.text.len() == self.start && end != End::CutOff {
                 return;
             }
             if self.text.len() - self.start > self.limits.event_bytes {

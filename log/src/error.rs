@@ -109,7 +109,7 @@ pub enum Error {
         source: object_store::Error,
     },
     /// A place that no store can be opened for.
-    #[error("'{place}' is no place for a lake: {reason}")]
+    #[error("'{place}' is no place for a lake or its tables: {reason}")]
     Place {
         /// As it was given.
         place: String,

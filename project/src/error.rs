@@ -55,6 +55,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A name that no token can have.
+    #[error("no token can be called '{name}'")]
+    TokenName {
+        /// The name.
+        name: String,
+    },
     /// A token of that name is there.
     #[error("there is a token '{name}' already")]
     TokenExists {
@@ -90,6 +96,9 @@ impl Error {
             }),
             Self::Environment { name, .. } => Some(format!("set {name} to what fits, or leave it to lakebed.toml")),
             Self::File { source, .. } => Some(hint_for_file(source)),
+            Self::TokenName { .. } => {
+                Some("give a name without a slash, and none of http, kinesis, s3 and sqs".to_owned())
+            }
             Self::TokenExists { .. } => {
                 Some("take another name, or remove that token first: `lakebed token remove`".to_owned())
             }

@@ -104,7 +104,7 @@ fn a_lake_is_a_directory_or_a_bucket() {
     let error = load("", &[], Some("gs://bucket")).unwrap().store(project.path(), true).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "'gs://bucket' is no place for a lake: neither a local directory nor s3://bucket/prefix"
+        "'gs://bucket' is no place for a lake or its tables: neither a local directory nor s3://bucket/prefix"
     );
     assert!(error.hint().is_some());
 }

@@ -35,6 +35,9 @@ pub struct Tokens {
     seen: Arc<Mutex<HashMap<String, (Token, Instant)>>>,
 }
 
+/// What the names of other senders' batches begin with.
+const TAKEN_NAMES: [&str; 4] = ["http", "kinesis", "s3", "sqs"];
+
 impl Tokens {
     /// Those of the lake in a store.
     pub fn new(store: Store) -> Self {
@@ -44,8 +47,13 @@ impl Tokens {
     /// Makes a token and gives its secret, which nobody can find out again.
     ///
     /// # Errors
-    /// [`Error::TokenExists`] for a name that is taken; any failure of the store.
+    /// [`Error::TokenExists`] for a name that is taken, [`Error::TokenName`] for one that none can have; any failure of the
+    /// store.
     pub async fn add(&self, name: &str, source: &str, at: DateTime<Utc>) -> Result<String> {
+        // The names of its batches begin with it.
+        if name.is_empty() || name.contains('/') || TAKEN_NAMES.contains(&name) {
+            return Err(Error::TokenName { name: name.to_owned() });
+        }
         if self.list().await?.iter().any(|token| token.name == name) {
             return Err(Error::TokenExists { name: name.to_owned() });
         }

@@ -4,7 +4,7 @@ mod as_of;
 mod refreshing;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use chrono::{DateTime, Utc};
 use lakebed_log::{ColumnType, Log, Snapshot, Store, layout};
@@ -60,8 +60,8 @@ struct Inner {
     log: Log,
     sink: DuckDbSink,
     postgres: Option<PostgresSink>,
-    /// Where a model is kept there.
-    delta: Option<DeltaSink>,
+    /// Opened by the first who needs it: that it cannot be is no hindrance to a query.
+    delta: OnceLock<DeltaSink>,
     chain: Chain,
     pinned: Vec<(String, ColumnType)>,
     /// Opened by the first refresh.
@@ -98,9 +98,8 @@ impl Lakehouse {
         let directory = duckdb.directory.as_ref().map_or(beside, |at| project.directory.join(at));
         let sink = DuckDbSink::new(directory, PUBLISHED_NAME, duckdb.keep);
         let postgres = PostgresSink::new(&project.config.postgres, &project.directory)?;
-        let delta = delta_sink(&project, &log)?;
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
-        let (cache, refreshing) = (Arc::default(), Arc::default());
+        let (delta, cache, refreshing) = (OnceLock::new(), Arc::default(), Arc::default());
         let chain = Chain::default();
         Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, pinned, chain, cache, refreshing }) })
     }
@@ -134,7 +133,7 @@ impl Lakehouse {
         let (project, log, pinned) = (project.clone(), log.clone(), pinned.clone());
         let (cache, refreshing) = (Arc::default(), Arc::default());
         let (sink, chain) = (sink.named(replay), Chain::of_replay(replay));
-        let (postgres, delta) = (None, None);
+        let (postgres, delta) = (None, OnceLock::new());
         Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, pinned, chain, cache, refreshing }) }
     }
 
@@ -146,10 +145,7 @@ impl Lakehouse {
         let Inner { project, log, sink, postgres, delta, chain, pinned, cache, refreshing } = self.inner.as_ref();
         let project = Project::load(&project.directory, project.config.clone())?;
         // A sink that is in use knows its tables.
-        let delta = match delta {
-            Some(delta) => Some(delta.clone()),
-            None => delta_sink(&project, log)?,
-        };
+        let delta = delta.clone();
         let (log, sink, postgres, chain, pinned) =
             (log.clone(), sink.clone(), postgres.clone(), chain.clone(), pinned.clone());
         let (cache, refreshing) = (Arc::clone(cache), Arc::clone(refreshing));
@@ -181,8 +177,18 @@ impl Lakehouse {
     }
 
     /// The Delta tables that models are kept in, if any are.
-    pub fn delta(&self) -> Option<&DeltaSink> {
-        self.inner.delta.as_ref()
+    ///
+    /// # Errors
+    /// Where `[delta] url` is no place for them.
+    pub fn delta(&self) -> Result<Option<&DeltaSink>> {
+        // What is replayed beside the tables stays in the lake.
+        if self.inner.delta.get().is_none()
+            && self.chain().replay().is_none()
+            && let Some(sink) = delta_sink(self.project(), self.log())?
+        {
+            let _ = self.inner.delta.set(sink);
+        }
+        Ok(self.inner.delta.get())
     }
 
     pub(crate) fn check_names(&self, names: &[String]) -> Result<()> {

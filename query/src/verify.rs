@@ -174,7 +174,7 @@ impl Lakehouse {
                 let there = InPostgres(sink, table);
                 compared("postgres", &as_kept(PostgresSink::as_kept), &there, expected, &key).await
             }
-            "delta" => match self.delta() {
+            "delta" => match self.delta()? {
                 Some(sink) => {
                     let there = InDelta(sink, table);
                     compared("delta", &as_kept(DeltaSink::as_kept), &there, expected, &key).await

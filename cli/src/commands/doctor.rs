@@ -61,14 +61,13 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
     let owner = config.owner();
     let mut findings = vec![Finding::good("settings", format!("project '{owner}', lake {}", config.lake))];
     findings.push(Finding::of("lake", lake(invocation, &config).await));
-    let project = Project::load(&invocation.directory, config.clone()).map_err(Error::from);
-    let models = project.as_ref().map(|project| format!("{} models under sql/", project.models.len()));
-    findings.push(match models {
-        Ok(models) => Finding::good("models", models),
-        Err(error) => Finding::bad("models", error),
-    });
-    if let Ok(project) = project {
-        findings.extend(sinks(&project).await);
+    match Project::load(&invocation.directory, config.clone()).map_err(Error::from) {
+        Ok(project) => {
+            let lakehouse = Lakehouse::open(project.clone()).await;
+            findings.push(Finding::of("models", models(&project, lakehouse.as_ref().ok()).await));
+            findings.extend(sinks(&project, lakehouse.as_ref().ok()).await);
+        }
+        Err(error) => findings.push(Finding::bad("models", &error)),
     }
     let served = match config.serve.http {
         Some(http) => is_served(http).await,
@@ -78,6 +77,9 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
         findings.push(match address {
             Some(address) if served && port(address).is_err() => {
                 Finding::good(what, format!("{address} has a lakebed that serves"))
+            }
+            Some(address) if what == "flight" && !address.ip().to_canonical().is_loopback() => {
+                Finding::bad(what, &lakebed_flight_server::Error::NotLoopback { address }.into())
             }
             Some(address) => Finding::of(what, port(address)),
             None => Finding::good(what, "off"),
@@ -112,16 +114,23 @@ async fn tries_out(store: &Store) -> Result<()> {
     }
 }
 
+/// Whether every model's query can be planned over what the log has; without a lake, whether it can be read.
+async fn models(project: &Project, lakehouse: Option<&Lakehouse>) -> Result<String> {
+    if let Some(lakehouse) = lakehouse {
+        lakehouse.plan().await?;
+    }
+    Ok(format!("{} models under sql/", project.models.len()))
+}
+
 /// The sinks that models are kept in.
-async fn sinks(project: &Project) -> Vec<Finding> {
+async fn sinks(project: &Project, lakehouse: Option<&Lakehouse>) -> Vec<Finding> {
     let kept_in = |sink: &str| project.models.iter().filter(|model| model.is_kept_in(sink)).count();
     let mut findings = Vec::new();
-    let lakehouse = Lakehouse::open(project.clone()).await;
     if kept_in("duckdb") > 0 {
         let models = kept_in("duckdb");
-        findings.push(match &lakehouse {
-            Ok(lakehouse) => Finding::of("duckdb", published(lakehouse, models).await),
-            Err(_) => Finding::good("duckdb", format!("{models} models; nothing is published yet")),
+        findings.push(match lakehouse {
+            Some(lakehouse) => Finding::of("duckdb", published(lakehouse, models).await),
+            None => Finding::good("duckdb", format!("{models} models; nothing is published yet")),
         });
     }
     if kept_in("postgres") > 0 || project.config.postgres.url.is_some() {

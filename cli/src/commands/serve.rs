@@ -26,6 +26,9 @@ use crate::signals;
 /// How often it looks whether it has appended something itself, which costs no request.
 const OWN_EVERY: Duration = Duration::from_millis(10);
 
+/// How often it commits what others have left in the inbox.
+const DRAIN_EVERY: Duration = Duration::from_secs(2);
+
 /// How long to wait for what is away.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -69,14 +72,17 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         invocation.output.say(&format!("events      POST http://{address}{}", http::PATH));
     }
     let config = &lakehouse.project().config;
-    let (state, states) = watch::channel(State { lakehouse: lakehouse.clone(), behind: None });
+    let (state, states) = watch::channel(State { lakehouse: lakehouse.clone(), behind: None, refreshing: None });
     let alerts = Alerts::of(&config.alerts, config.owner());
     let lookout = Lookout::new(alerts, config.alerts.clone(), head);
     let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());
+    let (watch, drained) = (arguments.watch, Instant::now());
+    let following =
+        Following { invocation, lakehouse, sessions, upkeep: None, state, watch, head, drained, behind, files };
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
-        failed = Following { invocation, lakehouse, sessions, upkeep: None, state, watch: arguments.watch, head, behind, files }.follow() => failed,
+        failed = following.follow() => failed,
         () = looking => Ok(()),
     }
 }
@@ -106,6 +112,8 @@ struct Following<'i> {
     watch: bool,
     /// The log's version before the first refresh.
     head: u64,
+    /// When the inbox was last drained.
+    drained: Instant,
     /// Whether something that was away kept a refresh from its end.
     behind: bool,
     files: Vec<(PathBuf, Option<SystemTime>, u64)>,
@@ -131,7 +139,7 @@ impl Following<'_> {
             };
             let behind = worked.as_ref().err().map(ToString::to_string);
             self.behind = is_behind(self.invocation, worked, self.behind)?;
-            self.state.send_replace(State { lakehouse: self.lakehouse.clone(), behind });
+            self.state.send_replace(State { lakehouse: self.lakehouse.clone(), behind, refreshing: None });
         }
     }
 
@@ -187,6 +195,7 @@ impl Following<'_> {
 
     /// Refreshes; what is stored is served while the sinks are brought up to it.
     async fn refresh(&self) -> Result<()> {
+        self.state.send_modify(|state| state.refreshing = Some(Instant::now()));
         let told = Told { bar: ModelBar::new(&self.invocation.output), stored: Notify::new() };
         let serving = async {
             loop {
@@ -203,8 +212,19 @@ impl Following<'_> {
         }
     }
 
+    /// Commits what waits in the inbox, every now and then: a batch whose sender has only had it made durable comes into the tables
+    /// although nobody else sends anything.
+    async fn drain(&mut self) -> Result<()> {
+        if self.watch && self.drained.elapsed() >= DRAIN_EVERY {
+            self.lakehouse.log().drain(self.invocation.now()).await?;
+            self.drained = Instant::now();
+        }
+        Ok(())
+    }
+
     /// One look at the lake, and what follows from it.
     async fn keep_up(&mut self, edited: bool, seen: &mut (u64, Option<u64>)) -> Result<()> {
+        self.drain().await?;
         let now = stand(&self.lakehouse).await?;
         let due = edited || self.behind;
         if now == *seen && !due {

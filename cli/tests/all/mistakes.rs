@@ -82,7 +82,7 @@ fn another_lake_than_ours_is_left_alone() {
 fn a_lake_at_no_place_is_refused() {
     let shop = Shop::new();
     let said = shop.fails(&["--lake", "s3://", "run"], 1);
-    says(&said, &["'s3://' is no place for a lake: it names no bucket", "hint: "]);
+    says(&said, &["'s3://' is no place for a lake or its tables: it names no bucket", "hint: "]);
     let mut run = shop.command(&["--lake", "gs://bucket", "run"]);
     says(&stderr(&run.output().unwrap()), &["neither a local directory nor s3://", "hint: "]);
 }

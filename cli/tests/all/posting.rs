@@ -79,6 +79,9 @@ fn what_cannot_be_taken_is_refused_whole_and_with_its_place() {
     refused(&[], b"<html>\n", 400, &["the body is no JSON: expected value at line 1 column 1"]);
     let cut = format!("[{},\n {},\n {{\"event_id\":", event("a"), event("b"));
     refused(&[], cut.as_bytes(), 400, &["EOF while parsing", "line 3 column 13", "nothing of this body was taken"]);
+    refused(&[], format!("[{},", event("a")).as_bytes(), 400, &["EOF while parsing", "line 1 column"]);
+    let two = format!("\n{} {}\n", event("a"), event("b"));
+    refused(&[], two.as_bytes(), 400, &["trailing characters at line 2 column"]);
     refused(&[], &gzip(&event("a"))[..30], 400, &["its gzip data is damaged or cut off"]);
     refused(&["Content-Encoding: br"], event("a").as_bytes(), 415, &["Content-Encoding is 'br'"]);
     refused(&["Idempotency-Key:"], event("a").as_bytes(), 400, &["Idempotency-Key has 0 bytes"]);
@@ -94,6 +97,9 @@ fn what_cannot_be_taken_is_refused_whole_and_with_its_place() {
     let (status, _, said) = served.post("/v1/events?ack=never", &[], event("a").as_bytes());
     assert_eq!(status, 400, "{said}");
     says(&said, &["ack is 'never'"]);
+    let (status, _, said) = served.post("/v1/events?ack=durable&ack=committed", &[], event("a").as_bytes());
+    assert_eq!(status, 400, "{said}");
+    says(&said, &["\"error\":", "duplicate field"]);
     assert_eq!(served.get(PATH).0, 405);
     refused(&["Origin: https://example.org"], event("a").as_bytes(), 403, &["a browser needs a token"]);
     refused(&["Authorization: Bearer lakebed_guess"], event("a").as_bytes(), 401, &["nobody has this token"]);
@@ -115,6 +121,9 @@ fn off_loopback_a_token_is_needed() {
     says(&list, &["web-shop,web,"]);
     assert!(!list.contains(secret), "{list}");
     says(&shop.fails(&["token", "add", "web-shop"], 1), &["there is a token 'web-shop' already"]);
+    for name in ["a/b", "http", "sqs"] {
+        says(&shop.fails(&["token", "add", name], 1), &["no token can be called", "without a slash"]);
+    }
     let served = Served::at(&shop, "0.0.0.0", &[]);
     let (status, head, said) = served.post(PATH, &[], event("a").as_bytes());
     assert_eq!(status, 401, "{said}");
@@ -176,6 +185,58 @@ fn the_last_events_are_served_too() {
         });
         served.comes_to(newest);
     }
+    served.stop();
+}
+
+/// Whoever sends without a token is not in the way of who has one, nor of a queue.
+#[test]
+fn names_of_batches_are_their_senders() {
+    let shop = Shop::new();
+    let secret = shop.done(&["token", "add", "web-shop"]);
+    let served = Served::start(&shop, &[]);
+    let bearer = format!("Authorization: Bearer {}", secret.trim());
+    for (headers, id) in [
+        (vec!["Idempotency-Key: web-shop/order-9"], "a"),
+        (vec!["Idempotency-Key: order-9", bearer.as_str()], "b"),
+        (vec!["Idempotency-Key: order-9"], "c"),
+        (vec!["Idempotency-Key: sqs/order-9"], "d"),
+    ] {
+        let (status, _, said) = served.post(PATH, &headers, event(id).as_bytes());
+        assert_eq!(status, 200, "{said}");
+        says(&said, &[r#""accepted":1"#]);
+    }
+    served.stop();
+    let names = shop.done(&["query", "SELECT _batch_id FROM bronze.events ORDER BY event_id", "-o", "csv"]);
+    let names: Vec<&str> = names.lines().skip(1).collect();
+    assert_eq!(names, ["http/web-shop/order-9", "web-shop/order-9", "order-9", "http/sqs/order-9"]);
+}
+
+/// What is durable comes into the tables, also where nobody sends anything after it.
+#[test]
+fn durable_events_are_served_too() {
+    let shop = Shop::with_tables();
+    let served = Served::start(&shop, &["--watch"]);
+    let before = served.version();
+    let (status, _, said) = served.post("/v1/events?ack=durable", &[], event("d").as_bytes());
+    assert_eq!(status, 202, "{said}");
+    served.comes_to(before + 1);
+    served.stop();
+}
+
+/// A body that is let in is taken, however much it is once it is decoded.
+#[test]
+fn what_is_more_when_it_is_decoded_is_taken() {
+    let shop = Shop::new();
+    let limits = "max_body_bytes = 1000000\ningest_memory = 1048576";
+    shop.edit("lakebed.toml", &format!("[project]\nname = \"shop\"\n[serve]\n{limits}\n"));
+    let served = Served::start(&shop, &[]);
+    let wide: Vec<_> = (0..500).map(|column| format!(r#""c{column}":{column}"#)).collect();
+    let first = event("first").replacen('{', &format!("{{{},", wide.join(",")), 1);
+    let others = (0..5_000).map(|number| event(&number.to_string()));
+    let body = std::iter::once(first).chain(others).collect::<Vec<_>>().join("\n");
+    let (status, _, said) = served.post(PATH, &[], body.as_bytes());
+    assert_eq!(status, 200, "{said}");
+    says(&said, &[r#""accepted":5001"#]);
     served.stop();
 }
 

@@ -272,7 +272,7 @@ impl Lakehouse {
             }
         };
         let delta = async {
-            match (delta, self.delta()) {
+            match (delta, self.delta()?) {
                 (Some(image), Some(sink)) => sink.publish(&image, &runs).await.map(Some),
                 _ => Ok(None),
             }

@@ -40,7 +40,7 @@ pub struct TableImage {
     pub schema: String,
     /// The table's name.
     pub name: String,
-    /// The first sentence of the model's header.
+    /// The text of the model's header, up to its first setting.
     pub description: Option<String>,
     /// Column names and types; every run has these.
     pub columns: SchemaRef,

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) lakehouse: Lakehouse,
     /// What keeps a refresh from its end, if something does.
     pub(super) behind: Option<String>,
+    /// Since when a refresh is under way, if one is.
+    pub(super) refreshing: Option<Instant>,
 }
 
 /// What was seen, and what was told of it.
@@ -79,7 +81,15 @@ impl Lookout {
         // Where nobody is to be called there is nothing to look out for.
         while self.alerts.has_somebody() {
             tokio::time::sleep(EVERY).await;
-            let (State { lakehouse, behind }, served) = (state.borrow().clone(), sessions.borrow().version());
+            let State { lakehouse, behind, refreshing } = state.borrow().clone();
+            let served = sessions.borrow().version();
+            // One that takes so long does not come to its end: a sink, say, that is there and does not answer.
+            let hangs = refreshing.filter(|began| began.elapsed() > self.config.stale_after);
+            if let Some(began) = hangs {
+                self.fresh = self.fresh.min(began);
+            }
+            let hangs = hangs.map(|began| format!("a refresh has been under way for {} s", began.elapsed().as_secs()));
+            let behind = behind.or(hangs);
             if let Err(error) = self.look(&lakehouse, served, behind.as_deref(), clock()).await {
                 tracing::warn!("nobody looks out for what goes wrong: {error}");
             }
@@ -194,6 +204,12 @@ impl Lookout {
             }
         };
         self.checked = (Some(served), Some(Instant::now()));
+        let names: BTreeSet<String> =
+            asked.iter().map(|Checked { model, check, .. }| format!("{model}: {check}")).collect();
+        for gone in self.failing.extract_if(.., |name| !names.contains(name)) {
+            let message = format!("the check '{gone}' is no longer there");
+            self.alerts.tell("check", (message, "nothing is to be done"), served, now, true);
+        }
         for Checked { model, check, failures, .. } in asked {
             let name = format!("{model}: {check}");
             let wrong = match failures {
