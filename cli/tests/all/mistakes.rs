@@ -48,6 +48,10 @@ fn a_wrong_model_is_named_with_its_line() {
     fs::remove_file(shop.path().join("sql/gold/circle.sql")).unwrap();
     shop.edit("sql/gold/extra.sql", "SELECT random() AS r FROM silver.events");
     says(&shop.fails(&["run"], 1), &["extra.sql", "random()", "no function of the log"]);
+    shop.edit("sql/gold/extra.sql", "SELECT user_id,\n    INTERVAL '1 day' AS span FROM silver.events");
+    says(&shop.fails(&["run"], 1), &["extra.sql:2", "column 'span' is an INTERVAL", "CAST"]);
+    let found = shop.command(&["doctor", "-o", "csv"]).output().unwrap();
+    says(&String::from_utf8_lossy(&found.stdout), &["models,wrong,", "column 'span' is an INTERVAL"]);
 }
 
 #[test]

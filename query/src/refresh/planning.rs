@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::datasource::MemTable;
@@ -93,7 +94,17 @@ impl Planner {
         }
         let plan = self.state.create_logical_plan(&model.query).await.map_err(|error| unplannable(model, error))?;
         let analyzed = self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| ());
-        analyzed.map_err(|error| unplannable(model, error))
+        let analyzed = analyzed.map_err(|error| unplannable(model, error))?;
+        let fields = analyzed.schema().fields();
+        match fields.iter().find(|field| matches!(field.data_type(), DataType::Interval(_))) {
+            Some(field) => Err(Error::Model {
+                path: model.path.clone(),
+                line: model.line_of(field.name()).unwrap_or(1),
+                message: format!("column '{}' is an INTERVAL, which no table here can keep", field.name()),
+                hint: Some("CAST it to VARCHAR, or give its length as a number".to_owned()),
+            }),
+            None => Ok(analyzed),
+        }
     }
 }
 

@@ -43,6 +43,24 @@ fn number(database: &Database, sql: &str) -> u64 {
     database.ask(sql).unwrap().parse().unwrap()
 }
 
+/// Texts of any language would not fit: nothing is begun there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_another_encoding_is_refused() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let (server, name) = database.url().rsplit_once('/').unwrap();
+    let latin = format!("{name}_latin");
+    database.ask(&format!("CREATE DATABASE {latin} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")).unwrap();
+    let lakehouse = project_over(directory.path(), |config| {
+        config.sinks = vec!["postgres".to_owned()];
+        config.postgres.url = Some(Secret::new(format!("{server}/{latin}")));
+    });
+    let lakehouse = lakehouse.await;
+    append(&lakehouse, 0).await;
+    let refused = lakehouse.refresh(&[], &()).await.unwrap_err();
+    assert!(matches!(refused, Error::PostgresUnfit { .. }), "{refused}");
+    assert!(refused.to_string().contains("its encoding is LATIN1, and has to be UTF8"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_follows_the_models() {
     let (directory, database) = (TempDir::new().unwrap(), Database::new());

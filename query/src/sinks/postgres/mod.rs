@@ -160,6 +160,7 @@ impl PostgresSink {
                  SET LOCAL lock_timeout = '20s'"
             ))
             .await?;
+        self.fit(&mut session).await?;
         bookkeeping::create(&mut session, image, events.is_some()).await?;
         bookkeeping::check_owner(&mut session, image, &self.server()).await?;
         let held = bookkeeping::held(&mut session).await?;
@@ -237,18 +238,9 @@ impl PostgresSink {
     /// [`Error::Postgres`], and [`Error::PostgresUnfit`] for a database that no publication goes into.
     pub async fn look(&self) -> Result<String> {
         let mut session = self.session().await?;
-        let asked = "SELECT current_setting('server_version'), pg_encoding_to_char(encoding)::text, \
-                     has_database_privilege(current_database(), 'CREATE') AND has_database_privilege(current_database(), 'TEMPORARY') \
-                     FROM pg_database WHERE datname = current_database()";
-        let rows = session.rows(asked.to_owned()).await?;
-        let unfit = |reason: &str| Error::PostgresUnfit { server: self.server(), reason: reason.to_owned() };
-        let row = rows.first().ok_or_else(|| unfit("it does not know its own name"))?;
-        let (version, encoding): (String, String) = (row.get(0), row.get(1));
-        if encoding != "UTF8" {
-            return Err(unfit(&format!("its encoding is {encoding}, and has to be UTF8")));
-        }
-        if !row.get::<bool, _>(2) {
-            return Err(unfit("its user may not CREATE and TEMPORARY in this database"));
+        let (version, may_create) = self.fit(&mut session).await?;
+        if !may_create {
+            return Err(self.unfit("its user may not CREATE in this database"));
         }
         let watermarks = bookkeeping::watermarks(&mut session).await?;
         let stands = match watermarks.iter().map(|watermark| watermark.version).max() {
@@ -256,6 +248,30 @@ impl PostgresSink {
             None => "nothing published yet".to_owned(),
         };
         Ok(format!("{}, PostgreSQL {version}, {stands}", self.server()))
+    }
+
+    /// The server's version, and whether its user may make schemas, which it need not once they are there.
+    ///
+    /// # Errors
+    /// [`Error::PostgresUnfit`] for a database that texts do not fit in, or without a place for what is about to be written.
+    async fn fit(&self, session: &mut Session) -> Result<(String, bool)> {
+        let asked = "SELECT current_setting('server_version'), pg_encoding_to_char(encoding)::text, \
+                     has_database_privilege(current_database(), 'TEMPORARY'), has_database_privilege(current_database(), 'CREATE') \
+                     FROM pg_database WHERE datname = current_database()";
+        let rows = session.rows(asked.to_owned()).await?;
+        let row = rows.first().ok_or_else(|| self.unfit("it does not know its own name"))?;
+        let encoding: String = row.get(1);
+        if encoding != "UTF8" {
+            return Err(self.unfit(&format!("its encoding is {encoding}, and has to be UTF8")));
+        }
+        if !row.get::<bool, _>(2) {
+            return Err(self.unfit("its user may not make TEMPORARY tables in this database"));
+        }
+        Ok((row.get(0), row.get(3)))
+    }
+
+    fn unfit(&self, reason: &str) -> Error {
+        Error::PostgresUnfit { server: self.server(), reason: reason.to_owned() }
     }
 
     /// The watermark of each table of the database, by name; none if nothing was published yet.
