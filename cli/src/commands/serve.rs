@@ -26,8 +26,8 @@ use crate::signals;
 /// How often it looks whether it has appended something itself, which costs no request.
 const OWN_EVERY: Duration = Duration::from_millis(10);
 
-/// How often it commits what others have left in the inbox.
-const DRAIN_EVERY: Duration = Duration::from_secs(2);
+/// For how long the log is quiet before it looks into the inbox.
+const DRAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// How long to wait for what is away.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -76,9 +76,9 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     let alerts = Alerts::of(&config.alerts, config.owner());
     let lookout = Lookout::new(alerts, config.alerts.clone(), head);
     let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());
-    let (watch, drained) = (arguments.watch, Instant::now());
+    let (watch, quiet) = (arguments.watch, Instant::now());
     let following =
-        Following { invocation, lakehouse, sessions, upkeep: None, state, watch, head, drained, behind, files };
+        Following { invocation, lakehouse, sessions, upkeep: None, state, watch, head, quiet, behind, files };
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
@@ -112,8 +112,8 @@ struct Following<'i> {
     watch: bool,
     /// The log's version before the first refresh.
     head: u64,
-    /// When the inbox was last drained.
-    drained: Instant,
+    /// When something last came, or the inbox was looked into.
+    quiet: Instant,
     /// Whether something that was away kept a refresh from its end.
     behind: bool,
     files: Vec<(PathBuf, Option<SystemTime>, u64)>,
@@ -212,24 +212,24 @@ impl Following<'_> {
         }
     }
 
-    /// Commits what waits in the inbox, every now and then: a batch whose sender has only had it made durable comes into the tables
-    /// although nobody else sends anything.
+    /// Commits what waits in the inbox while nobody else commits it: a batch whose sender has only had it made durable comes into
+    /// the tables although nothing is sent any more.
     async fn drain(&mut self) -> Result<()> {
-        if self.watch && self.drained.elapsed() >= DRAIN_EVERY {
+        if self.watch && self.quiet.elapsed() >= DRAIN_AFTER {
             self.lakehouse.log().drain(self.invocation.now()).await?;
-            self.drained = Instant::now();
+            self.quiet = Instant::now();
         }
         Ok(())
     }
 
     /// One look at the lake, and what follows from it.
     async fn keep_up(&mut self, edited: bool, seen: &mut (u64, Option<u64>)) -> Result<()> {
-        self.drain().await?;
         let now = stand(&self.lakehouse).await?;
         let due = edited || self.behind;
         if now == *seen && !due {
-            return Ok(());
+            return self.drain().await;
         }
+        self.quiet = Instant::now();
         // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
         let worked = match self.watch && (due || now.0 > seen.0) {
             true => self.refresh().await,
