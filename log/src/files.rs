@@ -247,8 +247,9 @@ pub(crate) fn unsigned((first, last): (i64, i64)) -> (u64, u64) {
     (first.max(0).unsigned_abs(), last.max(0).unsigned_abs())
 }
 
-/// Files of fewer rows are compressed by Snappy: zstd makes a context anew for each column of a file, and for a file of an event that
-/// is a hundred times the work of its compression. What is small is put together into files that are not.
+/// Files of fewer rows are compressed by Snappy, and without dictionaries: zstd makes a context anew for each column of a file, a dictionary
+/// a table, and for a file of an event that is a hundred times the work of its compression. What is small is put together into files
+/// that are not.
 const FEW_ROWS: usize = 1_000;
 
 /// How files of so many rows are compressed: by zstd at its fastest level, unless they are few.
@@ -268,13 +269,17 @@ pub(crate) fn properties(rows: usize, first: &RecordBatch) -> WriterProperties {
         .set_compression(compression(rows))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by(concat!("lakebed ", env!("CARGO_PKG_VERSION")).to_owned());
-    let schema = first.schema();
-    let names = schema.fields().iter().map(|field| field.name().as_str());
-    let varied = names.zip(first.columns()).filter(|(_, values)| is_varied(values)).map(|(name, _)| name);
-    for column in unlike.into_iter().chain(varied) {
-        // Not from a text: a name with a dot in it is one column's.
-        let column = ColumnPath::new(vec![column.to_owned()]);
-        properties = properties.set_column_dictionary_enabled(column, false);
+    if rows < FEW_ROWS {
+        properties = properties.set_dictionary_enabled(false);
+    } else {
+        let schema = first.schema();
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        let varied = names.zip(first.columns()).filter(|(_, values)| is_varied(values)).map(|(name, _)| name);
+        for column in unlike.into_iter().chain(varied) {
+            // Not from a text: a name with a dot in it is one column's.
+            let column = ColumnPath::new(vec![column.to_owned()]);
+            properties = properties.set_column_dictionary_enabled(column, false);
+        }
     }
     for column in pruned {
         properties = properties.set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Chunk);
