@@ -6,6 +6,7 @@
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
+use lakebed_log::ContentHash;
 use serde::de::IgnoredAny;
 
 use crate::decompress::decompress;
@@ -22,18 +23,19 @@ pub struct RawBatches<R: BufRead> {
     limits: Limits,
     framing: Framing,
     ended: bool,
-    /// How many bytes the last batch had.
-    last: usize,
+    /// How many bytes the last batch had, and its content.
+    last: (usize, Option<ContentHash>),
 }
 
 impl<R: BufRead> RawBatches<R> {
     /// Reads events from decompressed bytes.
     pub fn new(reader: R, settings: &Settings) -> Self {
-        Self { reader, limits: Limits::of(settings), framing: Framing::START, ended: false, last: 0 }
+        Self { reader, limits: Limits::of(settings), framing: Framing::START, ended: false, last: (0, None) }
     }
 
     fn read_batch(&mut self) -> Result<Option<RawBatch>, Error> {
-        let mut draft = Draft::with_room(self.limits, self.last + self.last / 64);
+        let (bytes, before) = self.last;
+        let mut draft = Draft::with_room(self.limits, bytes + bytes / 64).after(before);
         while !self.ended && !draft.is_full() {
             match self.reader.fill_buf() {
                 Ok([]) => {
@@ -52,7 +54,7 @@ impl<R: BufRead> RawBatches<R> {
             }
         }
         let batch = draft.finish();
-        self.last = batch.as_ref().map_or(0, |batch| batch.text().len());
+        self.last = batch.as_ref().map_or((0, None), |batch| (batch.text().len(), Some(batch.content())));
         Ok(batch)
     }
 }

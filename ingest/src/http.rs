@@ -67,6 +67,9 @@ struct Shared {
     memory: Arc<Semaphore>,
     /// The part of it for bodies of which nobody knows yet who sends them.
     unknown: Arc<Semaphore>,
+    /// As much again, for what is decoded. It is held by appends alone, which come to an end: who waits for it waits for nobody who
+    /// waits.
+    decoded: Arc<Semaphore>,
     /// Decoding takes more memory than a body has, and no more of it goes on at once than there are processors for.
     decoding: Arc<Semaphore>,
     counters: Counters,
@@ -77,11 +80,12 @@ struct Shared {
 /// # Errors
 /// Where `registry` has metrics of these names already.
 pub fn routes(intake: Intake, tokens: Tokens, options: Options, registry: &Registry) -> prometheus::Result<Router> {
-    let memory = Arc::new(Semaphore::new((options.memory / PIECE).min(Semaphore::MAX_PERMITS)));
+    let all = || Arc::new(Semaphore::new((options.memory / PIECE).min(Semaphore::MAX_PERMITS)));
+    let (memory, decoded) = (all(), all());
     let unknown = Arc::new(Semaphore::new((options.memory / UNKNOWN_SHARE / PIECE).min(Semaphore::MAX_PERMITS)));
     let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
     let counters = Counters::new(registry)?;
-    let shared = Shared { intake, tokens, options, memory, unknown, decoding, counters };
+    let shared = Shared { intake, tokens, options, memory, unknown, decoded, decoding, counters };
     Ok(Router::new().route(PATH, post(events)).with_state(shared))
 }
 
@@ -145,10 +149,10 @@ impl Shared {
         Ok(post::append(&self.intake, prepared.as_ref(), ack).await)
     }
 
-    /// Room for so many bytes; all of it for more than there is.
+    /// Room for so many decoded bytes; all of it for more than there is.
     async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let pieces = u32::try_from(bytes.min(self.options.memory) / PIECE).unwrap_or(u32::MAX);
-        Arc::clone(&self.memory).acquire_many_owned(pieces).await.ok()
+        Arc::clone(&self.decoded).acquire_many_owned(pieces).await.ok()
     }
 
     /// The token that a request came with, if it needs one or has one.

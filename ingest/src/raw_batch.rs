@@ -122,6 +122,8 @@ pub(crate) struct Draft {
     too_long: Option<(u64, blake3::Hasher)>,
     /// Bytes of events that are not in the text.
     skipped: u64,
+    /// The content of the batch before it in its source.
+    after: Option<ContentHash>,
 }
 
 impl Draft {
@@ -132,7 +134,13 @@ impl Draft {
     /// A draft that will have about so many bytes.
     pub(crate) fn with_room(limits: Limits, bytes: usize) -> Self {
         let (text, events) = (Vec::with_capacity(bytes), Vec::new());
-        Self { limits, text, events, flaws: BTreeMap::new(), start: 0, too_long: None, skipped: 0 }
+        let (flaws, after) = (BTreeMap::new(), None);
+        Self { limits, text, events, flaws, start: 0, too_long: None, skipped: 0, after }
+    }
+
+    /// The same after another batch of the source.
+    pub(crate) fn after(self, before: Option<ContentHash>) -> Self {
+        Self { after: before, ..self }
     }
 
     /// Whether the batch is to be cut here: the ended events alone decide, and without one there is nothing to cut.
@@ -221,20 +229,33 @@ impl Draft {
         if self.events.is_empty() {
             return None;
         }
-        let Self { text, events, flaws, limits, skipped, .. } = self;
+        let Self { text, events, flaws, limits, skipped, after, .. } = self;
         let bytes = text.len() as u64 + skipped;
-        let content = content_of(&text, &flaws);
+        let content = content_of(&text, &events, &flaws, after);
         Some(RawBatch { text: text.into(), events, flaws, content, bytes, limit: limits.event_bytes })
     }
 }
 
-fn content_of(text: &[u8], flaws: &BTreeMap<usize, Flaw>) -> ContentHash {
+fn content_of(
+    text: &[u8],
+    events: &[Range<usize>],
+    flaws: &BTreeMap<usize, Flaw>,
+    after: Option<ContentHash>,
+) -> ContentHash {
     let mut notes = Vec::new();
     for (position, flaw) in flaws {
-        if let Flaw::TooLong { bytes, hash } = flaw {
-            notes.extend_from_slice(&(*position as u64).to_le_bytes());
-            notes.extend_from_slice(&bytes.to_le_bytes());
-            notes.extend_from_slice(hash.as_bytes());
+        match flaw {
+            Flaw::TooLong { bytes, hash } => {
+                notes.extend_from_slice(&(*position as u64).to_le_bytes());
+                notes.extend_from_slice(&bytes.to_le_bytes());
+                notes.extend_from_slice(hash.as_bytes());
+            }
+            // Of which there is nothing in the text: it is told from the whole array, and from other arrays that end so.
+            Flaw::CutOff if events.get(*position).is_some_and(Range::is_empty) => {
+                notes.extend_from_slice(format!("cut off at {position}").as_bytes());
+                notes.extend(after.iter().flat_map(|after| after.to_string().into_bytes()));
+            }
+            Flaw::CutOff | Flaw::Damaged(_) => {}
         }
     }
     if notes.is_empty() { ContentHash::of(text) } else { ContentHash::of(&[text, &notes].concat()) }
@@ -307,6 +328,17 @@ mod tests {
         assert_eq!(array(End::Element).content(), ContentHash::of(b"[{},"));
         assert_eq!(array(End::CutOff).content(), ContentHash::of(b"[{}"));
         assert_ne!(array(End::Element).content(), lines(100, &["{}"]).content());
+        let between = |before: Option<&RawBatch>| {
+            let mut draft = draft(100, 1000, 1000).after(before.map(RawBatch::content));
+            if before.is_none() {
+                draft.add(b"{}", true);
+                draft.end(End::Element);
+            }
+            draft.end(End::CutOff);
+            draft.finish().unwrap().content()
+        };
+        assert_ne!(between(None), array(End::Element).content());
+        assert_ne!(between(Some(&array(End::Element))), between(Some(&lines(100, &["{}"]))));
     }
 
     #[test]

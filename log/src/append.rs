@@ -146,6 +146,8 @@ pub struct Begun {
 pub struct Staged {
     begun: Begun,
     written: Written,
+    /// When its writing began, by the wall's clock: a machine that slept meanwhile has taken all that time.
+    since: SystemTime,
 }
 
 #[derive(Clone, Debug)]
@@ -162,19 +164,12 @@ impl Begun {
     /// # Errors
     /// As [`Log::append`].
     pub async fn stage(self) -> Result<Staged> {
-        if let Some(version) = self.duplicate {
-            return Ok(Staged { begun: self, written: Written::Duplicate(version) });
-        }
-        loop {
-            // The wall's clock: a machine that slept meanwhile has taken all that time.
-            let began = SystemTime::now();
-            let entry = self.write().await?;
-            // A vacuum spares what no inbox entry names for a limited time: an older staging is done again.
-            if began.elapsed().is_ok_and(|took| took < STAGING) {
-                return Ok(Staged { begun: self, written: Written::Entry(Box::new(entry)) });
-            }
-            self.log.discard(&entry).await?;
-        }
+        let since = SystemTime::now();
+        let written = match self.duplicate {
+            Some(version) => Written::Duplicate(version),
+            None => Written::Entry(Box::new(self.write().await?)),
+        };
+        Ok(Staged { begun: self, written, since })
     }
 
     /// Writes what the inbox entry will name: data files and quarantine.
@@ -222,11 +217,18 @@ impl Staged {
     /// # Errors
     /// As [`Log::append`].
     pub async fn finish(self, ack: Ack) -> Result<Appended> {
-        let Self { begun: Begun { log, batch, at, known, .. }, written } = self;
-        let entry = match written {
+        let Self { begun, written, mut since } = self;
+        let mut entry = match written {
             Written::Entry(entry) => *entry,
             Written::Duplicate(version) => return Ok(Appended::Duplicate { version }),
         };
+        // A vacuum spares what no inbox entry names for a limited time: an older staging is done again.
+        while !since.elapsed().is_ok_and(|took| took < STAGING) {
+            begun.log.discard(&entry).await?;
+            since = SystemTime::now();
+            entry = begun.write().await?;
+        }
+        let Begun { log, batch, at, known, .. } = begun;
         if !known && let Some(version) = log.put_receipt(&batch, entry.head).await? {
             log.discard(&entry).await?;
             return Ok(Appended::Duplicate { version });

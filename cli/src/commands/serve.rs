@@ -2,6 +2,7 @@
 
 mod lookout;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,9 +77,9 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     let alerts = Alerts::of(&config.alerts, config.owner());
     let lookout = Lookout::new(alerts, config.alerts.clone(), head);
     let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());
-    let (watch, quiet) = (arguments.watch, Instant::now());
+    let (watch, quiet, left) = (arguments.watch, Instant::now(), BTreeSet::new());
     let following =
-        Following { invocation, lakehouse, sessions, upkeep: None, state, watch, head, quiet, behind, files };
+        Following { invocation, lakehouse, sessions, upkeep: None, state, watch, head, quiet, left, behind, files };
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
@@ -114,6 +115,8 @@ struct Following<'i> {
     head: u64,
     /// When something last came, or the inbox was looked into.
     quiet: Instant,
+    /// What was told that could not be committed.
+    left: BTreeSet<String>,
     /// Whether something that was away kept a refresh from its end.
     behind: bool,
     files: Vec<(PathBuf, Option<SystemTime>, u64)>,
@@ -216,7 +219,12 @@ impl Following<'_> {
     /// the tables although nothing is sent any more.
     async fn drain(&mut self) -> Result<()> {
         if self.watch && self.quiet.elapsed() >= DRAIN_AFTER {
-            self.lakehouse.log().drain(self.invocation.now()).await?;
+            let drained = self.lakehouse.log().drain(self.invocation.now()).await?;
+            for left in drained.left {
+                if self.left.insert(left.clone()) {
+                    self.invocation.output.say(&left);
+                }
+            }
             self.quiet = Instant::now();
         }
         Ok(())

@@ -237,6 +237,19 @@ fn what_is_more_when_it_is_decoded_is_taken() {
     let (status, _, said) = served.post(PATH, &[], body.as_bytes());
     assert_eq!(status, 200, "{said}");
     says(&said, &[r#""accepted":5001"#]);
+    // Those who wait for one another's room all come to an end.
+    thread::scope(|scope| {
+        for sender in 0..12 {
+            let (served, body) = (&served, &body);
+            scope.spawn(move || {
+                let small = event(&format!("small-{sender}"));
+                let body = if sender % 3 == 0 { body.as_bytes() } else { small.as_bytes() };
+                let (status, _, said) = served.post(PATH, &[], body);
+                assert!(status == 200 || status == 429, "{said}");
+            });
+        }
+    });
+    assert_eq!(served.post(PATH, &[], event("last").as_bytes()).0, 200);
     served.stop();
 }
 

@@ -47,10 +47,12 @@ fn settings() -> Vec<Settings> {
         unflattened: vec![vec!["a".to_owned()], vec!["n".to_owned(), "b".to_owned()]],
         ..EventsConfig::default()
     };
+    let by_source = EventsConfig { event_type: Places::parse("source").unwrap(), ..EventsConfig::default() };
     vec![
         Settings::default(),
         Settings { declared: declared.into(), max_depth: 2, ..Settings::default() },
         Settings { fields: elsewhere, max_columns: 3, ..Settings::default() },
+        Settings { fields: by_source, ..Settings::default() },
         Settings { batch_bytes: 200, max_event_bytes: 300, ..Settings::default() },
     ]
 }

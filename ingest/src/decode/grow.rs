@@ -50,7 +50,7 @@ struct Texts {
 }
 
 /// The most room that is made for texts before they come, in bytes.
-const MOST_ROOM: usize = 1 << 20;
+const MOST_ROOM: usize = 64 << 10;
 
 impl Texts {
     fn with_room(rows: usize, first: usize) -> Self {
@@ -136,8 +136,11 @@ impl<'s> Columns<'s> {
         let Shape { fields, found, .. } = shape;
         for found in found.iter() {
             let (field, text) = (&mut fields[found.field], &all[found.start..found.end]);
-            if field.role == Role::Source && found.kind == Kind::Text {
+            if field.is_source && found.kind == Kind::Text {
                 source = Some(Json::checked(text));
+                continue;
+            }
+            if field.role == Role::Elsewhere {
                 continue;
             }
             let column_type = field.declared.unwrap_or_else(|| default_type(found.kind));

@@ -61,6 +61,8 @@ pub(super) struct Field {
     /// An object here is not taken apart but kept as text.
     opaque: bool,
     pub(super) role: Role,
+    /// A text here is the event's source, and in no other column.
+    pub(super) is_source: bool,
     pub(super) path: Arc<[String]>,
     pub(super) declared: Option<ColumnType>,
     /// Its columns by type.
@@ -74,8 +76,6 @@ pub(super) struct Field {
 pub(super) enum Role {
     /// They are flattened.
     Flattened,
-    /// They are the event's source, where they are texts, and else flattened.
-    Source,
     /// They are in a column of the log's own, or in none at all.
     Elsewhere,
 }
@@ -156,7 +156,6 @@ impl<'s> Shape<'s> {
         let is_own = path.len() == 1 && fields::is_own(&settings.fields, key, Json::checked("null"));
         let role = match () {
             () if is_own || fields::is_unflattened(&settings.fields, &path) => Role::Elsewhere,
-            () if path.len() == 1 && key == SOURCE => Role::Source,
             () => Role::Flattened,
         };
         Field {
@@ -167,6 +166,7 @@ impl<'s> Shape<'s> {
             place: self.places.iter().position(|(place, _)| **place == path),
             opaque: keeps_objects(declared) || path.len() >= settings.max_depth,
             role,
+            is_source: path.len() == 1 && key == SOURCE,
             path: path.into(),
             declared,
             columns: Vec::new(),
@@ -259,7 +259,7 @@ impl<'s> Shape<'s> {
 
     #[inline]
     fn value(&mut self, at: usize, cursor: &mut Cursor<'_>, depth: usize) -> Option<()> {
-        let Field { role, place, opaque, into, .. } = self.fields[at];
+        let Field { role, is_source, place, opaque, into, .. } = self.fields[at];
         let start = cursor.at();
         let (mut number, mut escaped) = (0.0, false);
         let kind = match cursor.peek() {
@@ -287,7 +287,7 @@ impl<'s> Shape<'s> {
             return Some(());
         }
         self.note_place(place, start, cursor);
-        if role != Role::Elsewhere {
+        if role != Role::Elsewhere || is_source {
             self.found.push(Found { field: at, kind, start, end: cursor.at(), number, escaped });
         }
         Some(())

@@ -165,9 +165,15 @@ fn kin() -> impl Strategy<Value = Vec<u8>> {
 
 /// Required fields in other places than the usual, and paths that make no column.
 fn elsewhere() -> impl Strategy<Value = EventsConfig> {
-    let id =
-        proptest::sample::select(vec!["event_id", "x.a | event_id", "content-hash(x | n.x, y)", "content-hash", "n.y"]);
-    let unflattened = proptest::sample::select(vec!["", "n.x", "x", "n, x.a"]);
+    let id = proptest::sample::select(vec![
+        "event_id",
+        "x.a | event_id",
+        "content-hash(x | n.x, y)",
+        "content-hash",
+        "source",
+        "n.y",
+    ]);
+    let unflattened = proptest::sample::select(vec!["", "n.x", "x", "n, x.a", "source"]);
     (id, unflattened).prop_map(|(id, unflattened)| EventsConfig {
         id: vec![Places::parse(id).unwrap()],
         unflattened: unflattened

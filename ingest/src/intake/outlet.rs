@@ -123,17 +123,17 @@ impl Intake {
     ) -> Result<Tally, Error> {
         let mut tally = Tally::default();
         let mut staging = VecDeque::<Staging>::new();
-        let mut all_read = false;
+        let (mut all_read, mut failed) = (false, None);
         loop {
             // Without an oldest one, there is nothing to finish.
             let oldest = async { staging.front_mut().map(|oldest| &mut oldest.staged)?.await.into() };
             tokio::select! {
                 decoded = decoding.recv(), if !all_read => match decoded {
-                    Some(Decoding { prepared, room }) => {
-                        let prepared = prepared.await?;
-                        let begun = self.log.begin(Arc::clone(&prepared.batch), (self.clock)()).await?;
-                        staging.push_back(Staging { prepared, staged: tokio::spawn(begun.stage()), room });
-                    }
+                    Some(decoding) => match self.begin(decoding).await {
+                        Ok(begun) => staging.push_back(begun),
+                        // What came before it is finished.
+                        Err(error) => (all_read, failed) = (true, Some(error)),
+                    },
                     None => all_read = true,
                 },
                 Some(staged) = oldest => {
@@ -145,9 +145,16 @@ impl Intake {
                         drop((prepared, room));
                     }
                 }
-                else => return Ok(tally),
+                else => return failed.map_or(Ok(tally), Err),
             }
         }
+    }
+
+    /// Waits until a batch is decoded, and begins its append.
+    async fn begin(&self, Decoding { prepared, room }: Decoding) -> Result<Staging, Error> {
+        let prepared = prepared.await?;
+        let begun = self.log.begin(Arc::clone(&prepared.batch), (self.clock)()).await?;
+        Ok(Staging { prepared, staged: tokio::spawn(begun.stage()), room })
     }
 }
 

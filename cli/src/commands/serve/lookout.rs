@@ -187,7 +187,8 @@ impl Lookout {
     async fn look_at_checks(&mut self, lakehouse: &Lakehouse, served: u64, now: DateTime<Utc>) -> Result<()> {
         let (epoch, at) = self.checked;
         let due = at.is_none_or(|at| at.elapsed() >= self.config.check_every);
-        if epoch == Some(served) || !due || !lakehouse.project().models.iter().any(|model| !model.checks.is_empty()) {
+        let asks = lakehouse.project().models.iter().any(|model| !model.checks.is_empty()) || !self.failing.is_empty();
+        if epoch == Some(served) || !due || !asks {
             return Ok(());
         }
         // One that is still asked is asked on; the looks go on meanwhile.
