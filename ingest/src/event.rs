@@ -43,7 +43,7 @@ pub(crate) fn read<'a>(bytes: &'a [u8], settings: &'a Settings) -> Result<Event<
     // What is in a column of the log's own needs no second one.
     entries.retain(|(key, value)| {
         if key == SOURCE && Kind::of(*value) == Kind::Text {
-            source = Some(json::without_nul(json::string(*value).text));
+            source = Some(json::text(*value));
         }
         !fields::is_own(&settings.fields, key, *value)
     });

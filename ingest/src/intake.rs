@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::event;
 use crate::fields::Given;
 use crate::frame::{frame_events, frame_text};
+use crate::json;
 use crate::raw_batch::RawBatch;
 use crate::settings::Settings;
 pub use outlet::Outlet;
@@ -178,13 +179,10 @@ fn first_flaw(text: &[u8]) -> String {
 /// What is wrong with the first line that is no JSON by itself.
 fn first_wrong_line(text: &[u8]) -> Option<String> {
     let lines = (1u64..).zip(text.split(|&byte| byte == b'\n'));
-    let filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
-    filled.filter_map(|(number, line)| Some((number, serde_json::from_slice::<IgnoredAny>(line).err()?))).next().map(
-        |(number, error)| {
-            let (text, within) = (error.to_string(), format!("line {} column", error.line()));
-            text.replace(&within, &format!("line {number} column"))
-        },
-    )
+    let mut filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    let (number, error) =
+        filled.find_map(|(number, line)| Some((number, serde_json::from_slice::<IgnoredAny>(line).err()?)))?;
+    Some(format!("{} at line {number} column {}", json::words(&error), error.column()))
 }
 
 /// What tells a body from every other: with what its headers say of its events, for the same text under another id is another

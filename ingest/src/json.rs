@@ -156,6 +156,17 @@ fn unescape_lossy(inner: &str) -> String {
     String::from_utf16_lossy(&units)
 }
 
+/// The text of a JSON string as a column holds it.
+pub(crate) fn text(value: Json<'_>) -> Cow<'_, str> {
+    without_nul(string(value).text)
+}
+
+/// What `serde_json` says is wrong, without the place, which it puts behind it.
+pub(crate) fn words(error: &serde_json::Error) -> String {
+    let (whole, place) = (error.to_string(), format!(" at line {} column {}", error.line(), error.column()));
+    whole.strip_suffix(&place).unwrap_or(&whole).to_owned()
+}
+
 /// Text as a column holds it: U+0000, which PostgreSQL cannot store, becomes U+FFFD.
 pub(crate) fn without_nul(text: Cow<'_, str>) -> Cow<'_, str> {
     match memchr::memchr(0, text.as_bytes()) {

@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use lakebed_project::Places;
 
-use crate::json::{Kind, MAX_NESTING};
+use crate::json::{self, Kind, MAX_NESTING};
 
 /// The reason why an event was refused. Places in its bytes count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +34,9 @@ impl Refusal {
 
     /// The refusal for what `serde_json` says about `text`.
     pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Self {
-        let whole = error.to_string();
-        let place = format!(" at line {} column {}", error.line(), error.column());
         let lines_before = text.split_inclusive('\n').take(error.line().saturating_sub(1));
         let at = lines_before.map(str::len).sum::<usize>() + error.column();
-        Self::NotJson { why: whole.strip_suffix(&place).unwrap_or(&whole).to_owned(), at: at.max(1) }
+        Self::NotJson { why: json::words(error), at: at.max(1) }
     }
 
     /// The refusal for a time that cannot be read, with the start of its text.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use lakebed_log::ColumnType;
+use lakebed_log::{ColumnType, column_name};
 use lakebed_project::{Config, EventsConfig, IngestConfig};
 
 use crate::fields::Given;
@@ -39,6 +39,15 @@ impl Settings {
         let IngestConfig { max_event_bytes, max_depth, max_columns, batch_events, batch_bytes, .. } = config.ingest;
         let (fields, declared) = (config.events.clone(), config.columns.clone());
         Self { fields, declared, max_event_bytes, max_depth, max_columns, batch_events, batch_bytes, ..Self::default() }
+    }
+
+    /// The type that is pinned for a path.
+    pub(crate) fn declared_at<K: AsRef<str>>(&self, path: &[K]) -> Option<ColumnType> {
+        if self.declared.is_empty() {
+            return None;
+        }
+        let path: Vec<String> = path.iter().map(|key| key.as_ref().to_owned()).collect();
+        self.declared.get(&column_name(&path)).copied()
     }
 
     /// The same for a batch that is never cut.

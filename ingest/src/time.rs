@@ -136,7 +136,7 @@ fn offset_of(text: &str) -> Option<i64> {
 
 /// A number of exactly so many ASCII digits.
 fn digits(text: &str, count: usize) -> Option<u32> {
-    (text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+    (text.len() == count).then(|| number(text.as_bytes()))?
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ impl<'a> Value<'a> {
         match column_type {
             _ if kind == Kind::Null => None,
             ColumnType::Json => Some(Self::Text(Cow::Borrowed(json.get()))),
-            ColumnType::Varchar if kind == Kind::Text => Some(Self::Text(json::without_nul(json::string(json).text))),
+            ColumnType::Varchar if kind == Kind::Text => Some(Self::Text(json::text(json))),
             ColumnType::Varchar => Some(Self::Text(Cow::Borrowed(json.get()))),
             _ => Self::read_scalar(column_type, kind, &scalar_text(kind, json)?),
         }

@@ -8,6 +8,12 @@ use crate::raw_batch::is_blank;
 /// Objects and arrays further down than this are left to the plain reader; what is in memory on the way down stays small.
 pub(super) const DEEP: usize = 64;
 
+/// The brackets of an object.
+pub(super) const OBJECT: [u8; 2] = *b"{}";
+
+/// Those of an array.
+const ARRAY: [u8; 2] = *b"[]";
+
 /// A place in a text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'t> {
@@ -147,8 +153,8 @@ impl<'t> Cursor<'t> {
     pub(super) fn value(&mut self, depth: usize) -> Option<Kind> {
         match self.peek() {
             b'"' => self.string().map(|_| Kind::Text),
-            b'{' => self.object(depth).map(|()| Kind::Object),
-            b'[' => self.array(depth).map(|()| Kind::Array),
+            b'{' => self.between(OBJECT, depth).map(|()| Kind::Object),
+            b'[' => self.between(ARRAY, depth).map(|()| Kind::Array),
             b't' => self.take_all(b"true").then_some(Kind::Boolean),
             b'f' => self.take_all(b"false").then_some(Kind::Boolean),
             b'n' => self.take_all(b"null").then_some(Kind::Null),
@@ -156,34 +162,33 @@ impl<'t> Cursor<'t> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Option<()> {
-        self.at += 1;
-        self.skip_blanks();
-        if depth >= DEEP || self.take(b'}') {
-            return (depth < DEEP).then_some(());
+    /// Steps over what is between brackets, at this depth: values, and before each of an object's a key.
+    fn between(&mut self, brackets: [u8; 2], depth: usize) -> Option<()> {
+        if depth >= DEEP {
+            return None;
+        }
+        if self.opens_empty(brackets)? {
+            return Some(());
         }
         loop {
-            self.string()?;
-            self.colon()?;
+            if brackets == OBJECT {
+                self.string()?;
+                self.colon()?;
+            }
             self.value(depth + 1)?;
-            if self.ends(b'}')? {
+            if self.ends(brackets[1])? {
                 return Some(());
             }
         }
     }
 
-    fn array(&mut self, depth: usize) -> Option<()> {
-        self.at += 1;
+    /// Steps over an opening bracket and the blanks behind it, and over the closing one, if there is nothing between; says whether
+    /// it was so.
+    #[inline]
+    pub(super) fn opens_empty(&mut self, [open, close]: [u8; 2]) -> Option<bool> {
+        self.take(open).then_some(())?;
         self.skip_blanks();
-        if depth >= DEEP || self.take(b']') {
-            return (depth < DEEP).then_some(());
-        }
-        loop {
-            self.value(depth + 1)?;
-            if self.ends(b']')? {
-                return Some(());
-            }
-        }
+        Some(self.take(close))
     }
 
     /// Steps over a colon and the blanks around it.

@@ -97,7 +97,7 @@ impl<'s> Flattener<'s> {
         };
         let declared = match node {
             Some(node) => self.nodes[node].declared,
-            None => self.declared(path),
+            None => self.settings.declared_at(path),
         };
         let takes_objects = matches!(declared, Some(ColumnType::Varchar | ColumnType::Json));
         if kind.is_none() && !takes_objects && path.len() < self.settings.max_depth {
@@ -113,13 +113,6 @@ impl<'s> Flattener<'s> {
             Some(column) => self.columns[column].values.put(self.row, &value),
             None => self.over_limit += 1,
         }
-    }
-
-    fn declared(&self, path: &Path<'_>) -> Option<ColumnType> {
-        if self.settings.declared.is_empty() {
-            return None;
-        }
-        self.settings.declared.get(&column_name(&owned(path))).copied()
     }
 
     /// The column of a path and type, made if it is not there yet; `None` if there are too many.
@@ -146,7 +139,7 @@ impl<'s> Flattener<'s> {
             node = match self.nodes[node].children.get(key) {
                 Some(&child) => child,
                 None => {
-                    let declared = self.declared(&path[..length].to_vec());
+                    let declared = self.settings.declared_at(&path[..length]);
                     let child = self.nodes.len();
                     self.nodes[node].children.insert(key.to_owned(), child);
                     self.nodes.push(Node { declared, ..Node::default() });

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, NullBufferBuilder, StringArray};
 use arrow::buffer::OffsetBuffer;
 use lakebed_log::{Column, ColumnType, JsonKind, column_name};
 
-use crate::decode::shape::{self, Field, Found, Role, Shape};
+use crate::decode::shape::{self, Field, Found, Shape};
 use crate::fields;
 use crate::json::{self, Entries, Json, Kind};
 use crate::settings::Settings;
@@ -102,11 +102,10 @@ impl Texts {
 const SHORT: usize = 16;
 
 impl Grown {
-    fn new(kind: ColumnType, rows: usize, first: &Value<'_>) -> Self {
-        match (kind, first) {
-            (ColumnType::Varchar | ColumnType::Json, Value::Text(text)) => {
-                Self::Texts(Texts::with_room(rows, text.len()))
-            }
+    /// No values yet, with room for so many, where the first text is so long.
+    fn new(kind: ColumnType, rows: usize, length: usize) -> Self {
+        match kind {
+            ColumnType::Varchar | ColumnType::Json => Self::Texts(Texts::with_room(rows, length)),
             _ => Self::Values(Values::with_room(kind, rows)),
         }
     }
@@ -140,18 +139,16 @@ impl<'s> Columns<'s> {
                 source = Some(Json::checked(text));
                 continue;
             }
-            if field.role == Role::Elsewhere {
+            if !field.is_flattened {
                 continue;
             }
             let column_type = field.declared.unwrap_or_else(|| default_type(found.kind));
             if found.kind == Kind::Text && !found.escaped && column_type == ColumnType::Varchar {
-                let known = field.columns.iter().find(|(of, _)| *of == column_type);
-                if let Some(Growing { grown: Grown::Texts(texts), .. }) =
-                    known.and_then(|(_, at)| self.columns.get_mut(*at))
-                {
-                    texts.put(self.row, all, found.start + 1, found.end - 1);
-                    continue;
+                let (row, length) = (self.row, text.len());
+                if let Some(Grown::Texts(texts)) = self.column(field, found.field, column_type, length) {
+                    texts.put(row, all, found.start + 1, found.end - 1);
                 }
+                continue;
             }
             match value(column_type, found, text) {
                 Some(value) => self.put(field, found.field, column_type, &value),
@@ -188,7 +185,7 @@ impl<'s> Columns<'s> {
         }
         let declared = match field {
             Some(field) => shape.fields[field].declared,
-            None => shape::declared(path, self.settings),
+            None => self.settings.declared_at(path),
         };
         if kind == Kind::Object && !shape::keeps_objects(declared) && path.len() < self.settings.max_depth {
             // Cannot fail: the value was checked with the event around it. If it did, it would still be in `_doc`.
@@ -215,28 +212,37 @@ impl<'s> Columns<'s> {
         }
     }
 
-    /// Puts a value into the field's column of this type, which is made if it is not there and there are not too many.
+    /// Puts a value into the field's column of this type.
     #[inline]
     fn put(&mut self, field: &mut Field, at: usize, kind: ColumnType, value: &Value<'_>) {
+        let row = self.row;
+        let length = if let Value::Text(text) = value { text.len() } else { 0 };
+        match (self.column(field, at, kind, length), value) {
+            (None, _) => {}
+            (Some(Grown::Texts(texts)), Value::Text(text)) => texts.put(row, text, 0, text.len()),
+            (Some(Grown::Values(values)), value) => values.put(row, value),
+            (Some(texts), value) => debug_assert!(false, "{value:?} is no value of {texts:?}"),
+        }
+    }
+
+    /// The field's column of this type, which is made if it is not there; where there are too many, that is counted.
+    #[inline]
+    fn column(&mut self, field: &mut Field, at: usize, kind: ColumnType, length: usize) -> Option<&mut Grown> {
         let known = field.columns.iter().find(|(of, _)| *of == kind);
         let column = match known {
             Some(&(_, column)) => column,
             None if self.columns.len() >= self.settings.max_columns => {
                 self.over_limit += 1;
-                return;
+                return None;
             }
             None => {
                 field.columns.push((kind, self.columns.len()));
-                let grown = Grown::new(kind, self.rows, value);
+                let grown = Grown::new(kind, self.rows, length);
                 self.columns.push(Growing { field: at, kind, grown });
                 self.columns.len() - 1
             }
         };
-        match (&mut self.columns[column].grown, value) {
-            (Grown::Texts(texts), Value::Text(text)) => texts.put(self.row, text, 0, text.len()),
-            (Grown::Values(values), value) => values.put(self.row, value),
-            (texts, value) => debug_assert!(false, "{value:?} is no value of {texts:?}"),
-        }
+        Some(&mut self.columns[column].grown)
     }
 
     /// The columns of all events, how many values did not fit their type, by column name, and how many have no column because
@@ -268,9 +274,6 @@ fn default_type(kind: Kind) -> ColumnType {
 #[inline]
 fn value<'t>(column_type: ColumnType, found: &Found, text: &'t str) -> Option<Value<'t>> {
     match (column_type, found.kind) {
-        (ColumnType::Varchar, Kind::Text) if !found.escaped => {
-            Some(Value::Text(Cow::Borrowed(&text[1..text.len() - 1])))
-        }
         (ColumnType::Double, Kind::Number) => found.number.is_finite().then_some(Value::Double(found.number)),
         (ColumnType::BigInt, Kind::Number) if is_short_integer(text) => text.parse().ok().map(Value::BigInt),
         (ColumnType::Integer, Kind::Number) if is_short_integer(text) => {

@@ -47,18 +47,31 @@ pub struct Decoded {
 /// batch holds on to the text of `raw`.
 pub fn decode(raw: &RawBatch, id: BatchId, source: &str, settings: &Settings) -> Decoded {
     let mut decoder = Decoder::new(raw, source, settings);
-    let (mut quarantine, mut no_json, mut cut_off) = (Vec::new(), 0, false);
-    for (position, (range, flaw)) in (0u64..).zip(raw.ranges()) {
-        if let Err(refusal) = flaw.map_or_else(|| decoder.add(range.clone()), Err) {
-            no_json += u64::from(refusal.is_no_json());
-            cut_off |= refusal == Refusal::CutOff;
-            let bytes = raw.text()[range].to_vec();
-            quarantine.push(Quarantined { position, reason: refusal.to_string(), bytes });
-        }
-    }
+    let Refused { quarantine, no_json, cut_off } = refused(raw, |range| decoder.add(range));
     let (events, misfits, over_limit) = decoder.finish();
     let batch = Batch { id, content: raw.content(), source: source.to_owned(), lane: None, events, quarantine };
     Decoded { batch, misfits, over_limit, no_json, cut_off }
+}
+
+/// The events of a batch that were refused.
+struct Refused {
+    quarantine: Vec<Quarantined>,
+    no_json: u64,
+    cut_off: bool,
+}
+
+/// Hands each event's place to a decoder, and gathers those that it refuses or the framing did.
+fn refused(raw: &RawBatch, mut add: impl FnMut(Range<usize>) -> Result<(), Refusal>) -> Refused {
+    let mut refused = Refused { quarantine: Vec::new(), no_json: 0, cut_off: false };
+    for (position, (range, flaw)) in (0u64..).zip(raw.ranges()) {
+        if let Err(refusal) = flaw.map_or_else(|| add(range.clone()), Err) {
+            refused.no_json += u64::from(refusal.is_no_json());
+            refused.cut_off |= refusal == Refusal::CutOff;
+            let bytes = raw.text()[range].to_vec();
+            refused.quarantine.push(Quarantined { position, reason: refusal.to_string(), bytes });
+        }
+    }
+    refused
 }
 
 /// The accepted events, column by column.
@@ -103,7 +116,7 @@ impl<'r> Decoder<'r> {
                 let Self { shape, settings, .. } = self;
                 let required = event::required(text.as_bytes(), settings, |path| shape.at(path, text))?;
                 let source = self.columns.add(&mut self.shape, text);
-                self.put(&required, source.map(|text| json::without_nul(json::string(text).text)).as_deref());
+                self.put(&required, source.map(json::text).as_deref());
             }
             None => {
                 let Event { required, source, rest } = event::read(&self.raw.text()[range.clone()], self.settings)?;

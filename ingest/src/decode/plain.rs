@@ -3,13 +3,12 @@
 //! It is written to be plainly right, and is what the fast one is held against.
 
 use arrow::array::{StringBuilder, TimestampMicrosecondBuilder};
-use lakebed_log::{Batch, BatchId, Events, Quarantined};
+use lakebed_log::{Batch, BatchId, Events};
 
 use crate::decode::flatten::{Flattened, Flattener};
-use crate::decode::{Decoded, documents};
+use crate::decode::{Decoded, Refused, documents, refused};
 use crate::event;
 use crate::raw_batch::RawBatch;
-use crate::refusal::Refusal;
 use crate::settings::Settings;
 
 /// Decodes a batch as [`crate::decode`] does, to the same result, in several times its time.
@@ -17,25 +16,17 @@ pub fn decode_plainly(raw: &RawBatch, id: BatchId, source: &str, settings: &Sett
     let (mut ids, mut types, mut sources) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
     let mut times = TimestampMicrosecondBuilder::new();
     let mut flattener = Flattener::new(settings);
-    let (mut accepted, mut quarantine, mut no_json, mut cut_off) = (Vec::new(), Vec::new(), 0, false);
-    for (position, (range, flaw)) in (0u64..).zip(raw.ranges()) {
-        let bytes = &raw.text()[range.clone()];
-        match flaw.map_or_else(|| event::read(bytes, settings), Err) {
-            Ok(event) => {
-                ids.append_value(event.required.id);
-                types.append_value(event.required.event_type);
-                times.append_value(event.required.time);
-                sources.append_value(event.source.as_deref().unwrap_or(source));
-                flattener.add(event.rest);
-                accepted.push(range);
-            }
-            Err(refusal) => {
-                no_json += u64::from(refusal.is_no_json());
-                cut_off |= refusal == Refusal::CutOff;
-                quarantine.push(Quarantined { position, reason: refusal.to_string(), bytes: bytes.to_vec() });
-            }
-        }
-    }
+    let mut accepted = Vec::new();
+    let Refused { quarantine, no_json, cut_off } = refused(raw, |range| {
+        let event = event::read(&raw.text()[range.clone()], settings)?;
+        ids.append_value(event.required.id);
+        types.append_value(event.required.event_type);
+        times.append_value(event.required.time);
+        sources.append_value(event.source.as_deref().unwrap_or(source));
+        flattener.add(event.rest);
+        accepted.push(range);
+        Ok(())
+    });
     let Flattened { columns, misfits, over_limit } = flattener.finish();
     let events = Events {
         event_id: ids.finish(),

@@ -11,10 +11,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use lakebed_log::{ColumnType, column_name};
+use lakebed_log::ColumnType;
 use lakebed_project::{Path, Place, Places};
 
-use crate::decode::cursor::{Cursor, DEEP};
+use crate::decode::cursor::{Cursor, DEEP, OBJECT};
 use crate::fields::{self, SOURCE};
 use crate::json::{Json, Kind};
 use crate::settings::Settings;
@@ -60,7 +60,8 @@ pub(super) struct Field {
     place: Option<usize>,
     /// An object here is not taken apart but kept as text.
     opaque: bool,
-    pub(super) role: Role,
+    /// Its values are flattened; else they are in a column of the log's own, or in none at all.
+    pub(super) is_flattened: bool,
     /// A text here is the event's source, and in no other column.
     pub(super) is_source: bool,
     pub(super) path: Arc<[String]>,
@@ -69,15 +70,6 @@ pub(super) struct Field {
     pub(super) columns: Vec<(ColumnType, usize)>,
     /// How many values did not fit their type.
     pub(super) misfits: u64,
-}
-
-/// What becomes of the values of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// They are flattened.
-    Flattened,
-    /// They are in a column of the log's own, or in none at all.
-    Elsewhere,
 }
 
 /// A value of the present event.
@@ -115,7 +107,7 @@ impl<'s> Shape<'s> {
             shape.field(path, settings);
         }
         shape.field(&[SOURCE], settings);
-        let hidden = |field: &Field| field.into != NONE && (field.opaque || field.role == Role::Elsewhere);
+        let hidden = |field: &Field| field.into != NONE && (field.opaque || !field.is_flattened);
         shape.is_plain = shape.fields.iter().any(hidden);
         shape
     }
@@ -152,12 +144,8 @@ impl<'s> Shape<'s> {
     fn new_field<K: AsRef<str>>(&self, path: &[K], settings: &Settings) -> Field {
         let path: Vec<String> = path.iter().map(|key| key.as_ref().to_owned()).collect();
         let key = path.last().map(String::as_str).unwrap_or_default();
-        let declared = declared(&path, settings);
+        let declared = settings.declared_at(&path);
         let is_own = path.len() == 1 && fields::is_own(&settings.fields, key, Json::checked("null"));
-        let role = match () {
-            () if is_own || fields::is_unflattened(&settings.fields, &path) => Role::Elsewhere,
-            () => Role::Flattened,
-        };
         Field {
             quoted: quoted(key),
             next: NONE,
@@ -165,7 +153,7 @@ impl<'s> Shape<'s> {
             into: NONE,
             place: self.places.iter().position(|(place, _)| **place == path),
             opaque: keeps_objects(declared) || path.len() >= settings.max_depth,
-            role,
+            is_flattened: !is_own && !fields::is_unflattened(&settings.fields, &path),
             is_source: path.len() == 1 && key == SOURCE,
             path: path.into(),
             declared,
@@ -198,17 +186,12 @@ impl<'s> Shape<'s> {
         self.found.clear();
         self.places.iter_mut().for_each(|(_, range)| *range = None);
         let mut cursor = Cursor::new(text);
-        if cursor.peek() != b'{' {
-            return None;
-        }
         self.object(0, &mut cursor, 0)?;
         cursor.is_at_end().then_some(())
     }
 
     fn object(&mut self, node: usize, cursor: &mut Cursor<'_>, depth: usize) -> Option<()> {
-        let _ = cursor.take(b'{');
-        cursor.skip_blanks();
-        if cursor.take(b'}') {
+        if cursor.opens_empty(OBJECT)? {
             return Some(());
         }
         let mut previous = NONE;
@@ -259,7 +242,7 @@ impl<'s> Shape<'s> {
 
     #[inline]
     fn value(&mut self, at: usize, cursor: &mut Cursor<'_>, depth: usize) -> Option<()> {
-        let Field { role, is_source, place, opaque, into, .. } = self.fields[at];
+        let Field { is_flattened, is_source, place, opaque, into, .. } = self.fields[at];
         let start = cursor.at();
         let (mut number, mut escaped) = (0.0, false);
         let kind = match cursor.peek() {
@@ -267,9 +250,9 @@ impl<'s> Shape<'s> {
                 escaped = cursor.string()?;
                 Kind::Text
             }
-            b'{' if !opaque && role != Role::Elsewhere => {
+            b'{' if !opaque && is_flattened => {
                 match into {
-                    NONE => self.empty_object(cursor)?,
+                    NONE => cursor.opens_empty(OBJECT)?.then_some(())?,
                     // What is this deep has no more columns than the settings allow, but may be deep all the same.
                     node if depth < DEEP => self.object(node, cursor, depth + 1)?,
                     _ => return None,
@@ -287,16 +270,10 @@ impl<'s> Shape<'s> {
             return Some(());
         }
         self.note_place(place, start, cursor);
-        if role != Role::Elsewhere || is_source {
+        if is_flattened || is_source {
             self.found.push(Found { field: at, kind, start, end: cursor.at(), number, escaped });
         }
         Some(())
-    }
-
-    fn empty_object(&self, cursor: &mut Cursor<'_>) -> Option<()> {
-        cursor.take(b'{').then_some(())?;
-        cursor.skip_blanks();
-        cursor.take(b'}').then_some(())
     }
 
     #[inline]
@@ -312,15 +289,6 @@ fn quoted(key: &str) -> Box<[u8]> {
         true => Box::default(),
         false => format!("\"{key}\":").into_bytes().into(),
     }
-}
-
-/// The type that is pinned for a path.
-pub(super) fn declared<K: AsRef<str>>(path: &[K], settings: &Settings) -> Option<ColumnType> {
-    if settings.declared.is_empty() {
-        return None;
-    }
-    let path: Vec<String> = path.iter().map(|key| key.as_ref().to_owned()).collect();
-    settings.declared.get(&column_name(&path)).copied()
 }
 
 /// Whether a column of this type takes whole objects.
