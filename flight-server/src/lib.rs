@@ -27,4 +27,4 @@ mod tests;
 
 pub use error::{Error, Result};
 pub use metrics::Metrics;
-pub use server::{Addresses, Server};
+pub use server::{Addresses, Server, check_flight};

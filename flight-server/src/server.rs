@@ -60,6 +60,17 @@ struct Listener {
     address: SocketAddr,
 }
 
+/// Whether Flight SQL may listen there.
+///
+/// # Errors
+/// [`Error::NotLoopback`] for an address that others can reach.
+pub fn check_flight(address: SocketAddr) -> Result<()> {
+    match address.ip().to_canonical().is_loopback() {
+        true => Ok(()),
+        false => Err(Error::NotLoopback { address }),
+    }
+}
+
 impl Server {
     /// Listens on `addresses` for questions about the newest session of `lake`.
     ///
@@ -67,11 +78,7 @@ impl Server {
     /// [`Error::NotLoopback`] for a Flight address that others can reach, [`Error::Bind`] for one that is taken,
     /// [`Error::QueryThreads`] where the system gives no threads.
     pub async fn bind(addresses: Addresses, lake: watch::Receiver<Arc<ReadSession>>) -> Result<Self> {
-        if let Some(address) = addresses.flight
-            && !address.ip().to_canonical().is_loopback()
-        {
-            return Err(Error::NotLoopback { address });
-        }
+        addresses.flight.map_or(Ok(()), check_flight)?;
         let flight = listen(addresses.flight).await?;
         let http = listen(addresses.http).await?;
         let runtime = QueryRuntime::start()?;
