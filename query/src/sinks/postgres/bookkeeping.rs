@@ -24,17 +24,25 @@ pub(super) type Columns = Vec<(String, String)>;
 const WATERMARK: &str =
     "model, fingerprint, version, rows, content_hash, (extract(epoch FROM as_of) * 1000000)::bigint";
 
-/// Makes the schemas and the table of watermarks where they are not there.
-pub(super) async fn create(session: &mut Session, image: &Image, events: bool) -> Result<()> {
+/// Where the watermarks are.
+pub(super) const SCHEMA: &str = "lakebed";
+
+/// The schemas that are wanted and not there.
+pub(super) async fn missing_schemas(session: &mut Session, image: &Image, events: bool) -> Result<Vec<String>> {
     let mut schemas: Vec<&str> = image.tables.iter().map(|table| table.schema.as_str()).collect();
     schemas.extend(events.then_some(BRONZE));
-    schemas.push("lakebed");
+    schemas.push(SCHEMA);
     schemas.sort_unstable();
     schemas.dedup();
     let names = schemas.iter().map(|schema| literal(schema)).collect::<Vec<_>>().join(", ");
     // Asked for first: to make a schema if it is not there needs the right to make one, even where it is.
     let there = texts(session, format!("SELECT nspname::text FROM pg_namespace WHERE nspname IN ({names})")).await?;
-    for schema in schemas.iter().filter(|schema| !there.contains(**schema)) {
+    Ok(schemas.into_iter().filter(|schema| !there.contains(*schema)).map(str::to_owned).collect())
+}
+
+/// Makes the schemas, and the table of watermarks where it is not there.
+pub(super) async fn create(session: &mut Session, missing: &[String]) -> Result<()> {
+    for schema in missing {
         session.run(format!("CREATE SCHEMA {}", quoted(schema))).await?;
     }
     session

@@ -160,8 +160,11 @@ impl PostgresSink {
                  SET LOCAL lock_timeout = '20s'"
             ))
             .await?;
-        self.fit(&mut session).await?;
-        bookkeeping::create(&mut session, image, events.is_some()).await?;
+        let missing = bookkeeping::missing_schemas(&mut session, image, events.is_some()).await?;
+        if missing.iter().any(|schema| schema == bookkeeping::SCHEMA) {
+            self.fit(&mut session).await?;
+        }
+        bookkeeping::create(&mut session, &missing).await?;
         bookkeeping::check_owner(&mut session, image, &self.server()).await?;
         let held = bookkeeping::held(&mut session).await?;
         let there = bookkeeping::tables(&mut session, image).await?;
