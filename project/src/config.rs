@@ -189,7 +189,8 @@ impl Config {
 
     fn store_at(&self, url: &str, project_dir: &Path, create: bool) -> Result<Store> {
         let directory = match url.split_once("://") {
-            None => project_dir.join(url),
+            // As it is shown: `./lake`, and not `././lake`.
+            None => project_dir.join(url).components().collect(),
             Some(("file", path)) if path.starts_with('/') => PathBuf::from(path),
             Some(("s3", _)) => return Ok(Store::s3(url, &self.s3)?),
             Some(_) => {
