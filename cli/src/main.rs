@@ -12,8 +12,6 @@ mod signals;
 mod starter;
 mod system;
 
-use std::process::ExitCode;
-
 use chrono::Utc;
 use clap::Parser;
 use tracing_subscriber::Layer;
@@ -30,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::output::Output;
 
-fn main() -> ExitCode {
+fn main() {
     system::share_freed_memory();
     let Arguments { global, command } = Arguments::parse();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -38,14 +36,14 @@ fn main() -> ExitCode {
     trace(&global, &output);
     let invocation = Invocation::new(&global, output, Utc::now);
     let outcome = run_to_end(&invocation, command);
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) if output::reader_is_gone() => ExitCode::SUCCESS,
+    system::end(match outcome {
+        Ok(()) => 0,
+        Err(_) if output::reader_is_gone() => 0,
         Err(error) => {
             output.fail(&error);
-            if error.is_usage() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            if error.is_usage() { 2 } else { 1 }
         }
-    }
+    })
 }
 
 /// Runs the command on a runtime that does not outlive it: a read of stdin that never ends keeps nobody waiting.
