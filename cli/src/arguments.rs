@@ -61,6 +61,19 @@ pub(crate) enum Format {
     Arrow,
 }
 
+impl Format {
+    /// The format as others write it, too; a table is the command line's own.
+    pub(crate) fn of_rows(self) -> Option<lakebed_query::Format> {
+        match self {
+            Self::Table => None,
+            Self::Json => Some(lakebed_query::Format::Json),
+            Self::Csv => Some(lakebed_query::Format::Csv),
+            Self::Parquet => Some(lakebed_query::Format::Parquet),
+            Self::Arrow => Some(lakebed_query::Format::Arrow),
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::ipc::writer::StreamWriter;
 use arrow::util::pretty::pretty_format_batches_with_schema;
-use arrow_json::writer::{JsonArray, Writer as JsonWriter};
 use futures::{Stream, StreamExt};
-use parquet::arrow::ArrowWriter;
+use lakebed_query::RowsWriter;
 
 use crate::arguments::{Format, Global};
 use crate::error::{Error, Result};
@@ -139,36 +137,24 @@ type Sink = BufWriter<Stdout>;
 /// Rows on their way to stdout. A table is laid out when all of it is there; the others go out batch by batch.
 enum Rows {
     Table(SchemaRef, Vec<RecordBatch>),
-    Json(JsonWriter<Sink, JsonArray>),
-    Csv(Box<arrow_csv::Writer<Sink>>),
-    Parquet(Box<ArrowWriter<Sink>>),
-    Arrow(StreamWriter<Sink>),
+    Written(Box<RowsWriter<Sink>>),
 }
 
 impl Rows {
     fn begin(format: Format, schema: &SchemaRef) -> Result<Self> {
-        let sink = || BufWriter::new(Stdout(io::stdout()));
-        Ok(match format {
-            Format::Table => Self::Table(schema.clone(), Vec::new()),
-            Format::Json => Self::Json(arrow_json::WriterBuilder::new().with_explicit_nulls(true).build(sink())),
-            Format::Csv => {
-                let mut writer = arrow_csv::Writer::new(sink());
-                // The line of names comes with the first batch, so that an empty result has it, too.
-                writer.write(&RecordBatch::new_empty(schema.clone()))?;
-                Self::Csv(Box::new(writer))
+        Ok(match format.of_rows() {
+            None => Self::Table(schema.clone(), Vec::new()),
+            Some(format) => {
+                let sink = BufWriter::new(Stdout(io::stdout()));
+                Self::Written(Box::new(RowsWriter::begin(format, schema, sink)?))
             }
-            Format::Parquet => Self::Parquet(Box::new(ArrowWriter::try_new(sink(), schema.clone(), None)?)),
-            Format::Arrow => Self::Arrow(StreamWriter::try_new(sink(), schema)?),
         })
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         match self {
             Self::Table(_, batches) => batches.push(batch.clone()),
-            Self::Json(writer) => writer.write(batch)?,
-            Self::Csv(writer) => writer.write(batch)?,
-            Self::Parquet(writer) => writer.write(batch)?,
-            Self::Arrow(writer) => writer.write(batch)?,
+            Self::Written(writer) => writer.write(batch)?,
         }
         Ok(())
     }
@@ -181,18 +167,7 @@ impl Rows {
                 writeln!(sink, "{table}").map_err(Error::Stdout)?;
                 sink
             }
-            Self::Json(mut writer) => {
-                writer.finish()?;
-                let mut sink = writer.into_inner();
-                writeln!(sink).map_err(Error::Stdout)?;
-                sink
-            }
-            Self::Csv(writer) => writer.into_inner(),
-            Self::Parquet(writer) => writer.into_inner()?,
-            Self::Arrow(mut writer) => {
-                writer.finish()?;
-                writer.into_inner()?
-            }
+            Self::Written(writer) => writer.finish()?,
         };
         sink.flush().map_err(Error::Stdout)
     }

@@ -1,32 +1,35 @@
-//! The actions of DoAction: prepared statements, session options, cancelling. What a read-only server without
-//! transactions has no use for is refused in a sentence.
+//! The actions of DoAction: prepared statements, transactions, session options, cancelling. What a read-only server has no use
+//! for is refused in a sentence.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use arrow_flight::sql::{
-    ActionCancelQueryRequest, ActionCancelQueryResult, ActionClosePreparedStatementRequest,
-    ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, Command, ProstMessageExt,
-    TicketStatementQuery,
+    ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    ActionEndTransactionRequest, Any, Command, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo};
 use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
 
-use crate::service::encapsulated;
+use crate::service::{Shared, encapsulated};
 use crate::statements::Statements;
+use crate::terms::Terms;
 use crate::{session_options, status};
 
 /// What [`answer`] understands, for ListActions.
-const ACTIONS: [(&str, &str); 7] = [
+const ACTIONS: [(&str, &str); 9] = [
     (
         "CreatePreparedStatement",
         "Plans a statement: ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult",
     ),
     ("ClosePreparedStatement", "Forgets a prepared statement: ActionClosePreparedStatementRequest, nothing"),
-    ("CancelQuery", "Lets go of a statement that was not read yet: ActionCancelQueryRequest, ActionCancelQueryResult"),
-    (
-        "CancelFlightInfo",
-        "Lets go of a statement that was not read yet: CancelFlightInfoRequest, CancelFlightInfoResult",
-    ),
+    ("BeginTransaction", "Holds a version for reading: ActionBeginTransactionRequest, ActionBeginTransactionResult"),
+    ("EndTransaction", "Lets go of a version: ActionEndTransactionRequest, nothing"),
+    ("CancelQuery", "Stops a statement: ActionCancelQueryRequest, ActionCancelQueryResult"),
+    ("CancelFlightInfo", "Stops a statement: CancelFlightInfoRequest, CancelFlightInfoResult"),
     ("SetSessionOptions", "Sets options of the session: SetSessionOptionsRequest, SetSessionOptionsResult"),
     ("GetSessionOptions", "Returns the options of the session: GetSessionOptionsRequest, GetSessionOptionsResult"),
     ("CloseSession", "Ends the session: CloseSessionRequest, CloseSessionResult"),
@@ -39,42 +42,80 @@ pub(crate) fn list() -> Vec<ActionType> {
     ACTIONS.into_iter().map(action).collect()
 }
 
-/// The body of the one result, or `None` where the action has none.
+/// What an action is answered with.
+#[derive(Default)]
+pub(crate) struct Answer {
+    /// The body of the one result, if the action has one.
+    pub(crate) body: Option<Bytes>,
+    /// The cookie that the client is to keep.
+    pub(crate) cookie: Option<String>,
+}
+
+impl Answer {
+    fn of(body: Vec<u8>) -> Self {
+        Self { body: Some(body.into()), cookie: None }
+    }
+
+    fn with_cookie((body, cookie): (Vec<u8>, String)) -> Self {
+        Self { body: Some(body.into()), cookie: Some(cookie) }
+    }
+}
+
+/// Does what an action asks for.
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a body of another kind, UNIMPLEMENTED for an action that is not understood, and what
 /// planning says of a statement.
-pub(crate) async fn answer(action: &Action, statements: &Statements) -> Result<Option<Bytes>, Status> {
-    let body = &*action.body;
-    let answer = match action.r#type.as_str() {
-        "CreatePreparedStatement" => create_prepared(unwrap(body)?, statements).await?.as_any().encode_to_vec(),
+pub(crate) async fn answer(
+    action: &Action,
+    shared: &Shared,
+    terms: Terms,
+    connection: Option<SocketAddr>,
+) -> Result<Answer, Status> {
+    let (body, statements) = (&*action.body, &shared.statements);
+    Ok(match action.r#type.as_str() {
+        "CreatePreparedStatement" => Answer::of(create_prepared(unwrap(body)?, statements, terms).await?),
         "ClosePreparedStatement" => {
-            let request: ActionClosePreparedStatementRequest = unwrap(body)?;
-            statements.close(&request.prepared_statement_handle);
-            return Ok(None);
+            // Its handle carries all there is of it; what was planned for it may serve others.
+            let _: ActionClosePreparedStatementRequest = unwrap(body)?;
+            Answer::default()
+        }
+        "BeginTransaction" => {
+            let _: ActionBeginTransactionRequest = unwrap(body)?;
+            let transaction_id = statements.begin(&terms).await?;
+            Answer::of(ActionBeginTransactionResult { transaction_id }.as_any().encode_to_vec())
+        }
+        "EndTransaction" => {
+            let request: ActionEndTransactionRequest = unwrap(body)?;
+            statements.within(Some(&request.transaction_id), terms)?;
+            Answer::default()
         }
         "CancelQuery" => {
             let request: ActionCancelQueryRequest = unwrap(body)?;
             let info = FlightInfo::decode(request.info).map_err(|_| status::of_body("FlightInfo"))?;
             let result = cancel(&info, statements) as i32;
-            ActionCancelQueryResult { result }.as_any().encode_to_vec()
+            Answer::of(ActionCancelQueryResult { result }.as_any().encode_to_vec())
         }
         "CancelFlightInfo" => {
             let request =
                 CancelFlightInfoRequest::decode(body).map_err(|_| status::of_body("CancelFlightInfoRequest"))?;
             let status = cancel(&request.info.unwrap_or_default(), statements) as i32;
-            CancelFlightInfoResult { status }.encode_to_vec()
+            Answer::of(CancelFlightInfoResult { status }.encode_to_vec())
         }
-        "SetSessionOptions" => session_options::set(body)?,
-        "GetSessionOptions" => session_options::get(),
-        "CloseSession" => session_options::close(),
-        "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
-            return Err(Status::unimplemented("there are no transactions here; every statement reads one log version"));
+        "SetSessionOptions" => {
+            let session = statements.session(&Terms::default()).await?;
+            let schemas: BTreeSet<&str> = session.tables().iter().map(|table| table.schema.as_str()).collect();
+            let schemas: Vec<String> = schemas.into_iter().map(str::to_owned).collect();
+            Answer::with_cookie(shared.sessions.set(body, terms, connection, &schemas, statements.key())?)
+        }
+        "GetSessionOptions" => Answer::of(session_options::get(&terms)),
+        "CloseSession" => Answer::with_cookie(shared.sessions.close(connection)),
+        "BeginSavepoint" | "EndSavepoint" => {
+            return Err(Status::unimplemented("there are no savepoints here; a transaction reads one log version"));
         }
         "CreatePreparedSubstraitPlan" => return Err(no_substrait()),
         other => return Err(Status::unimplemented(format!("the action '{other}' is not understood here"))),
-    };
-    Ok(Some(answer.into()))
+    })
 }
 
 /// The status of every call with a Substrait plan.
@@ -85,17 +126,19 @@ pub(crate) fn no_substrait() -> Status {
 async fn create_prepared(
     request: ActionCreatePreparedStatementRequest,
     statements: &Statements,
-) -> Result<ActionCreatePreparedStatementResult, Status> {
-    let (handle, planned) = statements.prepare(&request.query).await?;
-    Ok(ActionCreatePreparedStatementResult {
-        prepared_statement_handle: handle,
-        dataset_schema: encapsulated(&planned.schema)?,
-        // No parameters yet: an empty schema, as clients read it.
-        parameter_schema: encapsulated(&arrow::datatypes::Schema::empty())?,
-    })
+    terms: Terms,
+) -> Result<Vec<u8>, Status> {
+    let terms = statements.within(request.transaction_id.as_ref(), terms)?;
+    let (prepared_statement_handle, prepared) = statements.prepare(&request.query, &terms).await?;
+    let created = ActionCreatePreparedStatementResult {
+        prepared_statement_handle,
+        dataset_schema: encapsulated(&prepared.schema())?,
+        parameter_schema: encapsulated(&prepared.parameters())?,
+    };
+    Ok(created.as_any().encode_to_vec())
 }
 
-/// A plan that was not read yet is gone at once. One that is being read is stopped by closing its stream.
+/// What is read of it stops, as if the stream had been closed; what was not read yet is not read any more.
 fn cancel(info: &FlightInfo, statements: &Statements) -> CancelStatus {
     let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
     let mut waited = false;

@@ -5,7 +5,10 @@
 //! a stream that is under way keeps its own.
 
 mod actions;
+mod admission;
+mod bounded;
 mod error;
+mod handles;
 mod handshake;
 mod http;
 mod messages;
@@ -15,16 +18,20 @@ mod runtime;
 mod server;
 mod service;
 mod session_options;
+mod sql;
 mod sql_info;
 mod statements;
 mod status;
 mod stream;
+mod terms;
 mod type_info;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
+pub use admission::Limits;
 pub use error::{Error, Result};
+pub use handles::Key;
 pub use metrics::Metrics;
-pub use server::{Addresses, Server, check_flight};
+pub use server::{Addresses, Served, Server, check_flight};

@@ -105,7 +105,7 @@ impl Drop for ActiveStream {
 }
 
 /// gRPC's own names: they are what dashboards of other services show.
-fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

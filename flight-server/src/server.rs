@@ -7,18 +7,22 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
-use lakebed_query::ReadSession;
+use lakebed_query::{ReadSession, Versions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::transport::server::TcpIncoming;
 
+use crate::admission::{Admission, Limits};
 use crate::error::{Error, Result};
+use crate::handles::Key;
 use crate::http;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::runtime::QueryRuntime;
 use crate::service::{LakeService, Shared};
+use crate::session_options::Sessions;
+use crate::sql::Door;
 use crate::statements::Statements;
 
 /// How long streams under way may go on after a shutdown began.
@@ -43,6 +47,15 @@ pub struct Addresses {
     pub flight: Option<SocketAddr>,
     /// `/healthz` and `/metrics`, and the routes of other rooms.
     pub http: Option<SocketAddr>,
+}
+
+/// What a server answers from.
+#[derive(Clone)]
+pub struct Served {
+    /// The lake as of the newest refresh.
+    pub session: Arc<ReadSession>,
+    /// Where other versions are.
+    pub versions: Arc<dyn Versions>,
 }
 
 /// A server that is bound and not yet serving: clients can connect, and wait.
@@ -72,23 +85,26 @@ pub fn check_flight(address: SocketAddr) -> Result<()> {
 }
 
 impl Server {
-    /// Listens on `addresses` for questions about the newest session of `lake`.
+    /// Listens on `addresses` for questions about the newest session of `lake`; `key` signs what clients carry from one call to the
+    /// next.
     ///
     /// # Errors
     /// [`Error::NotLoopback`] for a Flight address that others can reach, [`Error::Bind`] for one that is taken,
     /// [`Error::QueryThreads`] where the system gives no threads.
-    pub async fn bind(addresses: Addresses, lake: watch::Receiver<Arc<ReadSession>>) -> Result<Self> {
+    pub async fn bind(addresses: Addresses, lake: watch::Receiver<Served>, key: Key, limits: Limits) -> Result<Self> {
         addresses.flight.map_or(Ok(()), check_flight)?;
         let flight = listen(addresses.flight).await?;
         let http = listen(addresses.http).await?;
         let runtime = QueryRuntime::start()?;
         let metrics = Arc::new(Metrics::new()?);
-        metrics.serve_version(lake.borrow().version());
+        metrics.serve_version(lake.borrow().session.version());
         let shared = Shared {
-            statements: Statements::new(lake.clone(), runtime.threads()),
+            statements: Statements::new(lake.clone(), runtime.threads(), key),
+            sessions: Sessions::new(),
             metadata: Metadata::new()?,
             metrics,
             threads: runtime.threads(),
+            admission: Arc::new(Admission::new(limits)),
             lake,
         };
         Ok(Self { flight, http, runtime, shared: Arc::new(shared), routes: Router::new(), grace: GRACE })
@@ -184,7 +200,8 @@ async fn serve_http(
         stopped.await;
         return Ok(());
     };
-    http::serve(listener.socket, shared.lake.clone(), Arc::clone(&shared.metrics), routes, stopped).await
+    let door = Door { shared, is_open: !listener.address.ip().to_canonical().is_loopback() };
+    http::serve(listener.socket, door, routes, stopped).await
 }
 
 async fn ended(mut stopped: watch::Receiver<bool>) {
@@ -196,9 +213,10 @@ async fn ended(mut stopped: watch::Receiver<bool>) {
 async fn follow(shared: &Shared) {
     let mut lake = shared.lake.clone();
     loop {
-        let version = lake.borrow_and_update().version();
-        shared.metrics.serve_version(version);
-        shared.statements.forget_plans_before(version);
+        let session = Arc::clone(&lake.borrow_and_update().session);
+        shared.metrics.serve_version(session.version());
+        shared.statements.forget_plans_before(&session);
+        drop(session);
         if lake.changed().await.is_err() {
             // Nobody refreshes the lake any more; what it was is still served.
             std::future::pending::<()>().await;

@@ -5,31 +5,40 @@
 //! asks for two methods per command where one `match` over [`Command`] says the same.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
 use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::{Any, Command, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::sql::{Any, Command, DoPutPreparedStatementResult, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
     IpcMessage, PollInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use lakebed_query::ReadSession;
+use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::admission::Admission;
 use crate::handshake::{self, HandshakeStream};
+use crate::messages::Encoder;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::runtime::QueryThreads;
+use crate::server::Served;
+use crate::session_options::Sessions;
 use crate::statements::{Planned, Statements};
 use crate::stream::{self, FlightDataStream};
+use crate::terms::Terms;
 use crate::{actions, status};
 
 /// The header that names the log version an answer was read at.
@@ -37,11 +46,13 @@ pub(crate) const VERSION_HEADER: &str = "lakebed-version";
 
 /// What every request of one server shares.
 pub(crate) struct Shared {
-    pub(crate) lake: watch::Receiver<Arc<ReadSession>>,
+    pub(crate) lake: watch::Receiver<Served>,
     pub(crate) statements: Statements,
+    pub(crate) sessions: Sessions,
     pub(crate) metadata: Metadata,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) threads: QueryThreads,
+    pub(crate) admission: Arc<Admission>,
 }
 
 /// The Flight SQL service over the lake that `Shared` holds.
@@ -79,7 +90,7 @@ impl LakeService {
         name: &'static str,
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Status> {
-        let served = self.0.lake.borrow().version();
+        let served = self.0.lake.borrow().session.version();
         let mut answer = answer.await;
         let headers = match &mut answer {
             Ok(response) => response.metadata_mut(),
@@ -96,21 +107,30 @@ impl LakeService {
         answer
     }
 
-    async fn subject(&self, descriptor: &FlightDescriptor) -> Result<Subject, Status> {
+    /// How a call wants its answer, and the connection that it came over.
+    fn terms<T>(&self, request: &Request<T>) -> Result<(Terms, Option<SocketAddr>), Status> {
+        let (headers, connection) = (request.metadata(), request.remote_addr());
+        let session = self.0.sessions.terms(headers, connection, self.0.statements.key());
+        Ok((Terms::of_call(headers, session)?, connection))
+    }
+
+    async fn subject(&self, descriptor: &FlightDescriptor, terms: Terms) -> Result<Subject, Status> {
         if descriptor.r#type() != DescriptorType::Cmd {
             return Err(Status::invalid_argument("a flight is named by a Flight SQL command here, not by a path"));
         }
+        let statements = &self.0.statements;
         match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(query) => {
-                no_transaction(query.transaction_id.as_ref())?;
-                Ok(Subject::Query(self.0.statements.plan(&query.query).await?))
+                let terms = statements.within(query.transaction_id.as_ref(), terms)?;
+                Ok(Subject::Query(statements.plan(&query.query, &terms, &Bytes::new()).await?))
             }
             Command::CommandPreparedStatementQuery(query) => {
-                Ok(Subject::Query(self.0.statements.prepared(&query.prepared_statement_handle).await?))
+                Ok(Subject::Query(statements.prepared_plan(&query.prepared_statement_handle).await?))
             }
             other => match self.0.metadata.schema(&other) {
                 Some(schema) => {
-                    Ok(Subject::Listing { command: other, schema, version: self.0.lake.borrow().version() })
+                    let version = statements.session(&terms).await?.version();
+                    Ok(Subject::Listing { command: other, schema, version })
                 }
                 None => Err(refusal(&other)),
             },
@@ -118,8 +138,10 @@ impl LakeService {
     }
 
     /// Where the rows of a command are, without reading any.
-    async fn info(&self, descriptor: FlightDescriptor) -> Result<(FlightInfo, u64), Status> {
-        let subject = self.subject(&descriptor).await?;
+    async fn info(&self, request: Request<FlightDescriptor>) -> Result<(FlightInfo, u64), Status> {
+        let (terms, _) = self.terms(&request)?;
+        let descriptor = request.into_inner();
+        let subject = self.subject(&descriptor, terms).await?;
         let version = subject.version();
         let info = FlightInfo::new().try_with_schema(subject.schema()).map_err(|error| status::of_arrow(&error))?;
         let ticket = match subject {
@@ -133,24 +155,60 @@ impl LakeService {
         Ok((info.with_total_records(-1).with_total_bytes(-1), version))
     }
 
-    async fn rows(&self, ticket: &Ticket) -> Result<Response<FlightDataStream>, Status> {
+    async fn rows(&self, request: Request<Ticket>) -> Result<Response<FlightDataStream>, Status> {
         let shared = &self.0;
-        let planned = match command(&ticket.ticket)? {
+        let (terms, _) = self.terms(&request)?;
+        let redeemed = match command(&request.get_ref().ticket)? {
             Command::TicketStatementQuery(ticket) => shared.statements.redeem(&ticket.statement_handle).await?,
+            // Some clients read a prepared statement without asking where its rows are.
             Command::CommandPreparedStatementQuery(query) => {
-                shared.statements.prepared(&query.prepared_statement_handle).await?
+                let planned = shared.statements.prepared_plan(&query.prepared_statement_handle).await?;
+                shared.statements.redeem(&shared.statements.announce(&planned)).await?
             }
             other => {
                 let refused = refusal(&other);
-                let session = Arc::clone(&shared.lake.borrow());
+                let session = shared.statements.session(&terms).await?;
                 let rows = shared.metadata.rows(other, &session)?.ok_or(refused)?;
                 return Ok(versioned(stream::listing(&rows, &shared.metrics)?, session.version()));
             }
         };
-        let version = planned.session.version();
-        Ok(versioned(stream::results(planned, &shared.threads, &shared.metrics).await?, version))
+        let version = redeemed.planned.session.version();
+        Ok(versioned(stream::results(redeemed, shared, |schema| Ok(Encoder::new(Arc::clone(schema)))).await?, version))
+    }
+
+    /// Takes values for the parameters of a prepared statement; the answer is the handle of the statement with them.
+    async fn put(&self, messages: Streaming<FlightData>) -> Result<PutResult, Status> {
+        let mut messages = messages.peekable();
+        let first = match std::pin::Pin::new(&mut messages).peek().await {
+            Some(Ok(first)) => first.flight_descriptor.clone().unwrap_or_default(),
+            Some(Err(status)) => return Err(status.clone()),
+            None => return Err(status::of_body("upload")),
+        };
+        let query = match command(&first.cmd)? {
+            Command::CommandPreparedStatementQuery(query) => query,
+            other => return Err(refusal(&other)),
+        };
+        let messages = messages.map_err(FlightError::from);
+        let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
+        let (mut values, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = batches.try_next().await.map_err(Status::from)? {
+            bytes += batch.get_array_memory_size();
+            if bytes > MOST_PARAMETERS {
+                let message = format!("parameters of more than {MOST_PARAMETERS} bytes are not taken");
+                return Err(Status::invalid_argument(message));
+            }
+            values.push(batch);
+        }
+        let schema = batches.schema().cloned().ok_or_else(|| status::of_body("batch of parameters"))?;
+        let values = concat_batches(&schema, &values).map_err(|error| status::of_arrow(&error))?;
+        let handle = self.0.statements.bind(&query.prepared_statement_handle, &values).await?;
+        let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
+        Ok(PutResult { app_metadata: result.encode_to_vec().into() })
     }
 }
+
+/// The most bytes of parameters of one statement.
+const MOST_PARAMETERS: usize = 16 << 20;
 
 #[async_trait::async_trait]
 impl FlightService for LakeService {
@@ -176,7 +234,7 @@ impl FlightService for LakeService {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
         let answer = async {
-            let (info, version) = self.info(request.into_inner()).await?;
+            let (info, version) = self.info(request).await?;
             Ok(versioned(info, version))
         };
         self.call("GetFlightInfo", answer).await
@@ -184,7 +242,7 @@ impl FlightService for LakeService {
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
         let answer = async {
-            let (info, version) = self.info(request.into_inner()).await?;
+            let (info, version) = self.info(request).await?;
             // Without a descriptor to poll again: planning is all there is to wait for, and it is done.
             let poll = PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() };
             Ok(versioned(poll, version))
@@ -194,7 +252,8 @@ impl FlightService for LakeService {
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
         let answer = async {
-            let subject = self.subject(request.get_ref()).await?;
+            let (terms, _) = self.terms(&request)?;
+            let subject = self.subject(request.get_ref(), terms).await?;
             let schema = encapsulated(subject.schema())?;
             Ok(versioned(SchemaResult { schema }, subject.version()))
         };
@@ -202,23 +261,28 @@ impl FlightService for LakeService {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        self.call("DoGet", self.rows(request.get_ref())).await
+        self.call("DoGet", self.rows(request)).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let answer = async {
-            let first = request.into_inner().message().await?;
-            let descriptor = first.and_then(|first| first.flight_descriptor).unwrap_or_default();
-            Err(refusal(&command(&descriptor.cmd)?))
+            let result = self.put(request.into_inner()).await?;
+            Ok(Response::new(Box::pin(futures::stream::iter([Ok(result)])) as Self::DoPutStream))
         };
         self.call("DoPut", answer).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
         let answer = async {
-            let body = actions::answer(request.get_ref(), &self.0.statements).await?;
-            let results = body.map(|body| Ok(arrow_flight::Result { body }));
-            Ok(Response::new(Box::pin(futures::stream::iter(results)) as Self::DoActionStream))
+            let (terms, connection) = self.terms(&request)?;
+            let actions::Answer { body, cookie } =
+                actions::answer(request.get_ref(), &self.0, terms, connection).await?;
+            let results = futures::stream::iter(body.map(|body| Ok(arrow_flight::Result { body })));
+            let mut response = Response::new(Box::pin(results) as Self::DoActionStream);
+            if let Some(cookie) = cookie.and_then(|cookie| cookie.parse().ok()) {
+                response.metadata_mut().insert("set-cookie", cookie);
+            }
+            Ok(response)
         };
         self.call("DoAction", answer).await
     }
@@ -255,13 +319,6 @@ fn command(bytes: &[u8]) -> Result<Command, Status> {
     command.ok_or_else(|| status::of_body("Flight SQL command"))
 }
 
-fn no_transaction(transaction: Option<&Bytes>) -> Result<(), Status> {
-    match transaction {
-        Some(id) if !id.is_empty() => Err(Status::invalid_argument("there is no transaction under this id")),
-        _ => Ok(()),
-    }
-}
-
 /// Why a command is not answered.
 fn refusal(command: &Command) -> Status {
     match command {
@@ -272,9 +329,6 @@ fn refusal(command: &Command) -> Status {
             lakebed_query::Error::ReadOnly,
             "send events with `lakebed ingest`"
         )),
-        Command::CommandPreparedStatementQuery(_) => {
-            Status::unimplemented("parameters of prepared statements are not understood yet")
-        }
         Command::CommandStatementSubstraitPlan(_) => actions::no_substrait(),
         Command::Unknown(any) if any.type_url.is_empty() => status::of_body("Flight SQL command"),
         other => {

@@ -1,17 +1,30 @@
 //! Session options. Their messages are not wrapped in `Any`, unlike those of Flight SQL, and arrow-flight does not
 //! define them, so they are here, from <https://github.com/apache/arrow/blob/main/format/Flight.proto>.
 //!
-//! The server keeps no state for a session yet: catalog and schema can be set to what they are, anything else
-//! is refused by name.
+//! Options are kept by the client, in a cookie; JDBC sends it back with every call. ADBC takes no cookies unless it is asked to, and
+//! so the options of its connection are remembered here as well, as long as the connection lasts.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
 
-use lakebed_query::catalog::DEFAULT_SCHEMA;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lakebed_query::catalog::{CATALOG, DEFAULT_SCHEMA};
 use prost::{Message, Oneof};
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 
-use crate::metadata::CATALOG;
+use crate::bounded::{Bounded, locked};
+use crate::handles::{Key, Kind};
 use crate::status;
+use crate::terms::{CarriedTerms, Terms, as_of, as_of_text};
+
+/// The cookie's name.
+const COOKIE: &str = "lakebed-session";
+
+/// Connections whose options are remembered.
+const CONNECTIONS: usize = 4_096;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct SessionOptionValue {
@@ -77,69 +90,167 @@ struct CloseSessionResult {
 /// `CloseSessionResult.Status.CLOSED`.
 const CLOSED: i32 = 1;
 
-/// Sets what can be set and says what cannot.
-///
-/// # Errors
-/// INVALID_ARGUMENT for a body that is not a `SetSessionOptionsRequest`.
-pub(crate) fn set(body: &[u8]) -> Result<Vec<u8>, Status> {
-    let asked = SessionOptions::decode(body).map_err(|_| status::of_body("SetSessionOptionsRequest"))?;
-    let mut errors = HashMap::new();
-    for (name, option) in asked.session_options {
-        if let Some(error) = refusal(&name, option.value.as_ref()) {
-            errors.insert(name, OptionError { value: error as i32 });
-        }
+/// The options of clients that keep no cookies, by their connection.
+pub(crate) struct Sessions(Mutex<Bounded<SocketAddr, Terms>>);
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Bounded::new(CONNECTIONS)))
     }
-    Ok(SetSessionOptionsResult { errors }.encode_to_vec())
+
+    /// The options of a client's session: those of its cookie, or of its connection.
+    pub(crate) fn terms(&self, headers: &MetadataMap, connection: Option<SocketAddr>, key: &Key) -> Terms {
+        if let Some(terms) = of_cookie(headers, key) {
+            return terms;
+        }
+        let mut remembered = locked(&self.0);
+        connection.and_then(|connection| remembered.get(&connection).cloned()).unwrap_or_default()
+    }
+
+    /// Sets what can be set and says what cannot; gives the answer's body and the cookie to set.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a body that is not a `SetSessionOptionsRequest`.
+    pub(crate) fn set(
+        &self,
+        body: &[u8],
+        mut terms: Terms,
+        connection: Option<SocketAddr>,
+        schemas: &[String],
+        key: &Key,
+    ) -> Result<(Vec<u8>, String), Status> {
+        let asked = SessionOptions::decode(body).map_err(|_| status::of_body("SetSessionOptionsRequest"))?;
+        let mut errors = HashMap::new();
+        for (name, option) in asked.session_options {
+            if let Err(error) = set_one(&mut terms, &name, option.value.as_ref(), schemas) {
+                errors.insert(name, OptionError { value: error as i32 });
+            }
+        }
+        let cookie = cookie(&terms, key);
+        if let Some(connection) = connection {
+            locked(&self.0).insert(connection, terms);
+        }
+        Ok((SetSessionOptionsResult { errors }.encode_to_vec(), cookie))
+    }
+
+    /// Ends a session; gives the answer's body and the cookie that takes the other's place.
+    pub(crate) fn close(&self, connection: Option<SocketAddr>) -> (Vec<u8>, String) {
+        if let Some(connection) = connection {
+            locked(&self.0).remove(&connection);
+        }
+        (CloseSessionResult { status: CLOSED }.encode_to_vec(), format!("{COOKIE}="))
+    }
 }
 
 /// The options as they are; ADBC reads the current catalog and schema from here.
-pub(crate) fn get() -> Vec<u8> {
+pub(crate) fn get(terms: &Terms) -> Vec<u8> {
     let text = |text: &str| SessionOptionValue { value: Some(OptionValue::Text(text.to_owned())) };
-    let session_options = [("catalog".to_owned(), text(CATALOG)), ("schema".to_owned(), text(DEFAULT_SCHEMA))].into();
+    let mut session_options = HashMap::from([
+        ("catalog".to_owned(), text(CATALOG)),
+        ("schema".to_owned(), text(terms.schema.as_deref().unwrap_or(DEFAULT_SCHEMA))),
+        ("types".to_owned(), text(terms.wire.name())),
+    ]);
+    session_options.extend(terms.as_of.map(|as_of| ("as_of".to_owned(), text(&as_of_text(as_of)))));
     SessionOptions { session_options }.encode_to_vec()
 }
 
-/// There is nothing to close, and that is done.
-pub(crate) fn close() -> Vec<u8> {
-    CloseSessionResult { status: CLOSED }.encode_to_vec()
+fn set_one(
+    terms: &mut Terms,
+    name: &str,
+    value: Option<&OptionValue>,
+    schemas: &[String],
+) -> Result<(), OptionErrorValue> {
+    let text = match value {
+        // A value that is not there takes an option back.
+        None => String::new(),
+        Some(OptionValue::Text(text)) => text.clone(),
+        // A version is a number to some clients.
+        Some(OptionValue::Whole(number)) if name == "as_of" => number.to_string(),
+        Some(_) => return Err(OptionErrorValue::InvalidValue),
+    };
+    match name {
+        "catalog" if text.is_empty() || text == CATALOG => {}
+        "schema" if text.is_empty() => terms.schema = None,
+        "schema" if schemas.contains(&text) => terms.schema = Some(text),
+        "types" if text.is_empty() => terms.wire = Default::default(),
+        "types" => terms.wire = text.parse().map_err(|_| OptionErrorValue::InvalidValue)?,
+        "as_of" => terms.as_of = as_of(&text).map_err(|_| OptionErrorValue::InvalidValue)?,
+        "catalog" | "schema" => return Err(OptionErrorValue::InvalidValue),
+        _ => return Err(OptionErrorValue::InvalidName),
+    }
+    Ok(())
 }
 
-fn refusal(name: &str, value: Option<&OptionValue>) -> Option<OptionErrorValue> {
-    match (name, value) {
-        ("catalog", Some(OptionValue::Text(catalog))) if catalog == CATALOG => None,
-        ("catalog", _) => Some(OptionErrorValue::InvalidValue),
-        ("schema", Some(OptionValue::Text(schema))) if schema.is_empty() || schema == DEFAULT_SCHEMA => None,
-        ("schema", _) => Some(OptionErrorValue::Error),
-        _ => Some(OptionErrorValue::InvalidName),
-    }
+/// Without Max-Age: arrow-java reads one that is in it as the age of the epoch.
+fn cookie(terms: &Terms, key: &Key) -> String {
+    format!("{COOKIE}={}", URL_SAFE_NO_PAD.encode(key.sign(Kind::Session, &terms.carried())))
+}
+
+/// What a cookie of ours says. One that is another server's, or was changed, says nothing.
+fn of_cookie(headers: &MetadataMap, key: &Key) -> Option<Terms> {
+    let cookies = headers.get_all("cookie");
+    let cookies = cookies.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+    let ours = cookies.filter_map(|cookie| cookie.trim().split_once('=')).find(|(name, _)| *name == COOKIE);
+    let handle = URL_SAFE_NO_PAD.decode(ours?.1.trim_matches('"')).ok()?;
+    key.open::<CarriedTerms>(Kind::Session, &handle).ok().map(|carried| Terms::of_carried(Some(carried)))
 }
 
 #[cfg(test)]
 mod tests {
+    use lakebed_query::AsOf;
+
     use super::*;
+    use crate::wire::Wire;
+
+    fn text(text: &str) -> SessionOptionValue {
+        SessionOptionValue { value: Some(OptionValue::Text(text.to_owned())) }
+    }
+
+    fn request(options: &[(&str, SessionOptionValue)]) -> Vec<u8> {
+        let session_options = options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        SessionOptions { session_options }.encode_to_vec()
+    }
 
     #[test]
-    fn only_the_one_catalog_can_be_set_and_the_rest_is_refused_by_name() {
-        let text = |text: &str| SessionOptionValue { value: Some(OptionValue::Text(text.to_owned())) };
-        let asked = SessionOptions {
-            session_options: [
-                ("catalog".to_owned(), text("lakebed")),
-                ("schema".to_owned(), text("silver")),
-                ("colour".to_owned(), SessionOptionValue { value: None }),
-            ]
-            .into(),
-        };
-        let answer = SetSessionOptionsResult::decode(&*set(&asked.encode_to_vec()).unwrap()).unwrap();
-        assert_eq!(answer.errors.len(), 2);
-        assert_eq!(answer.errors["schema"].value(), OptionErrorValue::Error);
+    fn what_can_be_set_is_kept_by_cookie_and_connection_and_the_rest_refused_by_name() {
+        let (sessions, key) = (Sessions::new(), Key::of_this_process());
+        let connection = Some("127.0.0.1:1".parse().unwrap());
+        let schemas = ["gold".to_owned(), "silver".to_owned()];
+        let asked = request(&[
+            ("catalog", text("lakebed")),
+            ("schema", text("silver")),
+            ("types", text("grafana")),
+            ("as_of", SessionOptionValue { value: Some(OptionValue::Whole(7)) }),
+            ("colour", SessionOptionValue { value: None }),
+        ]);
+        let (answer, cookie) = sessions.set(&asked, Terms::default(), connection, &schemas, &key).unwrap();
+        let answer = SetSessionOptionsResult::decode(&*answer).unwrap();
+        assert_eq!(answer.errors.len(), 1);
         assert_eq!(answer.errors["colour"].value(), OptionErrorValue::InvalidName);
-        assert!(set(&[0xff]).is_err());
+        let set = Terms { as_of: Some(AsOf::Version(7)), wire: Wire::Grafana, schema: Some("silver".into()) };
+        let nothing = MetadataMap::new();
+        assert_eq!(sessions.terms(&nothing, connection, &key), set);
+        assert_eq!(sessions.terms(&nothing, Some("127.0.0.1:2".parse().unwrap()), &key), Terms::default());
+        let mut headers = MetadataMap::new();
+        headers.insert("cookie", format!("a=b; {cookie}").parse().unwrap());
+        assert_eq!(sessions.terms(&headers, None, &key), set);
+        assert_eq!(sessions.terms(&headers, None, &Key::of_this_process()), Terms::default(), "not its cookie");
+        for (name, value) in [("schema", "none"), ("catalog", "other"), ("types", "fancy"), ("as_of", "yesterday")] {
+            let (answer, _) =
+                sessions.set(&request(&[(name, text(value))]), set.clone(), None, &schemas, &key).unwrap();
+            let answer = SetSessionOptionsResult::decode(&*answer).unwrap();
+            assert_eq!(answer.errors[name].value(), OptionErrorValue::InvalidValue, "{name}");
+        }
+        assert!(sessions.set(&[0xff], Terms::default(), None, &schemas, &key).is_err());
+        sessions.close(connection);
+        assert_eq!(sessions.terms(&nothing, connection, &key), Terms::default());
     }
 
     #[test]
     fn catalog_and_schema_are_always_answered() {
-        let options = SessionOptions::decode(&*get()).unwrap().session_options;
+        let options = SessionOptions::decode(&*get(&Terms::default())).unwrap().session_options;
         assert_eq!(options["catalog"].value, Some(OptionValue::Text("lakebed".to_owned())));
         assert_eq!(options["schema"].value, Some(OptionValue::Text("gold".to_owned())));
+        assert!(!options.contains_key("as_of"));
     }
 }

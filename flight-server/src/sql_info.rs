@@ -114,7 +114,7 @@ fn server(infos: &mut SqlInfoDataBuilder) {
     infos.append(SqlInfo::FlightSqlServerSubstrait, false);
     infos.append(SqlInfo::FlightSqlServerSubstraitMinVersion, "");
     infos.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, "");
-    infos.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
+    infos.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::Transaction as i32);
     infos.append(SqlInfo::FlightSqlServerCancel, true);
     infos.append(SqlInfo::FlightSqlServerBulkIngestion, false);
     infos.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, false);
@@ -152,6 +152,8 @@ fn abilities(infos: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlSupportsLikeEscapeClause,
         SqlInfo::SqlCatalogAtStart,
         SqlInfo::SqlCorrelatedSubqueriesSupported,
+        // A transaction reads one version of the log.
+        SqlInfo::SqlTransactionsSupported,
     ];
     let no = [
         SqlInfo::SqlDdlCatalog,
@@ -163,7 +165,6 @@ fn abilities(infos: &mut SqlInfoDataBuilder) {
         SqlInfo::SqlSelectForUpdateSupported,
         SqlInfo::SqlStoredProceduresSupported,
         SqlInfo::SqlMaxRowSizeIncludesBlobs,
-        SqlInfo::SqlTransactionsSupported,
         SqlInfo::SqlDataDefinitionCausesTransactionCommit,
         SqlInfo::SqlDataDefinitionsInTransactionsIgnored,
         SqlInfo::SqlBatchUpdatesSupported,
@@ -187,7 +188,14 @@ fn bitmasks(infos: &mut SqlInfoDataBuilder) {
     );
     // Bit 0 is entry level; arrow-flight does not export this enum.
     infos.append(SqlInfo::SqlAnsi92SupportedLevel, 1_i32);
-    infos.append(SqlInfo::SqlOuterJoinsSupportLevel, SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32);
+    // JDBC reads this one as a bitmask, too.
+    infos.append(
+        SqlInfo::SqlOuterJoinsSupportLevel,
+        bits(&[
+            SqlOuterJoinsSupportLevel::SqlLimitedOuterJoins as i32,
+            SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32,
+        ]),
+    );
     infos.append(SqlInfo::SqlSchemasSupportedActions, 0_i32);
     infos.append(SqlInfo::SqlCatalogsSupportedActions, 0_i32);
     infos.append(SqlInfo::SqlSupportedPositionedCommands, 0_i32);
@@ -206,11 +214,11 @@ fn bitmasks(infos: &mut SqlInfoDataBuilder) {
     // JDBC reads this one as a 64-bit number, the next one as a bitmask.
     infos.append(
         SqlInfo::SqlDefaultTransactionIsolation,
-        i64::from(SqlTransactionIsolationLevel::SqlTransactionNone as i32),
+        i64::from(SqlTransactionIsolationLevel::SqlTransactionSerializable as i32),
     );
     infos.append(
         SqlInfo::SqlSupportedTransactionsIsolationLevels,
-        bits(&[SqlTransactionIsolationLevel::SqlTransactionNone as i32]),
+        bits(&[SqlTransactionIsolationLevel::SqlTransactionSerializable as i32]),
     );
     infos.append(
         SqlInfo::SqlSupportedResultSetTypes,

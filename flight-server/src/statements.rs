@@ -1,30 +1,43 @@
-//! Statements between the moment they are planned and the moment they are read.
+//! Statements between the calls of a client: planned, announced by a ticket, read.
 //!
-//! A plan is made once and waits under a handle: for the ticket of a FlightInfo until it is redeemed, for a
-//! prepared statement until it is closed or the log moves on. Both maps are bounded, so that a client that
-//! forgets its handles costs a fixed amount of memory; the longest unused goes first.
+//! A handle carries all that is needed to plan its statement (see [`crate::handles`]). So that this need not be done again, plans
+//! wait here: under the number of a ticket until it is redeemed, and under what was asked until the log moves on. All maps are
+//! bounded: a client that forgets its handles costs a fixed amount of memory.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use datafusion::logical_expr::LogicalPlan;
-use lakebed_query::ReadSession;
-use prost::Message;
-use tokio::sync::watch;
+use lakebed_query::parameters::Prepared;
+use lakebed_query::{AsOf, ReadSession, Statement};
+use tokio::sync::{oneshot, watch};
 use tonic::Status;
+use uuid::Uuid;
 
+use crate::bounded::{Bounded, locked};
+use crate::handles::{CarriedStatement, CarriedTransaction, Key, Kind};
 use crate::runtime::QueryThreads;
+use crate::server::Served;
 use crate::status;
-use crate::wire::wire_schema;
+use crate::terms::Terms;
+use crate::wire::{Wire, wire_schema};
 
 /// Plans that wait for their ticket. Each holds the session it was planned on.
 const WAITING_PLANS: usize = 256;
-/// Prepared statements of all clients together; a connection pool keeps some hundreds.
-const PREPARED_STATEMENTS: usize = 4_096;
+/// Statements whose plans are kept for whoever asks the same again.
+const KEPT_PLANS: usize = 1_024;
+/// Results that are being read, or were called off before they were.
+const RUNNING: usize = 4_096;
+/// A ticket is answered for so long.
+const TICKET_LIFE: Duration = Duration::from_secs(3_600);
+/// Bytes of a statement's text: more than people write, and less than a message holds.
+const LONGEST_STATEMENT: usize = 1 << 20;
 
 /// A statement planned at one version of the log.
 pub(crate) struct Planned {
@@ -33,244 +46,356 @@ pub(crate) struct Planned {
     pub(crate) plan: LogicalPlan,
     /// The columns as clients get them.
     pub(crate) schema: SchemaRef,
+    pub(crate) wire: Wire,
+    /// The session that it was asked of; while it is held, no other has its address.
+    base: Arc<ReadSession>,
     sql: String,
+    terms: Terms,
+    parameters: Bytes,
 }
 
-/// What `TicketStatementQuery.statement_handle` holds.
-#[derive(Clone, PartialEq, Message)]
-struct StatementTicket {
-    /// The log version that the statement was planned at.
-    #[prost(uint64, tag = "1")]
-    version: u64,
-    /// Where the plan waits.
-    #[prost(bytes = "bytes", tag = "2")]
-    handle: Bytes,
-    /// To plan it again where it waits no more.
-    #[prost(string, tag = "3")]
-    sql: String,
+/// A statement that is planned but for the values of its parameters.
+pub(crate) struct PreparedAt {
+    base: Arc<ReadSession>,
+    session: Arc<ReadSession>,
+    prepared: Prepared,
+    wire: Wire,
 }
 
-struct Prepared {
-    sql: String,
-    /// The columns that were promised when it was prepared.
-    schema: SchemaRef,
-    /// `None` once the log has moved past it: an old plan would hold an old session in memory.
-    planned: Option<Arc<Planned>>,
+impl PreparedAt {
+    /// The columns of its answer, as clients get them.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        wire_schema(self.prepared.plan().schema().as_arrow(), self.wire)
+    }
+
+    /// Its parameters, as clients are to send them. Times are in milliseconds: JDBC's driver (18.3) writes a number of them into
+    /// whatever unit it is told. What comes is cast to the parameter's own type, so that others may send what they have.
+    pub(crate) fn parameters(&self) -> SchemaRef {
+        let wire = wire_schema(self.prepared.parameters(), self.wire);
+        let fields = wire.fields().iter().map(|field| match field.data_type() {
+            DataType::Timestamp(_, zone) => {
+                field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Millisecond, zone.clone()))
+            }
+            DataType::Time32(_) | DataType::Time64(_) => {
+                field.as_ref().clone().with_data_type(DataType::Time32(TimeUnit::Millisecond))
+            }
+            _ => field.as_ref().clone(),
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
 }
+
+/// What a plan is kept under.
+type PlanKey = [u8; blake3::OUT_LEN];
 
 /// All statements of one server.
 pub(crate) struct Statements {
-    lake: watch::Receiver<Arc<ReadSession>>,
+    lake: watch::Receiver<Served>,
     threads: QueryThreads,
-    handles: Handles,
-    waiting: Mutex<Bounded<Arc<Planned>>>,
-    prepared: Mutex<Bounded<Prepared>>,
+    key: Key,
+    numbers: AtomicU64,
+    prepared: Mutex<Bounded<PlanKey, Arc<PreparedAt>>>,
+    planned: Mutex<Bounded<PlanKey, Arc<Planned>>>,
+    waiting: Mutex<Bounded<u64, Arc<Planned>>>,
+    running: Mutex<Bounded<u64, Running>>,
+}
+
+/// What became of a ticket.
+enum Running {
+    /// It is being read; a word stops it.
+    Reading(oneshot::Sender<()>),
+    /// It was called off, before or while it was read.
+    CalledOff,
+}
+
+/// A plan whose ticket was redeemed, and the word that would stop it.
+pub(crate) struct Redeemed {
+    pub(crate) planned: Arc<Planned>,
+    pub(crate) called_off: oneshot::Receiver<()>,
 }
 
 impl Statements {
-    pub(crate) fn new(lake: watch::Receiver<Arc<ReadSession>>, threads: QueryThreads) -> Self {
+    pub(crate) fn new(lake: watch::Receiver<Served>, threads: QueryThreads, key: Key) -> Self {
+        // Tickets of two processes with one key must not have the same numbers.
+        let first = Uuid::new_v4().as_u64_pair().0;
         Self {
             lake,
             threads,
-            handles: Handles::new(),
+            key,
+            numbers: AtomicU64::new(first),
+            prepared: Mutex::new(Bounded::new(KEPT_PLANS)),
+            planned: Mutex::new(Bounded::new(KEPT_PLANS)),
             waiting: Mutex::new(Bounded::new(WAITING_PLANS)),
-            prepared: Mutex::new(Bounded::new(PREPARED_STATEMENTS)),
+            running: Mutex::new(Bounded::new(RUNNING)),
         }
     }
 
-    /// Plans a statement at the version now served.
+    /// The lake as of the version that is asked for, by default the newest.
+    ///
+    /// # Errors
+    /// The status of a version that is not there, or cannot be read.
+    pub(crate) async fn session(&self, terms: &Terms) -> Result<Arc<ReadSession>, Status> {
+        let served = self.lake.borrow().clone();
+        match terms.as_of {
+            None => Ok(served.session),
+            Some(AsOf::Version(version)) if version == served.session.version() => Ok(served.session),
+            Some(as_of) => {
+                let session = self.threads.run(async move { served.versions.as_of(as_of).await }).await?;
+                session.map_err(|error| status::of_query(&error))
+            }
+        }
+    }
+
+    /// Plans a statement but for the values of its parameters.
     ///
     /// # Errors
     /// The status of what is wrong with it, see [`status::of_query`].
-    pub(crate) async fn plan(&self, sql: &str) -> Result<Arc<Planned>, Status> {
-        let session = Arc::clone(&self.lake.borrow());
-        let sql = sql.to_owned();
-        let planned = self.threads.run(async move {
-            let plan = session.plan(&sql).await?;
-            let schema = wire_schema(plan.schema().as_arrow());
-            Ok::<_, lakebed_query::Error>(Planned { session, plan, schema, sql })
+    pub(crate) async fn prepared(&self, sql: &str, terms: &Terms) -> Result<Arc<PreparedAt>, Status> {
+        if sql.len() > LONGEST_STATEMENT {
+            let (bytes, most) = (sql.len(), LONGEST_STATEMENT);
+            return Err(Status::invalid_argument(format!("the statement has {bytes} bytes, and {most} is the most")));
+        }
+        let base = self.session(terms).await?;
+        let key = plan_key(&base, sql, terms, &Bytes::new());
+        if let Some(prepared) = locked(&self.prepared).get(&key) {
+            return Ok(Arc::clone(prepared));
+        }
+        let (versions, sql, terms) = (Arc::clone(&self.lake.borrow().versions), sql.to_owned(), terms.clone());
+        let preparing = self.threads.run(async move {
+            let statement = Statement::parse(&sql)?;
+            let session = match &terms.schema {
+                Some(schema) => base.in_schema(schema),
+                None => Arc::clone(&base),
+            };
+            let session = session.for_statement(&statement, versions.as_ref()).await?;
+            let prepared = session.prepare(&statement).await?;
+            Ok::<_, lakebed_query::Error>(PreparedAt { base, session, prepared, wire: terms.wire })
         });
-        planned.await?.map(Arc::new).map_err(|error| status::of_query(&error))
+        let prepared = Arc::new(preparing.await?.map_err(|error| status::of_query(&error))?);
+        locked(&self.prepared).insert(key, Arc::clone(&prepared));
+        Ok(prepared)
+    }
+
+    /// Plans a statement with values for its parameters, an IPC stream of one batch.
+    ///
+    /// # Errors
+    /// As [`Self::prepared`].
+    pub(crate) async fn plan(&self, sql: &str, terms: &Terms, parameters: &Bytes) -> Result<Arc<Planned>, Status> {
+        let prepared = self.prepared(sql, terms).await?;
+        let key = plan_key(&prepared.base, sql, terms, parameters);
+        if let Some(planned) = locked(&self.planned).get(&key) {
+            return Ok(Arc::clone(planned));
+        }
+        let values = read_parameters(parameters)?;
+        let plan = match prepared.session.bind(&prepared.prepared, &values) {
+            Ok(plan) => plan,
+            Err(error) => return Err(status::of_query(&error)),
+        };
+        let planned = Arc::new(Planned {
+            session: Arc::clone(&prepared.session),
+            schema: wire_schema(plan.schema().as_arrow(), terms.wire),
+            plan,
+            wire: terms.wire,
+            base: Arc::clone(&prepared.base),
+            sql: sql.to_owned(),
+            terms: terms.clone(),
+            parameters: parameters.clone(),
+        });
+        locked(&self.planned).insert(key, Arc::clone(&planned));
+        Ok(planned)
     }
 
     /// Keeps a plan for the client that will ask for its rows; returns the statement handle of its ticket.
     pub(crate) fn announce(&self, planned: &Arc<Planned>) -> Bytes {
-        let handle = self.handles.next();
-        locked(&self.waiting).insert(handle.clone(), Arc::clone(planned));
-        let ticket = StatementTicket { version: planned.session.version(), handle, sql: planned.sql.clone() };
-        ticket.encode_to_vec().into()
+        let number = self.next_number();
+        locked(&self.waiting).insert(number, Arc::clone(planned));
+        // Whoever redeems it reads the version that was announced.
+        let terms = Terms { as_of: Some(AsOf::Version(planned.base.version())), ..planned.terms.clone() };
+        let ticket = CarriedStatement {
+            sql: planned.sql.clone(),
+            terms: Some(terms.carried()),
+            parameters: planned.parameters.clone(),
+            promised: hash_of(&planned.schema),
+            number,
+            expires: seconds_since_1970() + TICKET_LIFE.as_secs(),
+        };
+        self.key.sign(Kind::Ticket, &ticket)
     }
 
-    /// The plan behind a ticket. It waits there once; a ticket that is redeemed again is planned again, as long
-    /// as its version is the one served.
+    /// The plan behind a ticket, which waits there once; one that is redeemed again, or by another server, is planned again at
+    /// its version.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION where the ticket's version is no longer held.
-    pub(crate) async fn redeem(&self, statement_handle: &[u8]) -> Result<Arc<Planned>, Status> {
-        let ticket = StatementTicket::decode(statement_handle).map_err(|_| status::of_body("ticket"))?;
-        if let Some(planned) = locked(&self.waiting).remove(&ticket.handle) {
-            return Ok(planned);
+    /// INVALID_ARGUMENT for a ticket that is not signed with this key, FAILED_PRECONDITION for one that is too old or whose columns
+    /// are no longer those promised, CANCELLED for one that was called off.
+    pub(crate) async fn redeem(&self, handle: &[u8]) -> Result<Redeemed, Status> {
+        let ticket: CarriedStatement = self.key.open(Kind::Ticket, handle)?;
+        if ticket.expires < seconds_since_1970() {
+            return Err(Status::failed_precondition("the ticket is too old\nhint: send the statement again"));
         }
-        let served = self.lake.borrow().version();
-        if ticket.version == served {
-            let planned = self.plan(&ticket.sql).await?;
-            if planned.session.version() == ticket.version {
-                return Ok(planned);
+        let (word, called_off) = oneshot::channel();
+        {
+            let mut running = locked(&self.running);
+            if matches!(running.get(&ticket.number), Some(Running::CalledOff)) {
+                return Err(called_off_status());
             }
+            running.insert(ticket.number, Running::Reading(word));
         }
-        Err(Status::failed_precondition(format!(
-            "the ticket is for log version {}, which is no longer held; version {served} is served now\n\
-             hint: send the statement again",
-            ticket.version
-        )))
-    }
-
-    /// Lets go of the plan behind a ticket; says whether it still waited.
-    pub(crate) fn cancel(&self, statement_handle: &[u8]) -> bool {
-        StatementTicket::decode(statement_handle)
-            .is_ok_and(|ticket| locked(&self.waiting).remove(&ticket.handle).is_some())
-    }
-
-    /// Plans a statement and keeps it until it is closed.
-    ///
-    /// # Errors
-    /// As [`Self::plan`].
-    pub(crate) async fn prepare(&self, sql: &str) -> Result<(Bytes, Arc<Planned>), Status> {
-        let planned = self.plan(sql).await?;
-        let handle = self.handles.next();
-        let prepared =
-            Prepared { sql: sql.to_owned(), schema: Arc::clone(&planned.schema), planned: Some(Arc::clone(&planned)) };
-        locked(&self.prepared).insert(handle.clone(), prepared);
-        Ok((handle, planned))
-    }
-
-    /// The plan of a prepared statement at the version now served: the one it was prepared with, or a new one
-    /// where the log has moved on.
-    ///
-    /// # Errors
-    /// NOT_FOUND for a handle that is not held, FAILED_PRECONDITION where the columns are no longer those promised.
-    pub(crate) async fn prepared(&self, handle: &Bytes) -> Result<Arc<Planned>, Status> {
-        let served = self.lake.borrow().version();
-        let (sql, schema) = {
-            let mut held = locked(&self.prepared);
-            let prepared = held.get(handle).ok_or_else(unknown_handle)?;
-            match &prepared.planned {
-                Some(planned) if planned.session.version() == served => return Ok(Arc::clone(planned)),
-                _ => (prepared.sql.clone(), Arc::clone(&prepared.schema)),
+        let waited = locked(&self.waiting).remove(&ticket.number);
+        let planned = match waited {
+            Some(planned) => planned,
+            None => {
+                let planned = self.plan(&ticket.sql, &Terms::of_carried(ticket.terms), &ticket.parameters).await?;
+                kept_promise(&planned, &ticket.promised, "send the statement again")?;
+                planned
             }
         };
-        let planned = self.plan(&sql).await?;
-        if planned.schema != schema {
-            return Err(Status::failed_precondition(
-                "the columns of this prepared statement changed with the lake\nhint: prepare it again",
-            ));
-        }
-        if let Some(prepared) = locked(&self.prepared).get(handle) {
-            prepared.planned = Some(Arc::clone(&planned));
-        }
+        Ok(Redeemed { planned, called_off })
+    }
+
+    /// Calls a ticket off: what is read of it stops, and nobody reads it any more. Says whether there was anything to stop.
+    pub(crate) fn cancel(&self, handle: &[u8]) -> bool {
+        let Ok(ticket) = self.key.open::<CarriedStatement>(Kind::Ticket, handle) else { return false };
+        let waited = locked(&self.waiting).remove(&ticket.number).is_some();
+        let mut running = locked(&self.running);
+        let was = running.remove(&ticket.number);
+        running.insert(ticket.number, Running::CalledOff);
+        let stopped = match was {
+            // A word to somebody who has read all is lost, and there was nothing to stop.
+            Some(Running::Reading(word)) => word.send(()).is_ok(),
+            Some(Running::CalledOff) | None => false,
+        };
+        waited || stopped
+    }
+
+    /// The handle of a prepared statement, with the statement's columns and parameters.
+    ///
+    /// # Errors
+    /// As [`Self::prepared`].
+    pub(crate) async fn prepare(&self, sql: &str, terms: &Terms) -> Result<(Bytes, Arc<PreparedAt>), Status> {
+        let prepared = self.prepared(sql, terms).await?;
+        let carried = CarriedStatement {
+            sql: sql.to_owned(),
+            terms: Some(terms.carried()),
+            promised: hash_of(&prepared.schema()),
+            number: self.next_number(),
+            ..CarriedStatement::default()
+        };
+        Ok((self.key.sign(Kind::Prepared, &carried), prepared))
+    }
+
+    /// The handle of a prepared statement with values for its parameters, which are checked.
+    ///
+    /// # Errors
+    /// As [`Self::prepared_plan`].
+    pub(crate) async fn bind(&self, handle: &[u8], values: &RecordBatch) -> Result<Bytes, Status> {
+        let carried: CarriedStatement = self.key.open(Kind::Prepared, handle)?;
+        let carried = CarriedStatement { parameters: write_parameters(values)?, ..carried };
+        self.plan(&carried.sql, &Terms::of_carried(carried.terms.clone()), &carried.parameters).await?;
+        Ok(self.key.sign(Kind::Prepared, &carried))
+    }
+
+    /// The plan of a prepared statement at the version now served.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a handle that is not signed with this key, FAILED_PRECONDITION where the columns are no longer those
+    /// promised.
+    pub(crate) async fn prepared_plan(&self, handle: &[u8]) -> Result<Arc<Planned>, Status> {
+        let carried: CarriedStatement = self.key.open(Kind::Prepared, handle)?;
+        let planned = self.plan(&carried.sql, &Terms::of_carried(carried.terms), &carried.parameters).await?;
+        kept_promise(&planned, &carried.promised, "prepare it again")?;
         Ok(planned)
     }
 
-    /// Forgets a prepared statement. Closing one that is not held is no error: it may have been the longest unused.
-    pub(crate) fn close(&self, handle: &Bytes) {
-        locked(&self.prepared).remove(handle);
+    /// A transaction: the version that all of its statements read.
+    ///
+    /// # Errors
+    /// As [`Self::session`].
+    pub(crate) async fn begin(&self, terms: &Terms) -> Result<Bytes, Status> {
+        let version = self.session(terms).await?.version();
+        Ok(self.key.sign(Kind::Transaction, &CarriedTransaction { version }))
     }
 
-    /// Lets go of the plans of prepared statements that no request would use any more at version `served`.
-    pub(crate) fn forget_plans_before(&self, served: u64) {
-        for prepared in locked(&self.prepared).values() {
-            if prepared.planned.as_ref().is_some_and(|planned| planned.session.version() < served) {
-                prepared.planned = None;
+    /// The terms of a statement within a transaction, if it is in one.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT for a transaction that this server did not begin.
+    pub(crate) fn within(&self, transaction: Option<&Bytes>, terms: Terms) -> Result<Terms, Status> {
+        match transaction.filter(|id| !id.is_empty()) {
+            Some(id) => {
+                let CarriedTransaction { version } = self.key.open(Kind::Transaction, id)?;
+                Ok(Terms { as_of: Some(AsOf::Version(version)), ..terms })
             }
+            None => Ok(terms),
         }
     }
-}
 
-fn unknown_handle() -> Status {
-    Status::not_found("there is no prepared statement under this handle\nhint: prepare it again")
-}
-
-/// A map whose holder panicked is still a map: nothing is changed in two steps under these locks.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Handles that no other process gives out: an old client's handle must not find a stranger's statement after a
-/// restart.
-struct Handles {
-    process: u64,
-    given: AtomicU64,
-}
-
-impl Handles {
-    fn new() -> Self {
-        Self { process: RandomState::new().hash_one("process"), given: AtomicU64::new(0) }
+    /// What signs handles.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
     }
 
-    fn next(&self) -> Bytes {
-        let number = self.given.fetch_add(1, Ordering::Relaxed);
-        let mut handle = self.process.to_be_bytes().to_vec();
-        handle.extend(number.to_be_bytes());
-        handle.into()
+    /// Lets go of the plans that only a session before the one served would be asked for.
+    pub(crate) fn forget_plans_before(&self, served: &Arc<ReadSession>) {
+        let is_asked = |base: &Arc<ReadSession>, pinned: bool| pinned || Arc::ptr_eq(base, served);
+        locked(&self.planned).retain(|planned| is_asked(&planned.base, planned.terms.as_of.is_some()));
+        locked(&self.prepared).retain(|prepared| Arc::ptr_eq(&prepared.base, served));
+    }
+
+    fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// A map of at most `limit` entries; the longest unused makes room.
-struct Bounded<V> {
-    limit: usize,
-    uses: u64,
-    entries: HashMap<Bytes, (u64, V)>,
+/// The status of a result that was called off.
+pub(crate) fn called_off_status() -> Status {
+    Status::cancelled("the statement was cancelled")
 }
 
-impl<V> Bounded<V> {
-    fn new(limit: usize) -> Self {
-        Self { limit, uses: 0, entries: HashMap::new() }
+fn plan_key(base: &Arc<ReadSession>, sql: &str, terms: &Terms, parameters: &Bytes) -> PlanKey {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(Arc::as_ptr(base) as usize).to_le_bytes());
+    let Terms { as_of: _, wire, schema } = terms;
+    for part in [wire.name().as_bytes(), schema.as_deref().unwrap_or_default().as_bytes(), sql.as_bytes(), parameters] {
+        hasher.update(&part.len().to_le_bytes()).update(part);
     }
+    *hasher.finalize().as_bytes()
+}
 
-    fn insert(&mut self, handle: Bytes, value: V) {
-        if self.entries.len() >= self.limit {
-            let oldest = self.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(handle, _)| handle.clone());
-            oldest.and_then(|oldest| self.entries.remove(&oldest));
-        }
-        self.uses += 1;
-        self.entries.insert(handle, (self.uses, value));
-    }
-
-    fn get(&mut self, handle: &Bytes) -> Option<&mut V> {
-        self.uses += 1;
-        let (used, value) = self.entries.get_mut(handle)?;
-        *used = self.uses;
-        Some(value)
-    }
-
-    fn remove(&mut self, handle: &Bytes) -> Option<V> {
-        self.entries.remove(handle).map(|(_, value)| value)
-    }
-
-    fn values(&mut self) -> impl Iterator<Item = &mut V> {
-        self.entries.values_mut().map(|(_, value)| value)
+fn kept_promise(planned: &Planned, promised: &Bytes, hint: &str) -> Result<(), Status> {
+    match hash_of(&planned.schema) == *promised {
+        true => Ok(()),
+        false => Err(Status::failed_precondition(format!(
+            "the columns of this statement changed with the lake\nhint: {hint}"
+        ))),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn hash_of(schema: &Schema) -> Bytes {
+    let columns = schema.fields().iter().map(|field| format!("{}\0{}\0", field.name(), field.data_type()));
+    let hash = blake3::hash(columns.collect::<String>().as_bytes());
+    Bytes::copy_from_slice(&hash.as_bytes()[..16])
+}
 
-    #[test]
-    fn the_longest_unused_makes_room() {
-        let mut map = Bounded::new(2);
-        let (first, second, third) = (Bytes::from("1"), Bytes::from("2"), Bytes::from("3"));
-        map.insert(first.clone(), 1);
-        map.insert(second.clone(), 2);
-        assert_eq!(map.get(&first), Some(&mut 1));
-        map.insert(third.clone(), 3);
-        assert_eq!(map.get(&second), None);
-        assert_eq!(map.get(&first), Some(&mut 1));
-        assert_eq!(map.get(&third), Some(&mut 3));
-    }
+/// Values of parameters as handles carry them.
+pub(crate) fn write_parameters(values: &RecordBatch) -> Result<Bytes, Status> {
+    let write = || {
+        let mut writer = StreamWriter::try_new(Vec::new(), values.schema_ref())?;
+        writer.write(values)?;
+        writer.into_inner()
+    };
+    write().map(Bytes::from).map_err(|error| status::of_arrow(&error))
+}
 
-    #[test]
-    fn two_processes_give_out_different_handles() {
-        assert_ne!(Handles::new().next(), Handles::new().next());
+fn read_parameters(parameters: &Bytes) -> Result<RecordBatch, Status> {
+    if parameters.is_empty() {
+        return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
     }
+    let mut batches = StreamReader::try_new(parameters.as_ref(), None).map_err(|error| status::of_arrow(&error))?;
+    let batch = batches.next().ok_or_else(|| status::of_body("batch of parameters"))?;
+    batch.map_err(|error| status::of_arrow(&error))
+}
+
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

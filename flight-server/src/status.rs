@@ -11,14 +11,20 @@ const LONGEST: usize = 1_000;
 /// The status of a statement that could not be planned or run.
 pub(crate) fn of_query(error: &Error) -> Status {
     let (code, sentence) = match error {
-        Error::Sql { .. } | Error::UnknownColumn { .. } => (Code::InvalidArgument, error.to_string()),
+        Error::Sql { .. } | Error::UnknownColumn { .. } | Error::Parameters { .. } | Error::Parameter { .. } => {
+            (Code::InvalidArgument, error.to_string())
+        }
+        Error::Log(lakebed_log::Error::NoVersion { .. } | lakebed_log::Error::BeforeTheLog { .. }) => {
+            (Code::NotFound, error.to_string())
+        }
+        Error::Model { .. } => (Code::FailedPrecondition, error.to_string()),
         Error::UnknownTable { .. } => (Code::NotFound, error.to_string()),
         Error::ReadOnly => (Code::PermissionDenied, error.to_string()),
         Error::Execution(source) => of_datafusion(source),
         _ => (Code::Internal, error.to_string()),
     };
     match error.hint() {
-        Some(hint) => Status::new(code, format!("{}\nhint: {hint}", one_line(&sentence))),
+        Some(hint) => Status::new(code, format!("{}{HINT}{hint}", one_line(&sentence))),
         None => Status::new(code, one_line(&sentence)),
     }
 }
@@ -50,7 +56,11 @@ fn of_datafusion(error: &DataFusionError) -> (Code, String) {
             (Code::InvalidArgument, root.message().into_owned())
         }
         DataFusionError::NotImplemented(_) => (Code::Unimplemented, root.message().into_owned()),
-        DataFusionError::ResourcesExhausted(_) => (Code::ResourceExhausted, root.message().into_owned()),
+        // DataFusion's words name its operators and their shares.
+        DataFusionError::ResourcesExhausted(_) => {
+            let sentence = "the statement needs more memory than one may hold, or than all have left";
+            (Code::ResourceExhausted, format!("{sentence}{HINT}ask for fewer rows, groups or columns at once"))
+        }
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::ParquetError(_) => {
             (Code::Unavailable, format!("the lake could not be read: {}", root.message()))
         }
@@ -74,15 +84,26 @@ fn arrow_code(error: &ArrowError) -> Code {
 }
 
 /// Without backtraces and line breaks, so that a log line and a dialog box show the whole of it, and short enough
-/// for an HTTP/2 header: a client that gets a longer one reports a broken connection instead.
+/// for an HTTP/2 header: a client that gets a longer one reports a broken connection instead. A hint stays on a line of its own.
 fn one_line(text: &str) -> String {
     let sentence = text.split("\n\nbacktrace:").next().unwrap_or(text);
+    let (sentence, hint) = match sentence.split_once(HINT) {
+        Some((sentence, hint)) => (sentence, Some(hint)),
+        None => (sentence, None),
+    };
     let sentence = sentence.split_whitespace().collect::<Vec<_>>().join(" ");
-    match sentence.char_indices().nth(LONGEST) {
+    let sentence = match sentence.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &sentence[..end]),
+        None => sentence,
+    };
+    match hint {
+        Some(hint) => format!("{sentence}{HINT}{hint}"),
         None => sentence,
     }
 }
+
+/// What to do begins with it.
+const HINT: &str = "\nhint: ";
 
 #[cfg(test)]
 mod tests {

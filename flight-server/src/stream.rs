@@ -1,60 +1,117 @@
 //! One result on its way to a client: the plan runs, is cast and encoded on the query threads, and waits in a
 //! short queue for the connection. A client that reads slowly slows the plan down; one that goes away stops it.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow_flight::FlightData;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::timeout;
 use tonic::Status;
 
+use crate::admission::{Admission, Turn};
 use crate::messages::{self, Coalescer, Encoder};
 use crate::metrics::Metrics;
-use crate::runtime::{QueryThreads, StopOnDrop};
-use crate::statements::Planned;
+use crate::runtime::StopOnDrop;
+use crate::service::Shared;
+use crate::statements::{Planned, Redeemed, called_off_status};
 use crate::status;
 use crate::wire::{self, wire_batch, wire_schema};
 
 /// What DoGet answers with.
-pub(crate) type FlightDataStream = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+pub(crate) type FlightDataStream = Messages<FlightData>;
 
 /// Messages that wait for the connection: with 1–2 MiB each, what one stream holds in memory.
 const QUEUE: usize = 3;
 
-enum Piece {
-    Message(FlightData),
+/// A client that reads nothing for so long has its result broken off.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+enum Piece<M> {
+    Message(M),
     /// Without it, a plan that broke off would look like one that ended.
     End,
 }
 
-/// Starts a plan and returns its messages, once the first of them is there.
+/// From batches of one schema to the messages of a protocol.
+pub(crate) trait Encode: Send + 'static {
+    type Message: Send + 'static;
+
+    /// What comes before all batches.
+    fn begin(&mut self) -> Result<Vec<Self::Message>, ArrowError>;
+
+    fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<Self::Message>, ArrowError>;
+
+    /// What comes after all batches.
+    fn end(self) -> Result<Vec<Self::Message>, ArrowError>;
+
+    fn bytes(message: &Self::Message) -> usize;
+}
+
+impl Encode for Encoder {
+    type Message = FlightData;
+
+    fn begin(&mut self) -> Result<Vec<FlightData>, ArrowError> {
+        Ok(vec![self.schema()])
+    }
+
+    fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>, ArrowError> {
+        Self::batch(self, batch)
+    }
+
+    fn end(self) -> Result<Vec<FlightData>, ArrowError> {
+        Ok(Vec::new())
+    }
+
+    fn bytes(message: &FlightData) -> usize {
+        messages::message_bytes(message)
+    }
+}
+
+/// Messages of one result.
+pub(crate) type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+/// Starts a plan and returns its messages, once the first of them is there, or the end.
 ///
 /// # Errors
 /// The status of a plan that cannot be started.
-pub(crate) async fn results(
-    planned: Arc<Planned>,
-    threads: &QueryThreads,
-    metrics: &Arc<Metrics>,
-) -> Result<FlightDataStream, Status> {
+pub(crate) async fn results<E: Encode>(
+    Redeemed { planned, called_off }: Redeemed,
+    shared: &Shared,
+    encoder: impl FnOnce(&SchemaRef) -> Result<E, Status> + Send + 'static,
+) -> Result<Messages<E::Message>, Status> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let active = metrics.stream_started();
-    let metrics = Arc::clone(metrics);
-    let (_task, stop) = threads.start(async move {
+    let active = shared.metrics.stream_started();
+    let (metrics, admission) = (Arc::clone(&shared.metrics), Arc::clone(&shared.admission));
+    let (_task, stop) = shared.threads.start(async move {
         let _active = active;
-        let last = match produce(&planned, &sender, &metrics).await {
-            Ok(()) => Ok(Piece::End),
-            Err(status) => Err(status),
+        let cancelled = async {
+            match called_off.await {
+                Ok(()) => called_off_status(),
+                // Nobody can say the word any more.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let producing = async { produce(&planned, encoder(&planned.schema)?, &sender, &metrics, &admission).await };
+        let last = tokio::select! {
+            produced = producing => produced.map(|()| Piece::End),
+            status = cancelled => Err(status),
         };
         // A client that has gone does not hear the end.
         let _ = sender.send(last).await;
     });
     let mut results = Results { pieces: receiver, ended: false, _stop: stop };
-    // The schema, or why there is none: an error here is the call's own status, which every client shows.
-    let first = results.next().await.unwrap_or_else(|| Err(broken_off()))?;
-    Ok(Box::pin(futures::stream::iter([Ok(first)]).chain(results)))
+    // An error here is the call's own status, which every client shows.
+    let first = results.next().await.transpose()?;
+    Ok(Box::pin(futures::stream::iter(first.map(Ok)).chain(results)))
 }
 
 /// The whole answer to a call whose rows are at hand.
@@ -67,58 +124,119 @@ pub(crate) fn listing(batch: &RecordBatch, metrics: &Metrics) -> Result<FlightDa
     Ok(Box::pin(futures::stream::iter(messages.into_iter().map(Ok))))
 }
 
-async fn produce(planned: &Planned, sender: &Sender, metrics: &Metrics) -> Result<(), Status> {
-    let plan = planned.plan.clone();
-    let mut batches = planned.session.stream(plan).await.map_err(|error| status::of_query(&error))?;
-    if let Some(difference) = wire::difference(&planned.schema, &wire_schema(&batches.schema())) {
+async fn produce<E: Encode>(
+    planned: &Planned,
+    mut encoder: E,
+    sender: &Sender<E::Message>,
+    metrics: &Metrics,
+    admission: &Admission,
+) -> Result<(), Status> {
+    let mut sending = Sending { sender, turn: admission.turn().await? };
+    let mut clock = Clock { left: admission.time(), limit: admission.time() };
+    let started = planned.session.stream_within(planned.plan.clone(), admission.memory());
+    let mut batches = clock.run(started).await?.map_err(|error| status::of_query(&error))?;
+    if let Some(difference) = wire::difference(&planned.schema, &wire_schema(&batches.schema(), planned.wire)) {
         return Err(Status::internal(format!(
             "the plan changed its mind: {difference}; this is a fault of the server"
         )));
     }
-    let mut encoder = Encoder::new(Arc::clone(&planned.schema));
     let mut coalescer = Coalescer::new(Arc::clone(&planned.schema));
-    if sender.send(Ok(Piece::Message(encoder.schema()))).await.is_err() {
-        return Ok(());
+    sending.messages::<E>(encoder.begin()).await?;
+    let mut ended = false;
+    while !ended {
+        let ready = match clock.run(batches.next()).await? {
+            Some(batch) => {
+                let batch = batch.map_err(|error| status::of_execution(&error))?;
+                let batch = wire_batch(&batch, &planned.schema).map_err(|error| status::of_arrow(&error))?;
+                coalescer.push(batch)
+            }
+            None => {
+                ended = true;
+                coalescer.flush()
+            }
+        };
+        for batch in ready.map_err(|error| status::of_arrow(&error))? {
+            let bytes = sending.messages::<E>(encoder.batch(&batch)).await?;
+            metrics.sent(batch.num_rows(), bytes);
+        }
     }
-    while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| status::of_execution(&error))?;
-        let batch = wire_batch(&batch, &planned.schema).map_err(|error| status::of_arrow(&error))?;
-        let ready = coalescer.push(batch).map_err(|error| status::of_arrow(&error))?;
-        send(ready, &mut encoder, sender, metrics).await?;
-    }
-    let rest = coalescer.flush().map_err(|error| status::of_arrow(&error))?;
-    send(rest, &mut encoder, sender, metrics).await
+    sending.messages::<E>(encoder.end()).await.map(drop)
 }
 
-type Sender = mpsc::Sender<Result<Piece, Status>>;
+/// The time that a statement has left.
+struct Clock {
+    left: Duration,
+    limit: Duration,
+}
 
-async fn send(
-    batches: Vec<RecordBatch>,
-    encoder: &mut Encoder,
-    sender: &Sender,
-    metrics: &Metrics,
-) -> Result<(), Status> {
-    for batch in batches {
-        let mut bytes = 0;
-        for message in encoder.batch(&batch).map_err(|error| status::of_arrow(&error))? {
-            bytes += messages::message_bytes(&message);
-            let sent = sender.send(Ok(Piece::Message(message))).await;
-            sent.map_err(|_| Status::cancelled("the client has gone"))?;
-        }
-        metrics.sent(batch.num_rows(), bytes);
+impl Clock {
+    async fn run<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Status> {
+        let began = Instant::now();
+        let done = timeout(self.left, work).await.map_err(|_| {
+            let seconds = self.limit.as_secs_f64();
+            Status::deadline_exceeded(format!(
+                "the statement took more than the {seconds} s that one may\nhint: ask for less, or raise [serve] query_seconds"
+            ))
+        })?;
+        self.left = self.left.saturating_sub(began.elapsed());
+        Ok(done)
     }
-    Ok(())
+}
+
+type Sender<M> = mpsc::Sender<Result<Piece<M>, Status>>;
+
+/// The plan's end of the queue.
+struct Sending<'a, M> {
+    sender: &'a Sender<M>,
+    turn: Turn,
+}
+
+impl<M: Send + 'static> Sending<'_, M> {
+    /// Sends messages; gives their bytes.
+    async fn messages<E: Encode<Message = M>>(
+        &mut self,
+        messages: Result<Vec<M>, ArrowError>,
+    ) -> Result<usize, Status> {
+        let mut bytes = 0;
+        for message in messages.map_err(|error| status::of_arrow(&error))? {
+            bytes += E::bytes(&message);
+            self.message(message).await?;
+        }
+        Ok(bytes)
+    }
+
+    /// Sends a message. While the client has not read those before it, others have the turn.
+    async fn message(&mut self, message: M) -> Result<(), Status> {
+        let room = match self.sender.try_reserve() {
+            Ok(room) => room,
+            Err(TrySendError::Closed(())) => return Err(gone()),
+            Err(TrySendError::Full(())) => {
+                self.turn.give();
+                let room = timeout(LONGEST_PAUSE, self.sender.reserve()).await;
+                let room = room.map_err(|_| Status::deadline_exceeded("the client has stopped reading"))?;
+                let room = room.map_err(|_| gone())?;
+                self.turn.take_again().await;
+                room
+            }
+        };
+        room.send(Ok(Piece::Message(message)));
+        Ok(())
+    }
+}
+
+fn gone() -> Status {
+    Status::cancelled("the client has gone")
 }
 
 /// The client's end of the queue. Dropping it stops the plan.
-struct Results {
-    pieces: mpsc::Receiver<Result<Piece, Status>>,
+struct Results<M> {
+    pieces: mpsc::Receiver<Result<Piece<M>, Status>>,
     ended: bool,
     _stop: StopOnDrop,
 }
 
-impl Stream for Results {
-    type Item = Result<FlightData, Status>;
+impl<M> Stream for Results<M> {
+    type Item = Result<M, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.ended {

@@ -6,6 +6,7 @@
 //! every value goes out in the nearest plain type that holds it.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -15,11 +16,63 @@ use arrow::error::ArrowError;
 
 use crate::type_info;
 
+/// Which types a client wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Wire {
+    /// Those that every client reads.
+    #[default]
+    Compat,
+    /// Those that the plan has: views, dictionaries and unsigned numbers among them.
+    Native,
+    /// Those that Grafana's plugin draws: times in nanoseconds, decimals as DOUBLE.
+    Grafana,
+    /// Times without a zone, for tools that call `getObject` of everything: the JDBC driver (18.3) has none for TIMESTAMP WITH
+    /// TIME ZONE.
+    Jdbc,
+}
+
+impl Wire {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Compat => "compat",
+            Self::Native => "native",
+            Self::Grafana => "grafana",
+            Self::Jdbc => "jdbc",
+        }
+    }
+
+    fn type_of(self, data_type: &DataType) -> DataType {
+        match self {
+            Self::Compat => wire_type(data_type),
+            Self::Native => data_type.clone(),
+            Self::Grafana => match wire_type(data_type) {
+                DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Nanosecond, zone),
+                DataType::Decimal128(..) | DataType::Decimal256(..) => DataType::Float64,
+                other => other,
+            },
+            Self::Jdbc => match wire_type(data_type) {
+                DataType::Timestamp(unit, _) => DataType::Timestamp(unit, None),
+                other => other,
+            },
+        }
+    }
+}
+
+impl FromStr for Wire {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Self::Compat, Self::Native, Self::Grafana, Self::Jdbc];
+        let found = known.into_iter().find(|wire| wire.name().eq_ignore_ascii_case(text.trim()));
+        found.ok_or_else(|| format!("'{text}' is no kind of types; write compat, native, grafana or jdbc"))
+    }
+}
+
 /// How the columns of a plan look on the wire: plain types, every field nullable, no metadata but the column's
 /// SQL type.
-pub(crate) fn wire_schema(schema: &Schema) -> SchemaRef {
+pub(crate) fn wire_schema(schema: &Schema, wire: Wire) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| {
-        let data_type = wire_type(field.data_type());
+        let data_type = wire.type_of(field.data_type());
         let metadata = type_metadata(&data_type);
         Field::new(field.name(), data_type, true).with_metadata(metadata)
     });
@@ -123,7 +176,7 @@ mod tests {
     fn wire(column: ArrayRef) -> Result<ArrayRef, ArrowError> {
         let schema = Arc::new(Schema::new(vec![Field::new("c", column.data_type().clone(), true)]));
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column])?;
-        wire_batch(&batch, &wire_schema(&schema)).map(|batch| Arc::clone(batch.column(0)))
+        wire_batch(&batch, &wire_schema(&schema, Wire::Compat)).map(|batch| Arc::clone(batch.column(0)))
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! HTTP → log: `POST /v1/events`, for a server that other rooms bring along.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use futures::StreamExt;
 use lakebed_log::Ack;
-use lakebed_project::{Secret, Token, Tokens};
+use lakebed_project::{Secret, Stranger, Token, Tokens, stranger};
 use prometheus::{IntCounterVec, Opts, Registry};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -160,14 +159,16 @@ impl Shared {
         if let Some(token) = post::token(headers, &self.tokens).await? {
             return Ok(Some(token));
         }
-        if self.options.needs_token || PROXIES.iter().any(|header| headers.contains_key(*header)) {
+        if self.options.needs_token {
             return Err(post::unauthorized("a token is needed here"));
         }
-        // A page of any site that the user of this machine visits could post to it otherwise, or pretend to be of it.
-        if headers.contains_key(header::ORIGIN) || !names_this_machine(headers) {
-            return Err(Answer { status: StatusCode::FORBIDDEN, ..post::unauthorized("a browser needs a token") });
+        match stranger(|name| headers.get(name).map(|value| value.to_str().unwrap_or(""))) {
+            None => Ok(None),
+            Some(Stranger::Proxy) => Err(post::unauthorized("a token is needed here")),
+            Some(Stranger::Browser) => {
+                Err(Answer { status: StatusCode::FORBIDDEN, ..post::unauthorized("a browser needs a token") })
+            }
         }
-        Ok(None)
     }
 
     /// Reads the body, as far as there is room for it.
@@ -223,20 +224,6 @@ fn hold(memory: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, A
     Arc::clone(memory).try_acquire_many_owned(pieces).map_err(|_| {
         Answer::later(StatusCode::TOO_MANY_REQUESTS, "more events are waiting for the lake than there is memory for")
     })
-}
-
-/// Headers of what came by a proxy, and so from anywhere.
-const PROXIES: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
-
-/// Whether the request was sent to an address of this machine, and not to a name that somebody points at it.
-fn names_this_machine(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return true };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn too_large(limit: usize) -> Answer {

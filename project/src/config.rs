@@ -95,6 +95,12 @@ impl Default for Config {
                 max_body_bytes: 32 << 20,
                 ingest_memory: 256 << 20,
                 webhook_secret: None,
+                secret: None,
+                queries_at_once: 16,
+                queries_waiting: 1_000,
+                query_memory: 1 << 30,
+                queries_memory: 4 << 30,
+                query_seconds: Duration::from_secs(300),
             },
             alerts: AlertsConfig {
                 webhook: None,
@@ -307,6 +313,7 @@ impl Config {
                     Some("LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file")
                 }
                 ("serve", "webhook_secret", _) => Some("LAKEBED_SERVE_WEBHOOK_SECRET"),
+                ("serve", "secret", _) => Some("LAKEBED_SERVE_SECRET"),
                 _ => None,
             };
             if let Some(elsewhere) = elsewhere {
@@ -317,7 +324,16 @@ impl Config {
                 (section, name),
                 ("duckdb", "keep")
                     | ("refresh", _)
-                    | ("serve", "max_body_bytes" | "ingest_memory")
+                    | (
+                        "serve",
+                        "max_body_bytes"
+                            | "ingest_memory"
+                            | "queries_at_once"
+                            | "queries_waiting"
+                            | "query_memory"
+                            | "queries_memory"
+                            | "query_seconds"
+                    )
                     | ("alerts", "stale_after" | "quarantine_burst" | "check_every")
             ) || (section == "ingest" && name != "ack");
             let given = match value.get_ref() {

@@ -11,7 +11,7 @@ use crate::places::{self, Place, Places};
 use crate::settings::{EventsConfig, PRESETS, Secret};
 
 /// Every other key, with its section.
-pub(crate) const KEYS: [(&str, &str); 36] = [
+pub(crate) const KEYS: [(&str, &str); 42] = [
     ("project", "name"),
     ("lake", "url"),
     ("s3", "region"),
@@ -43,6 +43,12 @@ pub(crate) const KEYS: [(&str, &str); 36] = [
     ("serve", "max_body_bytes"),
     ("serve", "ingest_memory"),
     ("serve", "webhook_secret"),
+    ("serve", "secret"),
+    ("serve", "queries_at_once"),
+    ("serve", "queries_waiting"),
+    ("serve", "query_memory"),
+    ("serve", "queries_memory"),
+    ("serve", "query_seconds"),
     ("alerts", "webhook"),
     ("alerts", "command"),
     ("alerts", "stale_after"),
@@ -132,6 +138,15 @@ impl Config {
             ("alerts", "stale_after") => self.alerts.stale_after = seconds(text)?,
             ("alerts", "check_every") => self.alerts.check_every = seconds(text)?,
             ("alerts", "quarantine_burst") => self.alerts.quarantine_burst = number(text, 1, 1 << 40)? as u64,
+            ("serve", "queries_at_once") => self.serve.queries_at_once = number(text, 1, 1 << 16)?,
+            ("serve", "queries_waiting") => self.serve.queries_waiting = number(text, 0, 1 << 20)?,
+            ("serve", "query_memory") => self.serve.query_memory = number(text, 1 << 20, 1 << 40)?,
+            ("serve", "queries_memory") => self.serve.queries_memory = number(text, 1 << 20, 1 << 44)?,
+            ("serve", "query_seconds") => self.serve.query_seconds = seconds(text)?,
+            ("serve", "secret") if text.len() < 16 => {
+                return Err("a secret has 16 characters or more; `openssl rand -hex 32` makes one".to_owned());
+            }
+            ("serve", "secret") => self.serve.secret = Some(Secret::new(text)),
             ("serve", "webhook_secret") if text.is_empty() => return Err("leave it out rather than empty".to_owned()),
             ("serve", "webhook_secret") => self.serve.webhook_secret = Some(Secret::new(text)),
             _ => return Err("there is no such setting".to_owned()),

@@ -4,12 +4,14 @@ mod config;
 mod document;
 pub mod error;
 mod keys;
+mod nearby;
 mod places;
 mod settings;
 mod tokens;
 
 pub use config::{CONFIG_FILE, Config, Flags, SINKS};
 pub use error::{Error, Result};
+pub use nearby::{Stranger, stranger};
 pub use places::{Path, Place, Places, split};
 pub use settings::{
     AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, Secret,

@@ -214,4 +214,17 @@ pub struct ServeConfig {
     pub ingest_memory: usize,
     /// What senders of webhooks sign with; from the environment alone.
     pub webhook_secret: Option<Secret>,
+    /// What the server signs tickets and prepared statements with; from the environment alone. Without it, what one process signed
+    /// is good with that process alone.
+    pub secret: Option<Secret>,
+    /// So many statements are computed at once; others wait.
+    pub queries_at_once: usize,
+    /// So many wait at most; whoever comes then is asked to come again.
+    pub queries_waiting: usize,
+    /// What one statement may hold in memory while it is computed; more goes to disk where it can, else it fails. Bytes.
+    pub query_memory: usize,
+    /// What all statements may hold together. Bytes.
+    pub queries_memory: usize,
+    /// A statement that takes longer is stopped.
+    pub query_seconds: Duration,
 }

@@ -200,7 +200,9 @@ fn a_target_overlays_any_key() {
     );
     let (message, _) = refusal("[target]\nprod = \"x\"\n");
     assert!(message.ends_with("a target is a section: write [target.prod.lake]"), "{message}");
-    let (message, hint) = refusal("[serve]\nwebhook_secret = \"x\"\n");
-    assert!(message.ends_with("a password does not belong in lakebed.toml"), "{message}");
-    assert!(hint.unwrap().contains("LAKEBED_SERVE_WEBHOOK_SECRET"));
+    for name in ["webhook_secret", "secret"] {
+        let (message, hint) = refusal(&format!("[serve]\n{name} = \"x\"\n"));
+        assert!(message.ends_with("a password does not belong in lakebed.toml"), "{message}");
+        assert!(hint.unwrap().contains(&format!("LAKEBED_SERVE_{}", name.to_uppercase())));
+    }
 }

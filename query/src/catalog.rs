@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
+use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
 use datafusion::catalog::view::ViewTable;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
+};
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
@@ -18,6 +21,8 @@ use crate::error::Result;
 use crate::exact;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
 use crate::rows::Rows;
+use crate::session::{TableInfo, TableKind};
+use crate::system_tables;
 use crate::total_order::{TotalOrder, optimizer_rules, string_agg};
 
 /// The catalog's name, in every session.
@@ -48,7 +53,7 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     config.options_mut().catalog.create_default_catalog_and_schema = false;
     let context = SessionContext::new_with_config(config);
     let catalog = MemoryCatalogProvider::new();
-    for schema in [BRONZE, "silver", DEFAULT_SCHEMA] {
+    for schema in [BRONZE, "silver", DEFAULT_SCHEMA, system_tables::SCHEMA] {
         catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
     }
     context.register_catalog(CATALOG, Arc::new(catalog));
@@ -73,6 +78,29 @@ pub fn at(context: &SessionContext, time: DateTime<Utc>) -> SessionState {
     state
 }
 
+/// The tables that list the others, as they are listed themselves.
+///
+/// # Errors
+/// None for a session of [`session`].
+pub(crate) async fn information_schema(context: &SessionContext) -> Result<Vec<TableInfo>> {
+    let provider = InformationSchemaProvider::new(Arc::clone(context.state().catalog_list()));
+    let mut tables = Vec::new();
+    for name in ["columns", "schemata", "tables", "views"] {
+        if let Some(table) = provider.table(name).await? {
+            tables.push(TableInfo {
+                schema: INFORMATION_SCHEMA.to_owned(),
+                name: name.to_owned(),
+                kind: TableKind::System,
+                description: Some(format!("The {name} of the lake, as SQL's standard lists them.")),
+                key: Vec::new(),
+                foreign_keys: Vec::new(),
+                columns: table.schema(),
+            });
+        }
+    }
+    Ok(tables)
+}
+
 /// Puts a table into a session's catalog, over one of the same name.
 ///
 /// # Errors
@@ -90,13 +118,18 @@ pub fn register(context: &SessionContext, schema: &str, name: &str, table: Arc<d
 
 /// A model's rows.
 pub fn rows(columns: SchemaRef, rows: &Rows) -> Arc<dyn TableProvider> {
+    rows_at(Place::Runs, columns, rows)
+}
+
+/// A model's rows, whose runs are in one of the session's stores.
+pub(crate) fn rows_at(place: Place, columns: SchemaRef, rows: &Rows) -> Arc<dyn TableProvider> {
     let files = rows.in_runs().map(|(run, rows)| TableFile {
         path: run.path.clone(),
         bytes: run.bytes,
         constants: Vec::new(),
         rows,
     });
-    Arc::new(ParquetTable::new(Place::Runs, columns, Vec::new(), files))
+    Arc::new(ParquetTable::new(place, columns, Vec::new(), files))
 }
 
 /// `bronze.events`: the log's events with an offset in the range, and the pinned columns whether they came or not.

@@ -62,26 +62,33 @@ impl Check {
         }
     }
 
+    /// The arguments of a check that is written as a call.
+    fn call(&self, name: &str) -> Option<Vec<&str>> {
+        let rest = self.text.strip_prefix(name)?.trim_start();
+        Some(split(rest.strip_prefix('(')?.strip_suffix(')')?, ','))
+    }
+
+    /// The column whose values are to be there in another table's, and that one as `schema.table.column`.
+    pub(crate) fn relationship(&self) -> Option<(&str, &str)> {
+        match self.call("relationships")?.as_slice() {
+            [column, to] => Some((column, to)),
+            _ => None,
+        }
+    }
+
     /// The SELECT that counts the rows that do not pass.
     fn sql(&self, table: &str) -> String {
-        let call = |name: &str| {
-            let rest = self.text.strip_prefix(name)?.trim_start();
-            let inner = rest.strip_prefix('(')?.strip_suffix(')')?;
-            Some(split(inner, ',').into_iter().map(str::to_owned).collect::<Vec<_>>())
-        };
-        let relationship = call("relationships").filter(|arguments| arguments.len() == 2);
-        if let Some(columns) = call("not_null") {
+        if let Some(columns) = self.call("not_null") {
             let nulls = columns.iter().map(|column| format!("{column} IS NULL")).collect::<Vec<_>>();
             return format!("SELECT count(*) FROM {table} WHERE {}", nulls.join(" OR "));
         }
-        if let Some(columns) = call("unique") {
+        if let Some(columns) = self.call("unique") {
             let columns = columns.join(", ");
             return format!(
                 "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM {table} GROUP BY {columns}) WHERE n > 1"
             );
         }
-        if let Some((of, column)) = relationship.as_ref().and_then(|arguments| arguments[1].rsplit_once('.')) {
-            let own = &relationship.as_ref().map_or_else(String::new, |arguments| arguments[0].clone());
+        if let Some((own, (of, column))) = self.relationship().and_then(|(own, to)| Some((own, to.rsplit_once('.')?))) {
             return format!(
                 "SELECT count(*) FROM {table} WHERE {own} IS NOT NULL AND {own} NOT IN (SELECT {column} FROM {of} WHERE {column} IS NOT NULL)"
             );

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
 use lakebed_log::{Put, Store, layout};
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -20,6 +21,9 @@ use crate::runner::Reading;
 
 /// The layout of manifests that this build writes. The first one had no addresses.
 pub const LAYOUT: u32 = 2;
+
+/// So many manifests are asked for at once.
+const READ_AT_ONCE: usize = 16;
 
 /// All models at one version: what is not listed here is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,19 +200,37 @@ impl Chain {
         Ok(name.and_then(|number| number.parse().ok()))
     }
 
-    /// The newest epoch that holds exactly the events below an offset.
+    /// The newest epoch that holds no event at an offset or beyond it.
     ///
     /// # Errors
     /// As [`Self::newest`].
-    pub async fn at(&self, store: &Store, next_offset: u64) -> Result<Option<Manifest>> {
-        for object in self.listed(store).await?.iter().rev() {
-            match read(store, &object.location).await? {
-                Some(manifest) if manifest.next_offset == next_offset => return Ok(Some(manifest)),
-                Some(manifest) if manifest.next_offset < next_offset => return Ok(None),
-                _ => {}
+    pub async fn before(&self, store: &Store, next_offset: u64) -> Result<Option<Manifest>> {
+        let listed = self.listed(store).await?;
+        // An epoch never has fewer events than the one before it.
+        let (mut found, mut from, mut to) = (None, 0, listed.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match read(store, &listed[middle].location).await? {
+                Some(manifest) if manifest.next_offset <= next_offset => {
+                    (found, from) = (Some(manifest), middle + 1);
+                }
+                _ => to = middle,
             }
         }
-        Ok(None)
+        Ok(found)
+    }
+
+    /// All epochs, oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::newest`].
+    pub async fn all(&self, store: &Store) -> Result<Vec<Manifest>> {
+        let reads = self.listed(store).await?.into_iter().map(|object| {
+            let store = store.clone();
+            async move { read(&store, &object.location).await }
+        });
+        let read: Vec<_> = futures::stream::iter(reads).buffered(READ_AT_ONCE).try_collect().await?;
+        Ok(read.into_iter().flatten().collect())
     }
 
     /// Puts an epoch; `false` where another refresh was first.

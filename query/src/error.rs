@@ -12,6 +12,7 @@ use deltalake::errors::DeltaTableError;
 
 use crate::session::TableInfo;
 use crate::sinks::postgres::failure;
+use crate::statement::without_version;
 
 /// The result of this room's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,6 +41,24 @@ pub enum Error {
         name: String,
         /// The nearest name that is there.
         nearest: Option<String>,
+    },
+    /// A statement that is run with another number of parameters than it has.
+    #[error("the statement has {needed} parameter{}, and {given} {} given", plural(*needed), were(*given))]
+    Parameters {
+        /// How many it has.
+        needed: usize,
+        /// How many came.
+        given: usize,
+    },
+    /// A parameter that is not of its type.
+    #[error("parameter {number} is {needed}, and what is given for it is not: {reason}")]
+    Parameter {
+        /// Its number, from 1.
+        number: usize,
+        /// The type that it is to have.
+        needed: String,
+        /// What did not fit.
+        reason: String,
     },
     /// The project's settings are wrong.
     #[error(transparent)]
@@ -294,6 +313,8 @@ impl Error {
         let quoted =
             message.strip_prefix("Error during planning: table '").and_then(|rest| rest.strip_suffix("' not found"));
         if let Some(name) = quoted.map(|name| name.strip_prefix("lakebed.").unwrap_or(name)) {
+            let without_version = without_version(name).map(|(name, _)| name);
+            let name = without_version.as_deref().unwrap_or(name);
             let known = tables.iter().map(|table| format!("{}.{}", table.schema, table.name));
             return Self::UnknownTable { name: name.to_owned(), nearest: nearest(name, known) };
         }
@@ -344,6 +365,14 @@ pub(crate) fn nearest(wrong: &str, known: impl IntoIterator<Item = String>) -> O
     let likeness = |name: &String| strsim::jaro_winkler(&wrong, &name.to_lowercase());
     let scored = known.into_iter().map(|name| (likeness(&name), name)).filter(|(likeness, _)| *likeness > 0.75);
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn were(count: usize) -> &'static str {
+    if count == 1 { "was" } else { "were" }
 }
 
 /// A syntax error without the parser's own wrapping: `Expected: an expression, found: FROM at Line: 2, Column: 7`.

@@ -1,6 +1,7 @@
 //! The lakehouse: a project over its lake. What the command line and the servers call.
 
 mod as_of;
+mod reading;
 mod refreshing;
 
 use std::path::{Path, PathBuf};
@@ -11,14 +12,13 @@ use lakebed_log::{ColumnType, Log, Snapshot, Store, layout};
 use lakebed_project::Config;
 
 pub use self::as_of::{AsOf, InvalidAsOf, time_text};
+use self::reading::Sessions;
 pub(crate) use self::refreshing::Publish;
 pub use self::refreshing::{Publications, Refreshed};
-use crate::catalog::{self, BRONZE, EVENTS};
 use crate::epoch::{Chain, Manifest};
 use crate::error::{Error, Result};
 use crate::models::{self, Model};
 use crate::refresh::Inputs;
-use crate::session::{ReadSession, TableInfo};
 use crate::sinks::delta::DeltaSink;
 use crate::sinks::duckdb::DuckDbSink;
 use crate::sinks::postgres::PostgresSink;
@@ -64,6 +64,8 @@ struct Inner {
     delta: OnceLock<DeltaSink>,
     chain: Chain,
     pinned: Vec<(String, ColumnType)>,
+    /// Earlier versions that were asked for, with the models as they are here.
+    sessions: Sessions,
     /// Opened by the first refresh.
     cache: Arc<Mutex<Option<StateCache>>>,
     /// Held by one refresh at a time.
@@ -100,8 +102,10 @@ impl Lakehouse {
         let postgres = PostgresSink::new(&project.config.postgres, &project.directory)?;
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
         let (delta, cache, refreshing) = (OnceLock::new(), Arc::default(), Arc::default());
-        let chain = Chain::default();
-        Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, pinned, chain, cache, refreshing }) })
+        let (chain, sessions) = (Chain::default(), Sessions::default());
+        Ok(Self {
+            inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, sessions, cache, refreshing }),
+        })
     }
 
     /// The project.
@@ -133,8 +137,10 @@ impl Lakehouse {
         let (project, log, pinned) = (project.clone(), log.clone(), pinned.clone());
         let (cache, refreshing) = (Arc::default(), Arc::default());
         let (sink, chain) = (sink.named(replay), Chain::of_replay(replay));
-        let (postgres, delta) = (None, OnceLock::new());
-        Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, pinned, chain, cache, refreshing }) }
+        let (postgres, delta, sessions) = (None, OnceLock::new(), Sessions::default());
+        Self {
+            inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, sessions, cache, refreshing }),
+        }
     }
 
     /// The same lake with the models as their files are now.
@@ -142,14 +148,16 @@ impl Lakehouse {
     /// # Errors
     /// As [`Project::load`].
     pub fn reloaded(&self) -> Result<Self> {
-        let Inner { project, log, sink, postgres, delta, chain, pinned, cache, refreshing } = self.inner.as_ref();
+        let Inner { project, log, sink, postgres, delta, chain, pinned, cache, refreshing, .. } = self.inner.as_ref();
         let project = Project::load(&project.directory, project.config.clone())?;
         // A sink that is in use knows its tables.
         let delta = delta.clone();
         let (log, sink, postgres, chain, pinned) =
             (log.clone(), sink.clone(), postgres.clone(), chain.clone(), pinned.clone());
-        let (cache, refreshing) = (Arc::clone(cache), Arc::clone(refreshing));
-        Ok(Self { inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, cache, refreshing }) })
+        let (cache, refreshing, sessions) = (Arc::clone(cache), Arc::clone(refreshing), Sessions::default());
+        Ok(Self {
+            inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, sessions, cache, refreshing }),
+        })
     }
 
     /// The version that the published DuckDB file holds; `None` before the first publication.
@@ -238,53 +246,6 @@ impl Lakehouse {
             });
         }
         Ok(cache.clone())
-    }
-
-    /// Opens the lake for reading: `bronze.events` as of any version, the models as of the newest epoch, or with `as_of`
-    /// as of an epoch that stopped at just that version.
-    ///
-    /// # Errors
-    /// [`lakebed_log::Error::NoVersion`] and [`lakebed_log::Error::BeforeTheLog`]; any failure of the store.
-    pub async fn read(&self, as_of: Option<AsOf>) -> Result<ReadSession> {
-        let (log, store) = (self.log(), self.log().store());
-        let version = match as_of {
-            Some(AsOf::Version(version)) => Some(version),
-            Some(AsOf::Time(time)) => Some(log.version_at(time).await?),
-            None => None,
-        };
-        let (snapshot, manifest) = match version {
-            Some(version) => {
-                let snapshot = log.snapshot_at(version).await?;
-                let manifest = self.chain().at(store, snapshot.next_offset).await?;
-                (snapshot, manifest)
-            }
-            // Gold and bronze of one answer are of one version: that of the newest epoch.
-            None => match self.chain().newest(store).await? {
-                Some(manifest) => (log.snapshot_at(manifest.version).await?, Some(manifest)),
-                None => (log.snapshot().await?, None),
-            },
-        };
-        let context = catalog::session(store, store)?;
-        let events = catalog::events(&snapshot, &self.inner.pinned, 0..snapshot.next_offset)?;
-        let (schema, name) = (BRONZE.to_owned(), EVENTS.to_owned());
-        let description = Some("Every event as it came, in the order of the log.".to_owned());
-        let mut tables = vec![TableInfo { schema, name, description, key: Vec::new(), columns: events.schema() }];
-        catalog::register(&context, BRONZE, EVENTS, events)?;
-        for (name, state) in manifest.iter().flat_map(|manifest| &manifest.models) {
-            let Some((schema, table)) = name.split_once('.') else { continue };
-            let model = self.project().models.iter().find(|model| model.name.to_string() == *name);
-            let rows = state.stored(store).await?;
-            catalog::register(&context, schema, table, catalog::rows(state.schema()?, &rows))?;
-            tables.push(TableInfo {
-                schema: schema.to_owned(),
-                name: table.to_owned(),
-                description: model.and_then(|model| model.description.clone()),
-                key: model.map(|model| model.key.clone()).unwrap_or_default(),
-                columns: state.schema()?,
-            });
-        }
-        tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
-        Ok(ReadSession::new(snapshot.version, snapshot.filled, tables, context))
     }
 }
 

@@ -17,23 +17,27 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{ExecutionPlan, project_schema};
 use parquet::arrow::arrow_reader::RowSelection;
+use uuid::Uuid;
 
-/// Which of a session's two stores holds a table's files. They are one and the same, but where a replay keeps its runs
-/// away from the lake.
+/// Which of a session's stores holds a table's files. They are one and the same, but where a replay keeps its runs away from
+/// the lake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     /// The log's data files.
     Log,
     /// The models' runs.
     Runs,
+    /// The runs of models that were computed for readers of an earlier version.
+    Earlier(Uuid),
 }
 
 impl Place {
     /// The URL under which the store is registered in a session.
     pub(crate) fn url(self) -> Result<ObjectStoreUrl> {
         ObjectStoreUrl::parse(match self {
-            Self::Log => "lake://log",
-            Self::Runs => "lake://runs",
+            Self::Log => "lake://log".to_owned(),
+            Self::Runs => "lake://runs".to_owned(),
+            Self::Earlier(id) => format!("lake://{}", id.simple()),
         })
     }
 }

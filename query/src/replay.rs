@@ -88,7 +88,7 @@ impl Lakehouse {
     }
 
     /// The models that are named, or all, and what they read; parents before children.
-    fn with_ancestors(&self, names: &[String]) -> Vec<Arc<Model>> {
+    pub(crate) fn with_ancestors(&self, names: &[String]) -> Vec<Arc<Model>> {
         let models = &self.project().models;
         let mut wanted: BTreeSet<String> = names.iter().cloned().collect();
         for model in models.iter().rev() {

@@ -1,15 +1,27 @@
-//! Read-only SQL over one version of the lake: what `lakebed query` and the Flight server run statements on.
+//! Read-only SQL over one version of the lake, or several: what `lakebed query` and the servers run statements on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider};
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreUrl};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
+use lakebed_log::Store;
 
-use crate::catalog;
+use crate::catalog::{self, CATALOG};
 use crate::error::{Error, Result};
+use crate::lakehouse::AsOf;
+use crate::parquet_table::Place;
+use crate::statement::{Statement, schema_at};
 
 /// A table as people see it in a catalog.
 #[derive(Clone, Debug)]
@@ -18,12 +30,48 @@ pub struct TableInfo {
     pub schema: String,
     /// The table's name, without its schema.
     pub name: String,
+    /// What kind of table it is.
+    pub kind: TableKind,
     /// The first sentence of the model's header, if it has one.
     pub description: Option<String>,
     /// The key columns, empty where the table has none.
     pub key: Vec<String>,
+    /// Columns whose values are those of another table's column.
+    pub foreign_keys: Vec<ForeignKey>,
     /// Names and types as DataFusion gives them.
     pub columns: SchemaRef,
+}
+
+/// What kind of table it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    /// The log, or a model.
+    Table,
+    /// What the lake says of itself.
+    System,
+}
+
+/// A column whose values are those of another table's column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// The column.
+    pub column: String,
+    /// The schema of the other table.
+    pub to_schema: String,
+    /// The other table's name in it.
+    pub to_table: String,
+    /// The column there.
+    pub to_column: String,
+}
+
+/// Where a session finds the versions that a statement asks for by itself.
+#[async_trait]
+pub trait Versions: Send + Sync {
+    /// The lake as of a version.
+    ///
+    /// # Errors
+    /// Where there is no such version, or it cannot be read.
+    async fn as_of(&self, as_of: AsOf) -> Result<Arc<ReadSession>>;
 }
 
 /// The lake at one version, open for SELECT.
@@ -32,12 +80,85 @@ pub struct ReadSession {
     now: DateTime<Utc>,
     tables: Vec<TableInfo>,
     context: SessionContext,
+    /// Where runs are that the lake does not keep.
+    store: Option<(ObjectStoreUrl, Store)>,
+    /// Other versions that a statement asks for; their tables hang on them.
+    _others: Vec<(AsOf, Arc<Self>)>,
 }
 
 impl ReadSession {
     /// A session over `context`, whose catalog already holds `tables` as of `version`; its `now()` is `now`.
     pub fn new(version: u64, now: DateTime<Utc>, tables: Vec<TableInfo>, context: SessionContext) -> Self {
-        Self { version, now, tables, context }
+        Self { version, now, tables, context, store: None, _others: Vec::new() }
+    }
+
+    /// The same with another store for some of its tables' files.
+    pub(crate) fn with_store(self, url: ObjectStoreUrl, store: Store) -> Self {
+        self.context.register_object_store(url.as_ref(), store.objects());
+        Self { store: Some((url, store)), ..self }
+    }
+
+    /// The session that a statement is planned on: this one, or one that has the versions as well that the statement asks for
+    /// by itself. Where all of its tables are asked for at one and the same, the answer is of that version.
+    ///
+    /// # Errors
+    /// As [`Versions::as_of`].
+    pub async fn for_statement(self: &Arc<Self>, statement: &Statement, versions: &dyn Versions) -> Result<Arc<Self>> {
+        if statement.versions().is_empty() {
+            return Ok(Arc::clone(self));
+        }
+        let mut others = Vec::new();
+        for as_of in statement.versions() {
+            others.push((*as_of, versions.as_of(*as_of).await?));
+        }
+        let of_all = statement.version_of_all().and_then(|_| others.first()).map(|(_, session)| session);
+        let (version, now) = of_all.map_or((self.version, self.now), |session| (session.version, session.now));
+        let context = self.context_with(&others)?;
+        Ok(Arc::new(Self { version, now, tables: self.tables.clone(), context, store: None, _others: others }))
+    }
+
+    /// The same session with another schema for names that have none.
+    pub fn in_schema(self: &Arc<Self>, schema: &str) -> Arc<Self> {
+        let mut state = self.context.state();
+        state.config_mut().options_mut().catalog.default_schema = schema.to_owned();
+        let Self { version, now, tables, store, .. } = self.as_ref();
+        Arc::new(Self {
+            version: *version,
+            now: *now,
+            tables: tables.clone(),
+            context: SessionContext::new_with_state(state),
+            store: store.clone(),
+            _others: vec![(AsOf::Version(*version), Arc::clone(self))],
+        })
+    }
+
+    /// The session's context with the schemas of others beside its own.
+    fn context_with(&self, others: &[(AsOf, Arc<Self>)]) -> Result<SessionContext> {
+        let state = self.context.state();
+        let (runtime, mut schemas) = (self.context.runtime_env(), BTreeMap::new());
+        let objects = Arc::new(DefaultObjectStoreRegistry::new());
+        let own = RuntimeEnvBuilder::from_runtime_env(&runtime).with_object_store_registry(objects).build_arc()?;
+        for url in [Place::Log.url()?, Place::Runs.url()?] {
+            if let Ok(store) = runtime.object_store(&url) {
+                own.register_object_store(url.as_ref(), store);
+            }
+        }
+        let stores = others.iter().filter_map(|(_, other)| other.store.as_ref()).chain(&self.store);
+        for (url, store) in stores {
+            own.register_object_store(url.as_ref(), store.objects());
+        }
+        for (as_of, other) in others {
+            let Some(catalog) = other.context.catalog(CATALOG) else { continue };
+            for name in catalog.schema_names() {
+                schemas.extend(catalog.schema(&name).map(|schema| (schema_at(&name, *as_of), schema)));
+            }
+        }
+        let catalogs = MemoryCatalogProviderList::new();
+        if let Some(here) = self.context.catalog(CATALOG) {
+            catalogs.register_catalog(CATALOG.to_owned(), Arc::new(WithOthers { here, schemas }));
+        }
+        let state = SessionStateBuilder::new_from_existing(state);
+        Ok(SessionContext::new_with_state(state.with_catalog_list(Arc::new(catalogs)).with_runtime_env(own).build()))
     }
 
     /// The log version that every answer is read at.
@@ -50,29 +171,91 @@ impl ReadSession {
         &self.tables
     }
 
-    /// Plans one statement. Anything but a query is refused: the lake is written by `ingest` and `run` alone.
+    /// Plans one statement that asks for no version by itself.
     ///
     /// # Errors
-    /// [`Error::Sql`] where the statement does not parse or plan, [`Error::UnknownTable`] and
-    /// [`Error::UnknownColumn`] with the nearest name, [`Error::ReadOnly`] for a statement that writes.
+    /// As [`Self::plan_statement`].
     pub async fn plan(&self, sql: &str) -> Result<LogicalPlan> {
-        let state = catalog::at(&self.context, self.now);
-        let plan = state.create_logical_plan(sql).await.map_err(|error| Error::planning(error, &self.tables))?;
+        self.plan_statement(&Statement::parse(sql)?).await
+    }
+
+    /// Plans one statement, of which [`Self::for_statement`] made this session. Anything but a query is refused: the lake is
+    /// written by `ingest` and `run` alone.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] where the statement does not plan, [`Error::UnknownTable`] and [`Error::UnknownColumn`] with the nearest
+    /// name, [`Error::ReadOnly`] for a statement that writes, [`Error::Parameters`] for one that has parameters.
+    pub async fn plan_statement(&self, statement: &Statement) -> Result<LogicalPlan> {
+        let unbound = self.unbound(statement).await?;
+        match statement.parameters() {
+            0 => self.analyzed(unbound),
+            needed => Err(Error::Parameters { needed, given: 0 }),
+        }
+    }
+
+    /// A statement's plan before its types are settled, with its parameters as they are.
+    pub(crate) async fn unbound(&self, statement: &Statement) -> Result<LogicalPlan> {
+        let state = self.state();
+        let plan = state.statement_to_plan(statement.parsed()).await;
+        let plan = plan.map_err(|error| Error::planning(error, &self.tables))?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| Error::ReadOnly)?;
-        // Types are final only after analysis; before it, `CASE WHEN a THEN 1 ELSE 2.5 END` says Int64.
+        Ok(plan)
+    }
+
+    /// Types are final only after analysis; before it, `CASE WHEN a THEN 1 ELSE 2.5 END` says Int64.
+    pub(crate) fn analyzed(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let state = self.state();
         let analyzed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| ());
         analyzed.map_err(|error| Error::planning(error, &self.tables))
     }
 
-    /// Runs a plan of [`Self::plan`]; dropping the stream stops the work.
+    fn state(&self) -> SessionState {
+        catalog::at(&self.context, self.now)
+    }
+
+    /// Runs a plan of this session's; dropping the stream stops the work.
     ///
     /// # Errors
     /// [`Error::Sql`] where the plan cannot be optimized or started.
     pub async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let state = catalog::at(&self.context, self.now);
+        self.stream_in(self.state(), plan).await
+    }
+
+    /// The same with memory from a pool.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    pub async fn stream_within(
+        &self,
+        plan: LogicalPlan,
+        memory: Arc<dyn MemoryPool>,
+    ) -> Result<SendableRecordBatchStream> {
+        let runtime = RuntimeEnvBuilder::from_runtime_env(&self.context.runtime_env()).with_memory_pool(memory);
+        let state = SessionStateBuilder::new_from_existing(self.state()).with_runtime_env(runtime.build_arc()?);
+        self.stream_in(state.build(), plan).await
+    }
+
+    async fn stream_in(&self, state: SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         let physical = state.create_physical_plan(&plan).await;
         let physical = physical.map_err(|error| Error::planning(error, &self.tables))?;
         execute_stream(physical, state.task_ctx()).map_err(|error| Error::planning(error, &self.tables))
+    }
+}
+
+/// The lake's catalog with schemas of other versions, which are in no listing.
+#[derive(Debug)]
+struct WithOthers {
+    here: Arc<dyn CatalogProvider>,
+    schemas: BTreeMap<String, Arc<dyn SchemaProvider>>,
+}
+
+impl CatalogProvider for WithOthers {
+    fn schema_names(&self) -> Vec<String> {
+        self.here.schema_names()
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        self.schemas.get(name).cloned().or_else(|| self.here.schema(name))
     }
 }

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use lakebed_log::Store;
 use lakebed_project::SINKS;
 
 pub use self::difference::{Difference, Differs};
@@ -18,6 +17,7 @@ use crate::lakehouse::Lakehouse;
 use crate::models::Model;
 use crate::refresh;
 use crate::refresh::shape::shapes;
+use crate::scratch::Scratch;
 use crate::sinks::TableImage;
 use crate::sinks::delta::DeltaSink;
 use crate::sinks::postgres::PostgresSink;
@@ -69,7 +69,7 @@ impl Lakehouse {
         }
         let snapshot = self.log().snapshot_at(manifest.version).await?;
         let scratch = Scratch::new()?;
-        let inputs = Arc::new(self.inputs(&snapshot, None, None, &scratch.store));
+        let inputs = Arc::new(self.inputs(&snapshot, None, None, scratch.store()));
         let replayed = refresh::compute(&inputs, &()).await?.manifest;
         let here = self.inputs(&snapshot, Some(&manifest), None, store);
         let shapes = shapes(&here).await?;
@@ -88,7 +88,7 @@ impl Lakehouse {
             let Some(model) = self.project().models.iter().find(|model| model.name.to_string() == *name) else {
                 continue;
             };
-            verified.push(self.verify_model(model, state, &Stored { store: &scratch.store, state: replay }).await?);
+            verified.push(self.verify_model(model, state, &Stored { store: scratch.store(), state: replay }).await?);
         }
         if only.is_empty()
             && self.project().config.postgres.events
@@ -218,24 +218,4 @@ async fn compared(
 fn key_of(state: &ModelState) -> Result<Vec<usize>> {
     let schema = state.schema()?;
     Ok(state.unique.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?)
-}
-
-/// A directory for a replay's runs, where nobody else looks; gone when it is dropped.
-struct Scratch {
-    directory: std::path::PathBuf,
-    store: Store,
-}
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        let directory = std::env::temp_dir().join(format!("lakebed-replay-{}", uuid::Uuid::now_v7().simple()));
-        Ok(Self { store: Store::local(&directory)?, directory })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays behind is a temporary directory of the system's.
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
 }

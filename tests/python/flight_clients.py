@@ -1,16 +1,20 @@
 """Walks a lakebed Flight SQL server with the clients that people use: the ADBC driver and pyarrow.flight.
 
-    python flight_clients.py HOST PORT
+    python flight_clients.py HOST PORT VERSION
 
-Needs adbc-driver-flightsql, adbc-driver-manager and pyarrow. Prints each thing that held; ends with 1 and the
+VERSION is an earlier version of the lake with fewer events than the newest. Needs adbc-driver-flightsql, adbc-driver-manager,
+polars and pyarrow. Prints each thing that held; ends with 1 and the
 reason at the first that did not. It asks the server which tables it has, so it runs against any lake.
 """
 
+import datetime
+import decimal
 import sys
 import warnings
 
 import adbc_driver_flightsql.dbapi as flightsql
 import adbc_driver_manager
+import polars
 import pyarrow as pa
 import pyarrow.flight as flight
 
@@ -129,13 +133,70 @@ def adbc_is_refused(connection):
         check(cursor.fetchall() == [(1,)], "the connection lives on after all that")
 
 
-def adbc(uri):
+def adbc_binds(connection):
+    with connection.cursor() as cursor:
+        names = ", ".join(f"CAST(? AS BIGINT) AS c{number}" for number in range(1, 13))
+        cursor.execute(f"SELECT {names}", list(range(1, 13)))
+        check(cursor.fetchone() == tuple(range(1, 13)), "twelve parameters in their order")
+        moment = datetime.datetime(2026, 11, 23, 12, 34, 56, 789000, tzinfo=datetime.timezone.utc)
+        typed = [7, 1.5, "it's ü", True, datetime.date(2026, 11, 23), decimal.Decimal("12.34"), None]
+        kinds = ["BIGINT", "DOUBLE", "VARCHAR", "BOOLEAN", "DATE", "DECIMAL(10, 2)", "VARCHAR"]
+        names = ", ".join(f"CAST(? AS {kind}) AS c{place}" for place, kind in enumerate(kinds))
+        cursor.execute(f"SELECT {names}", typed)
+        check(list(cursor.fetchone()) == typed, "parameters of many types")
+        cursor.execute("SELECT count(*) FROM bronze.events WHERE event_time > ?", [moment.replace(year=1970)])
+        every = cursor.fetchone()[0]
+        cursor.execute("SELECT count(*) FROM bronze.events WHERE event_time > ?", [moment.replace(year=2100)])
+        check(every > 0 and cursor.fetchone()[0] == 0, "a time as a parameter of a filter")
+        refused(lambda: cursor.execute("SELECT ? + 1, ?", [1]), adbc_driver_manager.Error, "one parameter of two")
+
+
+def frames(connection):
+    """What people in notebooks do: a data frame of a query."""
+    frame = polars.read_database("SELECT day, sum(revenue) AS revenue FROM gold.revenue GROUP BY day ORDER BY day", connection)
+    check(frame.height > 0 and frame.schema["day"] == polars.Date, f"a polars frame of {frame.height} days")
+
+
+def one(connection, sql):
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()[0]
+
+
+def adbc_travels(uri, version):
+    """Versions by statement, by header, by session option and by transaction."""
+    events = "SELECT count(*) FROM bronze.events"
+    with flightsql.connect(uri, autocommit=True) as connection:
+        now, then = one(connection, events), one(connection, f"{events} VERSION AS OF {version}")
+        check(then < now, f"{then} events at version {version}, {now} now")
+        time = one(connection, f"SELECT CAST(time AS VARCHAR) FROM lakebed.versions WHERE version = {version}")
+        check(one(connection, f"{events} TIMESTAMP AS OF '{time}'") == then, f"and as of {time}")
+        silver = one(connection, f"SELECT count(*) FROM silver.events VERSION AS OF {version}")
+        check(silver < one(connection, "SELECT count(*) FROM silver.events"), "and in silver")
+    header = {"adbc.flight.sql.rpc.call_header.lakebed-as-of": str(version)}
+    with flightsql.connect(uri, db_kwargs=header, autocommit=True) as connection:
+        check(one(connection, events) == then, "a header pins it")
+    for cookies in ("true", "false"):
+        kept = {"adbc.flight.sql.rpc.with_cookie_middleware": cookies}
+        with flightsql.connect(uri, db_kwargs=kept, autocommit=True) as connection:
+            connection.adbc_connection.set_options(**{"adbc.flight.sql.session.option.as_of": str(version)})
+            check(one(connection, events) == then, f"a session option pins it, cookies={cookies}")
+            connection.adbc_connection.set_options(**{"adbc.flight.sql.session.option.as_of": ""})
+            check(one(connection, events) == now, "and lets go of it")
+            connection.adbc_connection.set_options(**{"adbc.connection.db_schema": "silver"})
+            check(one(connection, "SELECT count(*) FROM events") > silver, "a schema for names without one")
+            check(connection.adbc_current_db_schema == "silver", "is told")
+    with flightsql.connect(uri) as connection:
+        check(one(connection, events) == now, "a transaction reads one version")
+        connection.commit()
+        check(one(connection, events) == now, "and the next one another")
+
+
+def adbc(uri, version):
+    warnings.simplefilter("error")
     for login in ({}, {"username": "anyone", "password": "a:b"}):
-        with warnings.catch_warnings():
-            # There are no transactions, which the driver warns of.
-            warnings.simplefilter("ignore")
-            connection = flightsql.connect(uri, db_kwargs=login)
-        with connection:
+        # Without autocommit: there are transactions, or the driver would warn.
+        with flightsql.connect(uri, db_kwargs=login) as connection:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
                 check(cursor.fetchone() == (1,), "adbc connects " + ("with a password" if login else "without a login"))
@@ -143,7 +204,10 @@ def adbc(uri):
         tables = adbc_lists(connection)
         adbc_reads_tables(connection, tables)
         adbc_runs_statements(connection)
+        adbc_binds(connection)
         adbc_is_refused(connection)
+        frames(connection)
+    adbc_travels(uri, version)
     return tables
 
 
@@ -194,11 +258,11 @@ def raw_flight(uri, tables):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
     uri = f"grpc://{sys.argv[1]}:{sys.argv[2]}"
-    tables = adbc(uri)
+    tables = adbc(uri, int(sys.argv[3]))
     raw_flight(uri, tables)
 
 

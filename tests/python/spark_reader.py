@@ -1,14 +1,12 @@
 """Reads a log with Apache Spark and Delta Lake's own jars, and compares what they see with what was written.
 
     spark_reader.py LOG_DIR EXPECTED.json [JARS_DIR]
-    spark_reader.py --set-up JARS_DIR
 
-The first form reads the Delta table at LOG_DIR: the newest version, every older version by number (VERSION AS OF) and
+It reads the Delta table at LOG_DIR: the newest version, every older version by number (VERSION AS OF) and
 by time (TIMESTAMP AS OF), and the history. Every difference is one line on stdout and makes the exit code 1. Writers
-are tried too, on a copy: Spark must refuse them, and must say that our writer feature is why. The second form downloads
-the jars, 10 MB, from Maven Central or from the repository that MAVEN_REPO names; jars that are there are kept.
+are tried too, on a copy: Spark must refuse them, and must say that our writer feature is why.
 
-JARS_DIR is the directory with the jars; where the argument is left out, LAKEBED_SPARK_JARS names it. Spark itself is
+JARS_DIR is the directory into which jars.py put the jars; where the argument is left out, LAKEBED_SPARK_JARS names it. Spark itself is
 pyspark from spark-requirements.txt and needs Java 17 or newer: JAVA_HOME, or java on the PATH. Spark downloads nothing.
 
 EXPECTED.json is described in foreign_readers.py. Of "versions", these keys are read here as well, where they are there:
@@ -18,26 +16,17 @@ EXPECTED.json is described in foreign_readers.py. Of "versions", these keys are 
 
 import contextlib
 import datetime
-import hashlib
 import json
 import os
 import pathlib
 import shutil
 import sys
 import tempfile
-import urllib.request
+
+import jars as maven
 
 WRITER_FEATURE = "lakebedLog"
 APPEND_ONLY = "DELTA_CANNOT_MODIFY_APPEND_ONLY"
-
-# Delta Lake for the pyspark of spark-requirements.txt: group, artifact, version, SHA-256 of the jar. Reading by path
-# needs these two; what else delta-spark names as its dependencies is for catalogs, or comes with Spark.
-JARS = [
-    ("io.delta", "delta-spark_2.13", "4.4.0", "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead"),
-    ("io.delta", "delta-storage", "4.4.0", "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc"),
-]
-MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
-TIMEOUT_SECONDS = 60
 
 # Settings of another Spark on this machine, which would change what ours does.
 FOREIGN_SETTINGS = ["SPARK_HOME", "SPARK_CONF_DIR", "SPARK_REMOTE", "PYSPARK_SUBMIT_ARGS", "HADOOP_CONF_DIR",
@@ -50,9 +39,9 @@ FROM_STATISTICS = "spark.databricks.delta.optimizeMetadataQuery.enabled"
 def main(log, expected_path, jars):
     expected = json.loads(pathlib.Path(expected_path).read_text())
     jars = pathlib.Path(jars).resolve()
-    missing = [name for name in map(file_name, JARS) if not (jars / name).is_file()]
+    missing = [name for name in map(maven.file_name, maven.SPARK) if not (jars / name).is_file()]
     if missing:
-        print(f"spark: {jars} has no {', '.join(missing)}\nhint: spark_reader.py --set-up {jars}")
+        print(f"spark: {jars} has no {', '.join(missing)}\nhint: jars.py {jars} spark")
         return 1
     log = pathlib.Path(log).resolve()
     differences = []
@@ -69,7 +58,7 @@ def main(log, expected_path, jars):
                   "hint: install Java 17 or newer, and set JAVA_HOME where java is not on the PATH "
                   "(Debian, Ubuntu: apt install openjdk-17-jre-headless)")
             return 1
-        reader = f"spark {spark.version}, delta {JARS[0][2]}"
+        reader = f"spark {spark.version}, delta {maven.SPARK[0][2]}"
         try:
             differences += [f"{reader}: {line}" for line in compare(spark, scratch, log, expected)]
         finally:
@@ -226,13 +215,13 @@ def start(scratch, jars):
     for name in FOREIGN_SETTINGS:
         os.environ.pop(name, None)
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    from pyspark.sql import SparkSession  # here: it takes the environment, and --set-up does without it
+    from pyspark.sql import SparkSession  # here: it takes the environment
 
     silence = scratch / "log4j2.properties"
     silence.write_text("rootLogger.level = off\n")
     settings = {
         "spark.driver.memory": "512m",
-        "spark.driver.extraClassPath": os.pathsep.join(str(jars / file_name(jar)) for jar in JARS),
+        "spark.driver.extraClassPath": os.pathsep.join(str(jars / maven.file_name(jar)) for jar in maven.SPARK),
         # The quick compiler and the simplest collector: for a minute's work they take less time and memory.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC "
                                          f"-Dlog4j2.configurationFile={silence} -Djava.io.tmpdir={scratch}",
@@ -271,52 +260,6 @@ def quiet(scratch):
         os.close(kept)
 
 
-def fetch_jars(directory):
-    """Puts the jars into the directory, each under its name only once it is whole and its SHA-256 is right.
-
-    Any number of processes may do this at once: they write the same bytes.
-    """
-    directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    repository = os.environ.get("MAVEN_REPO", MAVEN_CENTRAL).rstrip("/")
-    for jar in JARS:
-        group, artifact, version, expected = jar
-        path = directory / file_name(jar)
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == expected:
-            continue
-        address = f"{repository}/{group.replace('.', '/')}/{artifact}/{version}/{path.name}"
-        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
-            content = answer.read()
-        found = hashlib.sha256(content).hexdigest()
-        if found != expected:
-            raise ValueError(f"{address} has the SHA-256 {found}, expected {expected}")
-        with tempfile.NamedTemporaryFile(dir=directory, prefix=".unfinished-", delete=False) as unfinished:
-            try:
-                unfinished.write(content)
-                unfinished.flush()
-                os.fsync(unfinished.fileno())
-                os.chmod(unfinished.name, 0o644)
-                os.replace(unfinished.name, path)
-            except BaseException:
-                os.unlink(unfinished.name)
-                raise
-
-
-def set_up(directory):
-    try:
-        fetch_jars(directory)
-    except (OSError, ValueError) as error:
-        print(f"the jars could not be fetched: {type(error).__name__}: {one_line(error)}\n"
-              f"hint: Python must reach {MAVEN_CENTRAL}; MAVEN_REPO names a mirror, and https_proxy and SSL_CERT_FILE "
-              "are heeded")
-        return 1
-    return 0
-
-
-def file_name(jar):
-    return f"{jar[1]}-{jar[2]}.jar"
-
-
 def table(log):
     return f"delta.{identifier(str(log))}"
 
@@ -340,12 +283,10 @@ def one_line(error):
 if __name__ == "__main__":
     directory = os.environ.get("LAKEBED_SPARK_JARS")
     match sys.argv[1:]:
-        case ["--set-up", directory]:
-            sys.exit(set_up(directory))
         case [log, expected_path, directory]:
             sys.exit(main(log, expected_path, directory))
         case [log, expected_path] if directory:
             sys.exit(main(log, expected_path, directory))
-    print("usage: spark_reader.py LOG_DIR EXPECTED.json [JARS_DIR]\n       spark_reader.py --set-up JARS_DIR\n"
+    print("usage: spark_reader.py LOG_DIR EXPECTED.json [JARS_DIR]\n"
           "without JARS_DIR, the environment variable LAKEBED_SPARK_JARS names it", file=sys.stderr)
     sys.exit(2)

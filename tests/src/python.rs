@@ -39,10 +39,30 @@ pub fn lambda() -> Result<PathBuf, String> {
 pub fn spark() -> Result<(PathBuf, PathBuf), String> {
     let root = environment("spark", SPARK_REQUIREMENTS, &[])?;
     let (python, jars) = (interpreter(&root), root.join("jars"));
-    let mut set_up = Command::new(&python);
-    set_up.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/spark_reader.py")).arg("--set-up").arg(&jars);
-    run(&mut set_up, HINT_MAVEN).map_err(|failure| failure.to_string_at(&root))?;
+    fetch_jars(&python, &jars, "spark")?;
     Ok((python, jars))
+}
+
+/// The JDBC driver that DBeaver ships, a jar (45 MB).
+///
+/// # Errors
+/// As [`python`], and where the jar cannot be had.
+pub fn jdbc() -> Result<PathBuf, String> {
+    let python = python()?;
+    let jars = python.ancestors().nth(2).unwrap_or(Path::new("")).join("jars");
+    fetch_jars(&python, &jars, "jdbc")?;
+    let jar = fs::read_dir(&jars).ok().and_then(|mut jars| {
+        jars.find_map(|jar| {
+            jar.ok().map(|jar| jar.path()).filter(|path| path.extension().is_some_and(|end| end == "jar"))
+        })
+    });
+    jar.ok_or_else(|| format!("there is no jar in {}", jars.display()))
+}
+
+fn fetch_jars(python: &Path, jars: &Path, of: &str) -> Result<(), String> {
+    let mut fetch = Command::new(python);
+    fetch.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/jars.py")).arg(jars).arg(of);
+    run(&mut fetch, HINT_MAVEN).map_err(|failure| failure.to_string_at(jars))
 }
 
 fn environment(name: &str, requirements: &str, pip: &[&str]) -> Result<PathBuf, String> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use lakebed_flight_server::{Addresses, Server};
+use lakebed_flight_server::{Addresses, Key, Limits, Served, Server};
 use lakebed_ingest::http;
 use lakebed_project::{ServeConfig, Tokens};
 use lakebed_query::{Lakehouse, Progress, ReadSession, models};
@@ -59,8 +59,17 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     if session.tables().iter().all(|table| table.schema == "bronze") {
         invocation.output.say("there is bronze.events alone: `lakebed run`, or --watch here, builds the other tables");
     }
-    let (sessions, lake) = watch::channel(Arc::new(session));
-    let server = Server::bind(addresses, lake).await?;
+    let (sessions, lake) = watch::channel(served(session, &lakehouse));
+    let key =
+        configured.secret.as_ref().map_or_else(Key::of_this_process, |key| Key::of_secret(key.as_str().as_bytes()));
+    let limits = Limits {
+        at_once: configured.queries_at_once,
+        waiting: configured.queries_waiting,
+        memory: configured.query_memory,
+        memory_of_all: configured.queries_memory,
+        time: configured.query_seconds,
+    };
+    let server = Server::bind(addresses, lake, key, limits).await?;
     let server = match server.http_address() {
         Some(address) => with_ingest(invocation, &lakehouse, server, address)?,
         None => server,
@@ -88,6 +97,11 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     }
 }
 
+/// What a server answers from.
+fn served(session: ReadSession, lakehouse: &Lakehouse) -> Served {
+    Served { session: Arc::new(session), versions: Arc::new(lakehouse.clone()) }
+}
+
 /// Takes events in over HTTP as well.
 fn with_ingest(invocation: &Invocation, lakehouse: &Lakehouse, server: Server, address: SocketAddr) -> Result<Server> {
     let (log, config) = (lakehouse.log(), &lakehouse.project().config);
@@ -104,7 +118,7 @@ fn with_ingest(invocation: &Invocation, lakehouse: &Lakehouse, server: Server, a
 struct Following<'i> {
     invocation: &'i Invocation,
     lakehouse: Lakehouse,
-    sessions: watch::Sender<Arc<ReadSession>>,
+    sessions: watch::Sender<Served>,
     /// The log's upkeep, while it is under way.
     upkeep: Option<JoinHandle<Result<()>>>,
     /// What it is at, for whoever looks out.
@@ -205,7 +219,7 @@ impl Following<'_> {
                 told.stored.notified().await;
                 // One that cannot be opened now is opened after the refresh, and fails there.
                 if let Ok(session) = self.lakehouse.read(None).await {
-                    self.sessions.send_replace(Arc::new(session));
+                    self.sessions.send_replace(served(session, &self.lakehouse));
                 }
             }
         };
@@ -247,7 +261,7 @@ impl Following<'_> {
         // What was refreshed is served, whatever sink could not be reached. The log may have moved on meanwhile, and that is still
         // to be refreshed: it was seen as far as it stood before.
         *seen = (now.0, self.lakehouse.epoch().await?);
-        self.sessions.send_replace(Arc::new(self.lakehouse.read(None).await?));
+        self.sessions.send_replace(served(self.lakehouse.read(None).await?, &self.lakehouse));
         worked
     }
 }

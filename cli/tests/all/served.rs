@@ -66,7 +66,9 @@ impl Served {
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_lowercase(), body.to_owned())
+        let head = head.to_lowercase();
+        let body = if head.contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() };
+        (status, head, body)
     }
 
     /// The version that `/healthz` tells.
@@ -96,6 +98,17 @@ impl Served {
         assert!(status.success(), "{status}: {said}");
         said
     }
+}
+
+/// A body that came in pieces, each with its length before it.
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        whole.push_str(&rest[..length]);
+        body = &rest[(length + 2).min(rest.len())..];
+    }
+    whole
 }
 
 impl Drop for Served {

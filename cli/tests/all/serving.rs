@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lakebed_tests::python::python;
+use lakebed_tests::python::{jdbc, python};
 
 use crate::served::Served;
 use crate::shop::Shop;
@@ -18,11 +18,35 @@ fn client(script: &str, arguments: &[&str]) -> String {
 
 #[test]
 fn adbc_and_pyarrow_list_and_query() {
-    let shop = Shop::with_tables();
+    let shop = Shop::of_two_versions();
     let served = Served::start(&shop, &[]);
     let (host, port) = served.flight.rsplit_once(':').unwrap();
-    let said = client("flight_clients.py", &[host, port]);
+    let said = client("flight_clients.py", &[host, port, "1"]);
     assert!(said.contains("gold.revenue") && said.lines().count() > 60, "{said}");
+    served.stop();
+}
+
+/// DBeaver's driver, by the calls that DBeaver makes. It needs Java 17 or newer.
+#[test]
+fn jdbc_walks_the_lake_as_dbeaver_does() {
+    let shop = Shop::of_two_versions();
+    let key = "-- check: revenue >= 0";
+    let revenue = std::fs::read_to_string(shop.path().join("sql/gold/revenue.sql")).unwrap();
+    let refers = format!("-- check: relationships(day, silver.events.event_date)\n{key}");
+    shop.edit("sql/gold/revenue.sql", &revenue.replace(key, &refers));
+    let served = Served::start(&shop, &[]);
+    let (host, port) = served.flight.rsplit_once(':').unwrap();
+    let walk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/java/JdbcWalk.java");
+    let java = Command::new("java")
+        .args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-XX:TieredStopAtLevel=1", "-cp"])
+        .arg(jdbc().unwrap())
+        .arg(walk)
+        .args([host, port, "1"])
+        .output();
+    let output = java.expect("java starts; install a JDK, 17 or newer (Debian, Ubuntu: default-jdk-headless)");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.lines().filter(|line| line.starts_with("ok")).count() > 300, "{said}");
     served.stop();
 }
 
@@ -83,4 +107,71 @@ fn duckdb_1_opens_what_is_published() {
     let published = shop.path().join("lake/published/lakebed.duckdb");
     let said = client("published_file.py", &[published.to_str().unwrap()]);
     assert!(said.contains("12 tables"), "{said}");
+}
+
+/// For people with curl.
+#[test]
+fn statements_are_answered_over_http() {
+    const PATH: &str = "/v1/sql";
+    let shop = Shop::of_two_versions();
+    let served = Served::start(&shop, &[]);
+    let count = b"SELECT count(*) AS n FROM bronze.events";
+    let json = "Content-Type: application/json";
+    let answered = |path: &str, headers: &[&str], body: &[u8]| {
+        let (status, head, body) = served.post(path, headers, body);
+        (status, head.lines().find_map(|line| line.strip_prefix("lakebed-version: ")).map(str::to_owned), body)
+    };
+    let version = |version: &str| Some(version.to_owned());
+    assert_eq!(answered(PATH, &[], count), (200, version("2"), "[{\"n\":500}]\n".to_owned()));
+    for (path, headers) in [
+        ("/v1/sql?format=csv&as_of=1", vec![]),
+        ("/v1/sql?as_of=1", vec!["Accept: text/csv;q=0.9, */*"]),
+        ("/v1/sql?format=csv", vec!["lakebed-as-of: 1"]),
+    ] {
+        assert_eq!(answered(path, &headers, count), (200, version("1"), "n\n200\n".to_owned()), "{path}");
+    }
+    let bound =
+        br#"{"sql": "SELECT ? AS a, CAST(? AS INT) + 1 AS b, ? IS NULL AS c", "parameters": ["x'y", 41, null]}"#;
+    assert_eq!(answered(PATH, &[json], bound).2, "[{\"a\":\"x'y\",\"b\":42,\"c\":true}]\n");
+    for (path, headers, body, status, what) in [
+        (PATH, vec![], "SELECT * FROM gold.revenu", 404, "did you mean 'gold.revenue'?"),
+        (PATH, vec![], "SELEC 1", 400, "Line: 1, Column: 1"),
+        (PATH, vec![], "DROP TABLE gold.revenue", 403, "only queries"),
+        (PATH, vec![], "SELECT 1 / (count(*) - count(*)) FROM gold.revenue", 400, "ivide by zero"),
+        (PATH, vec![], "SELECT 1 FROM gold.revenue VERSION AS OF 99", 404, "no version 99"),
+        (PATH, vec![json], "{\"sql\": \"SELECT ?\"}", 400, "has 1 parameter, and 0 were given"),
+        (PATH, vec![json], "{\"sqll\": \"SELECT 1\"}", 400, "sqll"),
+        (PATH, vec!["Accept: image/png"], "SELECT 1", 400, "application/json"),
+        ("/v1/sql?format=xml", vec![], "SELECT 1", 400, "json, csv, parquet or arrow"),
+        ("/v1/sql?formt=csv", vec![], "SELECT 1", 400, "formt"),
+        (PATH, vec!["Origin: https://elsewhere.example"], "SELECT 1", 403, "programs on this machine"),
+    ] {
+        let (answered, _, said) = served.post(path, &headers, body.as_bytes());
+        assert_eq!(answered, status, "{body}: {said}");
+        assert!(said.contains(what) && said.starts_with("{\"code\":"), "{said}");
+    }
+    served.stop();
+}
+
+/// The statement's own words for it, on the command line.
+#[test]
+fn a_query_names_its_version() {
+    let shop = Shop::of_two_versions();
+    let lines = |sql: &str| shop.done(&["query", sql, "-o", "csv"]);
+    let came = "SELECT b.n - a.n AS came FROM (SELECT count(*) AS n FROM silver.events VERSION AS OF 1) a, \
+                (SELECT count(*) AS n FROM silver.events) b";
+    assert_eq!(
+        lines(came),
+        "came\n300\n".replace("300", lines("SELECT count(*) - 200 FROM silver.events").lines().last().unwrap())
+    );
+    assert_eq!(lines("SELECT count(*) AS n FROM bronze.events FOR VERSION AS OF 1"), "n\n200\n");
+    crate::shop::says(
+        &shop.fails(&["query", "SELECT 1 FROM silver.events VERSION AS OF 99"], 1),
+        &["no version 99", "log show"],
+    );
+    crate::shop::says(
+        &shop.fails(&["query", "SELECT 1 FROM silver.events VERSION AS OF 'x'"], 1),
+        &["'x' is no version", "Line: 1", "VERSION AS OF 42"],
+    );
+    crate::shop::says(&shop.fails(&["query", "SELECT ?"], 1), &["1 parameter", "hint: "]);
 }

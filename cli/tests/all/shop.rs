@@ -28,6 +28,16 @@ impl Shop {
         shop
     }
 
+    /// One whose tables were built at version 1 and again at version 2, with more events.
+    pub(crate) fn of_two_versions() -> Self {
+        let shop = Self::new();
+        for events in [200, 300] {
+            shop.done(&["ingest", shop.events(events).to_str().unwrap()]);
+            shop.done(&["run"]);
+        }
+        shop
+    }
+
     /// The directory that the project is in.
     pub(crate) fn root(&self) -> &Path {
         self.0.path()

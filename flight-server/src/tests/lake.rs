@@ -12,6 +12,7 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Int64Type, Schema, SchemaRef};
+use async_trait::async_trait;
 use chrono::DateTime;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
@@ -21,7 +22,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use lakebed_query::{ReadSession, TableInfo};
+use lakebed_query::{AsOf, ForeignKey, ReadSession, TableInfo, TableKind, Versions};
+
+use crate::Served;
 
 /// Rows in one batch of `gold.numbers` and `gold.endless`: half a MiB.
 const BATCH_ROWS: i64 = 65_536;
@@ -70,10 +73,43 @@ fn info(schema: &str, name: &str, key: &[&str], columns: &SchemaRef) -> TableInf
     TableInfo {
         schema: schema.to_owned(),
         name: name.to_owned(),
+        kind: TableKind::Table,
         description: None,
         key: key.iter().map(|column| (*column).to_owned()).collect(),
+        foreign_keys: foreign_keys(schema, name),
         columns: Arc::clone(columns),
     }
+}
+
+/// The days' countries are those of orders.
+fn foreign_keys(schema: &str, name: &str) -> Vec<ForeignKey> {
+    let column = |name: &str| name.to_owned();
+    let key = ForeignKey {
+        column: column("country"),
+        to_schema: column("silver"),
+        to_table: column("orders"),
+        to_column: column("id"),
+    };
+    if (schema, name) == ("gold", "daily") { vec![key] } else { Vec::new() }
+}
+
+/// Versions 1 to 9, each with one batch of `gold.numbers`.
+struct Nine;
+
+#[async_trait]
+impl Versions for Nine {
+    async fn as_of(&self, as_of: AsOf) -> lakebed_query::Result<Arc<ReadSession>> {
+        match as_of {
+            AsOf::Version(version @ 1..=9) => Ok(Arc::new(lake(version, 1))),
+            AsOf::Version(version) => Err(lakebed_log::Error::NoVersion { asked: version, head: 9 }.into()),
+            AsOf::Time(_) => Ok(Arc::new(lake(5, 1))),
+        }
+    }
+}
+
+/// What a server answers from that has this session as its newest.
+pub(super) fn served(session: ReadSession) -> Served {
+    Served { session: Arc::new(session), versions: Arc::new(Nine) }
 }
 
 fn one_batch(columns: &[(&str, ArrayRef)]) -> Vec<RecordBatch> {

@@ -105,7 +105,7 @@ async fn table_schemas_are_what_a_query_sends() {
 }
 
 #[tokio::test]
-async fn keys_are_real_and_references_are_empty_but_typed() {
+async fn keys_and_references_are_real() {
     let server = Running::start(lake(1, 0)).await;
     let mut client = server.client().await;
     for (catalog, schema, expected) in [(None, None, 2), (Some("lakebed"), Some("gold"), 2), (Some("x"), None, 0)] {
@@ -118,19 +118,28 @@ async fn keys_are_real_and_references_are_empty_but_typed() {
         let names = column(&listed(&mut client, info).await, "column_name");
         assert_eq!(names, ["day", "country"][..expected], "catalog {catalog:?}");
     }
-    let catalog = Some("lakebed".to_owned());
-    let table = "daily".to_owned();
-    let imported = CommandGetImportedKeys { catalog: None, db_schema: None, table: table.clone() };
-    let exported = CommandGetExportedKeys { catalog, db_schema: None, table: table.clone() };
-    let reference = CommandGetCrossReference { pk_table: table.clone(), fk_table: table, ..Default::default() };
-    let infos = [
-        client.get_imported_keys(imported).await.unwrap(),
-        client.get_exported_keys(exported).await.unwrap(),
-        client.get_cross_reference(reference).await.unwrap(),
-    ];
-    for info in infos {
-        assert_eq!(announced(&info).fields().len(), 13);
-        assert!(listed(&mut client, info).await.is_empty());
+    let place = |table: &str| (Some("lakebed".to_owned()), None, table.to_owned());
+    for (of, to, expected) in [("daily", "orders", 1), ("orders", "daily", 0)] {
+        let (catalog, db_schema, table) = place(of);
+        let imported = client.get_imported_keys(CommandGetImportedKeys { catalog, db_schema, table }).await.unwrap();
+        let (catalog, db_schema, table) = place(to);
+        let exported = client.get_exported_keys(CommandGetExportedKeys { catalog, db_schema, table }).await.unwrap();
+        let reference = CommandGetCrossReference { pk_table: to.into(), fk_table: of.into(), ..Default::default() };
+        let reference = client.get_cross_reference(reference).await.unwrap();
+        for info in [imported, exported, reference] {
+            assert_eq!(announced(&info).fields().len(), 13);
+            let keys = listed(&mut client, info).await;
+            assert_eq!(keys.iter().map(RecordBatch::num_rows).sum::<usize>(), expected, "{of} to {to}");
+            if expected == 1 {
+                let column = |name: &str| column(&keys, name).remove(0);
+                assert_eq!((column("pk_table_name"), column("pk_column_name")), ("orders".into(), "id".into()));
+                assert_eq!((column("fk_table_name"), column("fk_column_name")), ("daily".into(), "country".into()));
+                assert_eq!(
+                    (column("pk_key_name"), column("fk_key_name")),
+                    ("orders_key".into(), "daily_country_fkey".into())
+                );
+            }
+        }
     }
 }
 

@@ -20,15 +20,21 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
-use crate::{Addresses, Metrics, Result, Server};
+use self::lake::served;
+use crate::{Addresses, Key, Limits, Metrics, Result, Served, Server};
 
 type Client = FlightSqlServiceClient<Channel>;
+
+/// A server that signs with a key that all servers here share.
+async fn bind(addresses: Addresses, sessions: watch::Receiver<Served>, limits: Limits) -> Result<Server> {
+    Server::bind(addresses, sessions, Key::of_secret(b"shared"), limits).await
+}
 
 /// A server over a lake at version 1.
 struct Running {
     flight: SocketAddr,
     http: SocketAddr,
-    lake: watch::Sender<Arc<ReadSession>>,
+    lake: watch::Sender<Served>,
     metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     done: JoinHandle<Result<()>>,
@@ -40,9 +46,13 @@ impl Running {
     }
 
     async fn start_with(session: ReadSession, change: impl FnOnce(&mut Server)) -> Self {
-        let (lake, sessions) = watch::channel(Arc::new(session));
+        Self::within(session, Limits::default(), change).await
+    }
+
+    async fn within(session: ReadSession, limits: Limits, change: impl FnOnce(&mut Server)) -> Self {
+        let (lake, sessions) = watch::channel(served(session));
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut server = Server::bind(Addresses { flight: Some(any), http: Some(any) }, sessions).await.unwrap();
+        let mut server = bind(Addresses { flight: Some(any), http: Some(any) }, sessions, limits).await.unwrap();
         change(&mut server);
         let (flight, http) = (server.flight_address().unwrap(), server.http_address().unwrap());
         let metrics = server.metrics();

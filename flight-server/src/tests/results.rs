@@ -8,8 +8,9 @@ use arrow::array::AsArray;
 use arrow::datatypes::Decimal128Type;
 use futures::TryStreamExt;
 
-use super::lake::{Polls, lake, lake_with_polls};
+use super::lake::{Polls, lake, lake_with_polls, served};
 use super::{Running, eventually, query, read, rows, ticket};
+use crate::Limits;
 
 #[tokio::test]
 async fn a_client_that_goes_away_stops_the_plan() {
@@ -61,7 +62,7 @@ async fn a_stream_keeps_its_version_while_the_lake_moves_on() {
     let mut prepared = client.prepare(sql.to_owned(), None).await.unwrap();
     let mut stream = client.do_get(ticket(&info)).await.unwrap();
     let first = stream.try_next().await.unwrap().unwrap();
-    server.lake.send_replace(Arc::new(lake(2, 1)));
+    server.lake.send_replace(served(lake(2, 1)));
 
     let mut batches: Vec<_> = (&mut stream).try_collect().await.unwrap();
     batches.push(first);
@@ -82,19 +83,109 @@ async fn a_stream_keeps_its_version_while_the_lake_moves_on() {
 }
 
 #[tokio::test]
-async fn a_ticket_is_good_again_at_its_version_and_refused_clearly_after_it() {
+async fn a_ticket_is_good_at_its_version_whoever_has_the_key() {
+    let server = Running::start(lake(1, 1)).await;
+    let mut client = server.client().await;
+    let info = client.execute("SELECT version, n FROM gold.numbers".to_owned(), None).await.unwrap();
+    server.lake.send_replace(served(lake(2, 1)));
+    let other = Running::start(lake(3, 1)).await;
+    let mut elsewhere = other.client().await;
+    for client in [&mut client, &mut elsewhere] {
+        for _ in 0..2 {
+            let batches = read(client, &info).await.1;
+            assert_eq!(batches[0].column(0).as_primitive::<Decimal128Type>().value(0), 1);
+            assert_eq!(rows(&batches), 65_536);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_that_was_changed_is_nobodys() {
     let server = Running::start(lake(1, 1)).await;
     let mut client = server.client().await;
     let info = client.execute("SELECT n FROM gold.numbers".to_owned(), None).await.unwrap();
-    for _ in 0..2 {
-        assert_eq!(rows(&read(&mut client, &info).await.1), 65_536);
+    let honest = ticket(&info).ticket.to_vec();
+    let from = honest.windows(6).position(|bytes| bytes == b"SELECT").unwrap();
+    let mut changed = honest.clone();
+    changed[from] = b'T';
+    let status = client.inner_mut().do_get(arrow_flight::Ticket::new(changed)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert!(status.message().contains("ticket") && status.message().contains("hint: "), "{status}");
+    assert_eq!(rows(&read(&mut client, &info).await.1), 65_536);
+}
+
+#[tokio::test]
+async fn a_result_that_is_being_read_can_be_cancelled() {
+    let polls = Polls::default();
+    let server = Running::start(lake_with_polls(1, 0, Arc::clone(&polls))).await;
+    let mut client = server.client().await;
+    let info = client.execute("SELECT n FROM gold.endless".to_owned(), None).await.unwrap();
+    let mut stream = client.do_get(ticket(&info)).await.unwrap();
+    assert!(stream.try_next().await.unwrap().is_some());
+    let mut second = server.client().await;
+    let cancelled = super::statements::cancel(&mut second, &info).await;
+    assert_eq!(cancelled, arrow_flight::CancelStatus::Cancelled);
+    let ended = loop {
+        match stream.try_next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a result that was cancelled looks like a whole one"),
+            Err(error) => break tonic::Status::from(error),
+        }
+    };
+    assert_eq!(ended.code(), tonic::Code::Cancelled, "{ended}");
+    let again = client.do_get(ticket(&info)).await.err().unwrap();
+    assert_eq!(tonic::Status::from(again).code(), tonic::Code::Cancelled);
+}
+
+#[tokio::test]
+async fn a_statement_has_so_much_time_and_memory() {
+    let little_time = Limits { time: Duration::from_millis(300), ..Limits::default() };
+    let little_memory = Limits { memory: 2 << 20, ..Limits::default() };
+    let endless = "SELECT count(*) FROM gold.endless WHERE n % 2 = 0";
+    let large = "SELECT count(*) FROM gold.numbers a JOIN gold.numbers b ON a.n = b.n";
+    for (limits, sql, code, what) in [
+        (little_time, endless, tonic::Code::DeadlineExceeded, "0.3 s"),
+        (little_memory, large, tonic::Code::ResourceExhausted, "more memory"),
+    ] {
+        let server = Running::within(lake(1, 4), limits, |_| ()).await;
+        let mut client = server.client().await;
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        let ended: Result<Vec<_>, _> = client.do_get(ticket(&info)).await.unwrap().try_collect().await;
+        let status = tonic::Status::from(ended.unwrap_err());
+        assert_eq!(status.code(), code, "{sql}: {status}");
+        assert!(status.message().contains(what) && status.message().contains("\nhint: "), "{status}");
+        assert_eq!(rows(&query(&mut client, "SELECT 1").await), 1, "others are served");
     }
-    server.lake.send_replace(Arc::new(lake(2, 1)));
-    let status = client.inner_mut().do_get(ticket(&info)).await.unwrap_err();
-    assert_eq!(status.code(), tonic::Code::FailedPrecondition);
-    assert!(status.message().contains("log version 1"), "{status}");
-    assert!(status.message().contains("hint: "), "{status}");
-    assert_eq!(status.metadata().get("lakebed-version").unwrap(), "2");
+}
+
+#[tokio::test]
+async fn slow_readers_are_in_nobodys_way() {
+    let limits = Limits { at_once: 2, waiting: 2, ..Limits::default() };
+    let server = Running::within(lake(1, 64), limits, |_| ()).await;
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let mut client = server.client().await;
+        let info = client.execute("SELECT n FROM gold.endless".to_owned(), None).await.unwrap();
+        // Each has the turn until what was sent fills its queue.
+        let stream = loop {
+            match client.do_get(ticket(&info)).await {
+                Ok(stream) => break stream,
+                Err(error) => {
+                    assert_eq!(tonic::Status::from(error).code(), tonic::Code::ResourceExhausted);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        slow.push((client, stream));
+    }
+    let mut client = server.client().await;
+    assert_eq!(rows(&query(&mut client, "SELECT n FROM gold.numbers").await), 64 * 65_536);
+    for (_, stream) in &mut slow {
+        assert!(stream.try_next().await.unwrap().is_some());
+    }
+    drop(slow);
+    eventually("the streams are over", || server.metrics.text().unwrap().contains("lakebed_flight_active_streams 0"))
+        .await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Binding, HTTP, and the end of a server.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_flight::error::FlightError;
@@ -10,9 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::lake::lake;
-use super::{Running, query, rows, ticket};
-use crate::{Addresses, Error, Server};
+use super::lake::{lake, served};
+use super::{Running, bind, query, rows, ticket};
+use crate::{Addresses, Error, Limits};
 
 async fn get(address: SocketAddr, path: &str) -> String {
     let mut connection = TcpStream::connect(address).await.unwrap();
@@ -25,10 +24,12 @@ async fn get(address: SocketAddr, path: &str) -> String {
 
 #[tokio::test]
 async fn flight_is_bound_to_loopback_only() {
-    let (_lake, sessions) = watch::channel(Arc::new(lake(1, 0)));
+    let (_lake, sessions) = watch::channel(served(lake(1, 0)));
     for address in ["0.0.0.0:0", "192.0.2.1:0", "[::]:0"] {
         let addresses = Addresses { flight: Some(address.parse().unwrap()), http: None };
-        let Err(error) = Server::bind(addresses, sessions.clone()).await else { panic!("{address} was bound") };
+        let Err(error) = bind(addresses, sessions.clone(), Limits::default()).await else {
+            panic!("{address} was bound")
+        };
         assert!(matches!(error, Error::NotLoopback { .. }), "{error}");
         assert!(error.hint().is_some());
     }
@@ -37,9 +38,9 @@ async fn flight_is_bound_to_loopback_only() {
 #[tokio::test]
 async fn a_taken_port_is_an_error_with_its_address() {
     let server = Running::start(lake(1, 0)).await;
-    let (_lake, sessions) = watch::channel(Arc::new(lake(1, 0)));
+    let (_lake, sessions) = watch::channel(served(lake(1, 0)));
     let taken = Addresses { flight: Some(server.flight), http: None };
-    let Err(error) = Server::bind(taken, sessions).await else { panic!("the port was given twice") };
+    let Err(error) = bind(taken, sessions, Limits::default()).await else { panic!("the port was given twice") };
     assert!(error.to_string().contains(&server.flight.to_string()), "{error}");
     assert!(error.hint().is_some());
 }
@@ -51,7 +52,7 @@ async fn health_and_metrics_follow_the_lake() {
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     assert!(health.contains("content-type: application/json"), "{health}");
     assert!(health.contains("{\"status\":\"ok\",\"version\":7}"), "{health}");
-    server.lake.send_replace(Arc::new(lake(8, 1)));
+    server.lake.send_replace(served(lake(8, 1)));
     assert!(get(server.http, "/healthz").await.contains("\"version\":8"));
 
     let mut client = server.client().await;

@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, Schema};
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, Any, CommandStatementIngest, CommandStatementQuery, ProstMessageExt,
 };
 use arrow_flight::{
-    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor, SchemaResult,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor, FlightInfo, SchemaResult,
 };
 use futures::TryStreamExt;
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::lake::lake;
+use super::lake::{lake, served};
 use super::{Client, Running, announced, query, read, rows, ticket};
-use crate::status;
+use crate::{session_options, status};
 
 const STATEMENTS: &[&str] = &[
     "SELECT 1",
@@ -138,13 +138,12 @@ async fn what_cannot_be_planned_or_would_write_is_refused() {
         let prepared = client.prepare(sql.to_owned(), None).await.map(|_| ()).unwrap_err();
         assert!(prepared.to_string().contains("would write"), "{sql}: {prepared}");
     }
-    for sql in ["SELEC 1", "", "SELECT nothing_like_it FROM gold.daily", "SELECT no_function(1)"] {
+    for sql in ["SELEC 1", "", "SELECT 1; SELECT 2", "SELECT nothing_like_it FROM gold.daily", "SELECT no_function(1)"]
+    {
         let status = refused(&mut client, sql).await;
         assert_eq!(status.code(), Code::InvalidArgument, "{sql}: {status}");
         assert!(!status.message().contains("ParserError("), "{sql}: {status}");
     }
-    let status = refused(&mut client, "SELECT 1; SELECT 2").await;
-    assert_eq!(status.code(), Code::Unimplemented, "{status}");
     // The planner says which of the two it is; what counts is that the code follows.
     let session = lake(1, 0);
     let reason = session.plan("SELECT * FROM gold.dayly").await.unwrap_err();
@@ -185,7 +184,7 @@ async fn action(client: &mut Client, name: &str, body: Vec<u8>) -> Result<Vec<ar
 async fn actions_are_answered_or_refused_in_a_sentence() {
     let server = Running::start(lake(1, 0)).await;
     let mut client = server.client().await;
-    for name in ["BeginTransaction", "EndSavepoint", "CreatePreparedSubstraitPlan", "Dance"] {
+    for name in ["BeginSavepoint", "EndSavepoint", "CreatePreparedSubstraitPlan", "Dance"] {
         let status = action(&mut client, name, Vec::new()).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{name}");
         assert!(!status.message().is_empty());
@@ -199,7 +198,13 @@ async fn actions_are_answered_or_refused_in_a_sentence() {
         assert_eq!(action(&mut client, name, Vec::new()).await.unwrap().len(), 1, "{name}");
     }
     let listed = client.inner_mut().list_actions(arrow_flight::Empty {}).await.unwrap().into_inner();
-    assert_eq!(listed.try_collect::<Vec<_>>().await.unwrap().len(), 7);
+    assert_eq!(listed.try_collect::<Vec<_>>().await.unwrap().len(), 9);
+}
+
+pub(super) async fn cancel(client: &mut Client, info: &FlightInfo) -> CancelStatus {
+    let request = CancelFlightInfoRequest { info: Some(info.clone()) };
+    let answers = action(client, "CancelFlightInfo", request.encode_to_vec()).await.unwrap();
+    CancelFlightInfoResult::decode(&*answers[0].body).unwrap().status()
 }
 
 #[tokio::test]
@@ -208,10 +213,7 @@ async fn a_plan_that_was_not_read_yet_can_be_cancelled_once() {
     let mut client = server.client().await;
     let info = client.execute("SELECT 1".to_owned(), None).await.unwrap();
     for expected in [CancelStatus::Cancelled, CancelStatus::NotCancellable] {
-        let request = CancelFlightInfoRequest { info: Some(info.clone()) };
-        let answers = action(&mut client, "CancelFlightInfo", request.encode_to_vec()).await.unwrap();
-        let answer = CancelFlightInfoResult::decode(&*answers[0].body).unwrap();
-        assert_eq!(answer.status(), expected);
+        assert_eq!(cancel(&mut client, &info).await, expected);
     }
 }
 
@@ -251,4 +253,161 @@ async fn any_login_gets_a_bearer() {
     client.handshake("anyone", "a:b:c").await.unwrap();
     assert_eq!(client.token().map(String::as_str), Some("anonymous"));
     assert_eq!(rows(&query(&mut client, "SELECT 1").await), 1);
+}
+
+fn values(columns: &[(&str, ArrayRef)]) -> RecordBatch {
+    RecordBatch::try_from_iter(columns.iter().map(|(name, column)| (*name, Arc::clone(column)))).unwrap()
+}
+
+fn numbers(values: &[i64]) -> ArrayRef {
+    Arc::new(Int64Array::from(values.to_vec()))
+}
+
+fn texts(values: &[&str]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+#[tokio::test]
+async fn parameters_are_bound_by_position() {
+    let server = Running::start(lake(1, 1)).await;
+    let mut client = server.client().await;
+    let sql = "SELECT id, amount FROM silver.orders WHERE country = ? AND amount > ? ORDER BY id LIMIT ?";
+    let mut prepared = client.prepare(sql.to_owned(), None).await.unwrap();
+    let parameters = prepared.parameter_schema().unwrap().clone();
+    let types: Vec<_> = parameters.fields().iter().map(|field| field.data_type().clone()).collect();
+    assert_eq!(types, [DataType::Utf8, DataType::Decimal128(18, 2), DataType::Int64]);
+    assert!(parameters.fields().iter().all(|field| field.is_nullable()));
+    let unbound = prepared.execute().await.unwrap_err().to_string();
+    assert!(unbound.contains("has 3 parameters, and 0 were given"), "{unbound}");
+    for (country, least, most, expected) in [("de", 0, 9, 2), ("de", 2, 9, 1), ("de", 0, 1, 1), ("fr", 0, 9, 1)] {
+        let row = values(&[("a", texts(&[country])), ("b", numbers(&[least])), ("c", numbers(&[most]))]);
+        prepared.set_parameters(row).unwrap();
+        let info = prepared.execute().await.unwrap();
+        assert_eq!(announced(&info), *prepared.dataset_schema().unwrap());
+        assert_eq!(rows(&read(&mut client, &info).await.1), expected, "{country} {least} {most}");
+    }
+    // Rows of values are answered one after the other.
+    let both = values(&[("a", texts(&["fr", "de"])), ("b", numbers(&[0, 0])), ("c", numbers(&[9, 9]))]);
+    prepared.set_parameters(both).unwrap();
+    let info = prepared.execute().await.unwrap();
+    assert_eq!(rows(&read(&mut client, &info).await.1), 3);
+    for (row, what) in [
+        (values(&[("a", texts(&["de"]))]), "has 3 parameters, and 1 was given"),
+        (
+            values(&[("a", texts(&["de"])), ("b", texts(&["much"])), ("c", numbers(&[1]))]),
+            "parameter 2 is Decimal128(18, 2)",
+        ),
+    ] {
+        prepared.set_parameters(row).unwrap();
+        let refused = prepared.execute().await.unwrap_err().to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn twelve_parameters_keep_their_order() {
+    let server = Running::start(lake(1, 1)).await;
+    let mut client = server.client().await;
+    let numbered =
+        (1..=12).map(|number| format!("CAST(${number} AS BIGINT) AS c{number}")).collect::<Vec<_>>().join(", ");
+    let questions = (1..=12).map(|number| format!("CAST(? AS BIGINT) AS c{number}")).collect::<Vec<_>>().join(", ");
+    for list in [numbered, questions] {
+        let mut prepared = client.prepare(format!("SELECT {list}"), None).await.unwrap();
+        let columns: Vec<_> = (1..=12).map(|number| (format!("c{number}"), numbers(&[number * 10]))).collect();
+        prepared.set_parameters(RecordBatch::try_from_iter(columns).unwrap()).unwrap();
+        let info = prepared.execute().await.unwrap();
+        let row = read(&mut client, &info).await.1.remove(0);
+        for (place, column) in row.columns().iter().enumerate() {
+            assert_eq!(column.as_primitive::<Int64Type>().value(0), (place as i64 + 1) * 10);
+        }
+    }
+    let untyped = client.prepare("SELECT ? AS a".to_owned(), None).await.unwrap();
+    assert_eq!(*untyped.parameter_schema().unwrap().field(0).data_type(), DataType::Utf8);
+}
+
+/// The versions that each column of an answer is of.
+async fn versions(client: &mut Client, sql: &str) -> (String, Vec<i128>) {
+    let info = client.execute(sql.to_owned(), None).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let row = read(client, &info).await.1.remove(0);
+    let versions = row.columns().iter().map(|column| column.as_primitive::<Decimal128Type>().value(0)).collect();
+    (String::from_utf8(info.app_metadata.to_vec()).unwrap(), versions)
+}
+
+#[tokio::test]
+async fn versions_are_asked_for_by_statement_header_option_and_transaction() {
+    let server = Running::start(lake(9, 1)).await;
+    let mut client = server.client().await;
+    let newest = "SELECT min(version) FROM gold.numbers";
+    assert_eq!(versions(&mut client, newest).await, ("9".into(), vec![9]));
+    let then = "SELECT min(version) FROM gold.numbers VERSION AS OF 3";
+    assert_eq!(versions(&mut client, then).await, ("3".into(), vec![3]));
+    let time = "SELECT min(version) FROM lakebed.gold.numbers TIMESTAMP AS OF '2026-11-23'";
+    assert_eq!(versions(&mut client, time).await, ("5".into(), vec![5]));
+    let both =
+        "SELECT min(a.version), min(b.version) FROM gold.numbers VERSION AS OF 3 a, gold.numbers b WHERE a.n = b.n";
+    assert_eq!(versions(&mut client, both).await, ("9".into(), vec![3, 9]));
+    let status = refused(&mut client, "SELECT 1 FROM gold.numbers VERSION AS OF 42").await;
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    let status = refused(&mut client, "SELECT 1 FROM gold.numberz VERSION AS OF 3").await;
+    assert_eq!(status.message(), "there is no table 'gold.numberz'\nhint: did you mean 'gold.numbers'?");
+
+    client.set_header("lakebed-as-of", "4");
+    assert_eq!(versions(&mut client, newest).await, ("4".into(), vec![4]));
+    assert_eq!(versions(&mut client, then).await, ("3".into(), vec![3]), "the statement has the last word");
+
+    let mut client = server.client().await;
+    let transaction = client.begin_transaction().await.unwrap();
+    server.lake.send_replace(served(lake(10, 1)));
+    let info = client.execute(newest.to_owned(), Some(transaction.clone())).await.unwrap();
+    assert_eq!(info.app_metadata, "9");
+    let mut prepared = client.prepare(newest.to_owned(), Some(transaction.clone())).await.unwrap();
+    assert_eq!(prepared.execute().await.unwrap().app_metadata, "9");
+    assert_eq!(versions(&mut client, newest).await, ("10".into(), vec![10]));
+    client.end_transaction(transaction, arrow_flight::sql::EndTransaction::Commit).await.unwrap();
+    let status = client.execute(newest.to_owned(), Some("mine".into())).await.unwrap_err();
+    assert!(status.to_string().contains("transaction"), "{status}");
+
+    // An option lasts as long as the connection of a client without cookies.
+    let option = |value: &str| {
+        let value = session_options::OptionValue::Text(value.to_owned());
+        let value = session_options::SessionOptionValue { value: Some(value) };
+        session_options::SessionOptions { session_options: [("as_of".to_owned(), value)].into() }.encode_to_vec()
+    };
+    action(&mut client, "SetSessionOptions", option("2")).await.unwrap();
+    assert_eq!(versions(&mut client, newest).await, ("2".into(), vec![2]));
+    assert_eq!(versions(&mut server.client().await, newest).await, ("10".into(), vec![10]));
+    action(&mut client, "CloseSession", Vec::new()).await.unwrap();
+    assert_eq!(versions(&mut client, newest).await, ("10".into(), vec![10]));
+}
+
+#[tokio::test]
+async fn types_are_those_that_are_asked_for() {
+    let server = Running::start(lake(1, 0)).await;
+    let sql = "SELECT utf8view, u64, zoned, \"decimal\" FROM gold.types";
+    for (types, expected) in [
+        ("native", ["Utf8View", "UInt64", "Timestamp(ns, \"+07:00\")", "Decimal128(10, 3)"]),
+        ("grafana", ["Utf8", "Float64", "Timestamp(ns, \"UTC\")", "Float64"]),
+        ("jdbc", ["Utf8", "Decimal128(20, 0)", "Timestamp(µs)", "Decimal128(10, 3)"]),
+        ("compat", ["Utf8", "Decimal128(20, 0)", "Timestamp(µs, \"UTC\")", "Decimal128(10, 3)"]),
+    ] {
+        let mut client = server.client().await;
+        client.set_header("lakebed-types", types);
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        let (schema, batches) = read(&mut client, &info).await;
+        assert_eq!(*schema, announced(&info), "{types}");
+        let kinds: Vec<_> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+        assert_eq!(kinds, expected, "{types}");
+        assert_eq!(rows(&batches), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_statement_can_be_too_long() {
+    let server = Running::start(lake(1, 0)).await;
+    let mut client = server.client().await;
+    let status = refused(&mut client, &format!("SELECT '{}'", "x".repeat(2 << 20))).await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("1048576 is the most"), "{status}");
+    let columns = (0..2_000).map(|number| format!("{number} AS c{number}")).collect::<Vec<_>>().join(", ");
+    assert_eq!(query(&mut client, &format!("SELECT {columns}")).await[0].num_columns(), 2_000);
 }

@@ -21,6 +21,10 @@ impl Error {
             Self::UnknownColumn { nearest: None, .. } | Self::Sql { .. } => {
                 Some("information_schema.columns lists every table and column".to_owned())
             }
+            Self::Parameters { .. } => {
+                Some("bind a value to each ? of a prepared statement, or write the values into the statement".to_owned())
+            }
+            Self::Parameter { .. } => Some("bind a value of its type, or CAST it in the statement".to_owned()),
             Self::ReadOnly => {
                 Some("events come in by `lakebed ingest`; tables are what the files under sql/ say".to_owned())
             }

@@ -38,3 +38,5 @@ mod replays;
 mod storms;
 #[cfg(test)]
 mod structure;
+#[cfg(test)]
+mod travels;

@@ -1,13 +1,13 @@
 //! What a server tells of when it goes wrong: tables that fall behind the log, many events in quarantine, a check that fails.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use lakebed_flight_server::Served;
 use lakebed_project::AlertsConfig;
+use lakebed_query::Lakehouse;
 use lakebed_query::checks::Checked;
-use lakebed_query::{Lakehouse, ReadSession};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -75,14 +75,14 @@ impl Lookout {
     pub(super) async fn keep_looking(
         mut self,
         state: watch::Receiver<State>,
-        sessions: watch::Receiver<Arc<ReadSession>>,
+        sessions: watch::Receiver<Served>,
         clock: impl Fn() -> DateTime<Utc>,
     ) {
         // Where nobody is to be called there is nothing to look out for.
         while self.alerts.has_somebody() {
             tokio::time::sleep(EVERY).await;
             let State { lakehouse, behind, refreshing } = state.borrow().clone();
-            let served = sessions.borrow().version();
+            let served = sessions.borrow().session.version();
             // One that takes so long does not come to its end: a sink, say, that is there and does not answer.
             let hangs = refreshing.filter(|began| began.elapsed() > self.config.stale_after);
             if let Some(began) = hangs {

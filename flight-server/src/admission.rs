@@ -1,0 +1,213 @@
+//! Who is computed, and with how much: so many statements at once, each within its memory and its time. Others wait in line, and
+//! where the line is too long they are asked to come again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use datafusion::common::Result as DataFusionResult;
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, MemoryReservation};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tonic::metadata::MetadataValue;
+
+/// When whoever found the line too long may come again, in the header that gRPC clients read for it.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// What statements may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// So many are computed at once.
+    pub at_once: usize,
+    /// So many wait at most.
+    pub waiting: usize,
+    /// Bytes that one may hold.
+    pub memory: usize,
+    /// Bytes that all may hold together.
+    pub memory_of_all: usize,
+    /// How long one may be computed. Waiting for its turn and for a client that reads slowly does not count.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { at_once: 16, waiting: 1_000, memory: 1 << 30, memory_of_all: 4 << 30, time: Duration::from_secs(300) }
+    }
+}
+
+/// The line, and what is left of the memory.
+pub(crate) struct Admission {
+    limits: Limits,
+    turns: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    memory: Arc<dyn MemoryPool>,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            turns: Arc::new(Semaphore::new(limits.at_once)),
+            waiting: AtomicUsize::new(0),
+            memory: Arc::new(GreedyMemoryPool::new(limits.memory_of_all)),
+        }
+    }
+
+    /// How long a statement may be computed.
+    pub(crate) fn time(&self) -> Duration {
+        self.limits.time
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED, with the time to come again, where too many wait already.
+    pub(crate) async fn turn(&self) -> Result<Turn, Status> {
+        let taken = match Arc::clone(&self.turns).try_acquire_owned() {
+            Ok(turn) => Some(turn),
+            Err(_) => {
+                let _place = self.line_up()?;
+                Arc::clone(&self.turns).acquire_owned().await.ok()
+            }
+        };
+        Ok(Turn { turns: Arc::clone(&self.turns), taken })
+    }
+
+    /// Memory for one statement.
+    pub(crate) fn memory(&self) -> Arc<dyn MemoryPool> {
+        Arc::new(OneOfMany { all: Arc::clone(&self.memory), limit: self.limits.memory, used: AtomicUsize::new(0) })
+    }
+
+    fn line_up(&self) -> Result<Place<'_>, Status> {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Place(&self.waiting);
+        if before < self.limits.waiting {
+            return Ok(place);
+        }
+        let mut refused = Status::resource_exhausted(format!(
+            "{before} statements wait for their turn already\nhint: come again in a second"
+        ));
+        let pushback = MetadataValue::from(COME_AGAIN.as_millis() as u64);
+        refused.metadata_mut().insert(PUSHBACK, pushback);
+        Err(refused)
+    }
+}
+
+/// A place in the line.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The right to be computed now. Whoever waits for a client gives it to others meanwhile.
+pub(crate) struct Turn {
+    turns: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    pub(crate) fn give(&mut self) {
+        self.taken = None;
+    }
+
+    /// Who has begun is before those who wait to begin: what it holds is there already.
+    pub(crate) async fn take_again(&mut self) {
+        if self.taken.is_none() {
+            self.taken = Arc::clone(&self.turns).acquire_owned().await.ok();
+        }
+    }
+}
+
+/// A bound for one statement within that for all.
+#[derive(Debug)]
+struct OneOfMany {
+    all: Arc<dyn MemoryPool>,
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl std::fmt::Display for OneOfMany {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "statement({} of {})", self.reserved(), self.limit)
+    }
+}
+
+impl MemoryPool for OneOfMany {
+    fn name(&self) -> &str {
+        "statement"
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.used.fetch_add(additional, Ordering::Relaxed);
+        self.all.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.used.fetch_sub(shrink, Ordering::Relaxed);
+        self.all.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> DataFusionResult<()> {
+        let before = self.used.fetch_add(additional, Ordering::Relaxed);
+        let grown = match before + additional <= self.limit {
+            true => self.all.try_grow(reservation, additional),
+            false => {
+                let message = format!("a statement may hold {} bytes, and this one needs more", self.limit);
+                Err(DataFusionError::ResourcesExhausted(message))
+            }
+        };
+        if grown.is_err() {
+            self.used.fetch_sub(additional, Ordering::Relaxed);
+        }
+        grown
+    }
+
+    fn reserved(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::memory_pool::MemoryConsumer;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_at_once_others_wait_and_the_rest_come_again() {
+        let admission = Arc::new(Admission::new(Limits { at_once: 1, waiting: 1, ..Limits::default() }));
+        let mut first = admission.turn().await.unwrap();
+        let waiting = Arc::clone(&admission);
+        let waiting = tokio::spawn(async move { waiting.turn().await.is_ok() });
+        while admission.waiting.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = admission.turn().await.err().unwrap();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert_eq!(refused.metadata().get(PUSHBACK).unwrap(), "1000");
+        first.give();
+        assert!(waiting.await.unwrap());
+        first.take_again().await;
+        assert_eq!(admission.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_statement_has_its_own_bound_and_that_of_all() {
+        let admission = Admission::new(Limits { memory: 100, memory_of_all: 150, ..Limits::default() });
+        let (first, second) = (admission.memory(), admission.memory());
+        let of_first = MemoryConsumer::new("a").register(&first);
+        let of_second = MemoryConsumer::new("b").register(&second);
+        of_first.try_grow(90).unwrap();
+        assert!(of_first.try_grow(20).is_err(), "its own bound");
+        assert!(of_second.try_grow(70).is_err(), "that of all");
+        of_second.try_grow(60).unwrap();
+        drop(of_first);
+        of_second.try_grow(40).unwrap();
+        assert_eq!((first.reserved(), second.reserved()), (0, 100));
+    }
+}

@@ -1,0 +1,277 @@
+//! `POST /v1/sql`: a statement over HTTP, for people with curl; the answer as JSON, CSV, Arrow or Parquet.
+//!
+//! The body is the statement, or with `Content-Type: application/json` an object with `sql` and, where the statement has them,
+//! `parameters`. It is planned, admitted and run as over Flight SQL.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch, StringArray};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lakebed_project::stranger;
+use lakebed_query::{Format, RowsWriter};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+
+use crate::bounded::locked;
+use crate::metrics::code_name;
+use crate::service::{Shared, VERSION_HEADER};
+use crate::statements::write_parameters;
+use crate::stream::{self, Encode};
+use crate::terms::{AS_OF, TYPES, Terms, as_of};
+
+/// Where statements are posted.
+pub(crate) const PATH: &str = "/v1/sql";
+
+/// Bytes of a body: a statement and its parameters.
+pub(crate) const MOST_BYTES: usize = 4 << 20;
+
+/// What the URL says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    format: Option<String>,
+    as_of: Option<String>,
+}
+
+/// A statement with what its parameters are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Posted {
+    sql: String,
+    #[serde(default)]
+    parameters: Vec<Value>,
+    as_of: Option<Value>,
+}
+
+/// Who may post statements.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) shared: Arc<Shared>,
+    /// Others than this machine's programs can reach it.
+    pub(crate) is_open: bool,
+}
+
+/// Answers a posted statement.
+pub(crate) async fn answer(
+    State(door): State<Door>,
+    asked: Result<Query<Asked>, QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let answered = async {
+        door.check(&headers)?;
+        let Query(asked) = asked.map_err(|wrong| {
+            Status::invalid_argument(format!("{}\nhint: the URL may say format= and as_of=", wrong.body_text()))
+        })?;
+        let body = body.map_err(|wrong| match wrong.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Status::invalid_argument(format!("the body has more than {MOST_BYTES} bytes"))
+            }
+            _ => Status::invalid_argument(wrong.body_text()),
+        })?;
+        run(&door.shared, &asked, &headers, &body).await
+    };
+    let answered = answered.await;
+    let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
+    door.shared.metrics.answered("PostSql", code);
+    answered.unwrap_or_else(|status| refusal(&status))
+}
+
+impl Door {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Status> {
+        if self.is_open {
+            return Err(Status::permission_denied(
+                "statements are answered on loopback only\nhint: listen on 127.0.0.1, or ask over Flight SQL",
+            ));
+        }
+        match stranger(|name| headers.get(name).map(|value| value.to_str().unwrap_or(""))) {
+            None => Ok(()),
+            Some(_) => Err(Status::permission_denied("statements are answered to programs on this machine only")),
+        }
+    }
+}
+
+async fn run(shared: &Arc<Shared>, asked: &Asked, headers: &HeaderMap, body: &Bytes) -> Result<Response, Status> {
+    let format = format(asked, headers)?;
+    let posted = posted(headers, body)?;
+    let mut terms = Terms::default();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(types) = header(TYPES) {
+        terms.wire = types.parse().map_err(|wrong: String| Status::invalid_argument(wrong))?;
+    }
+    let of_body = posted.as_of.as_ref().map(|value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    // What is nearest to the statement has the last word.
+    if let Some(text) = of_body.as_deref().or(asked.as_of.as_deref()).or(header(AS_OF)) {
+        terms.as_of = as_of(text).map_err(Status::invalid_argument)?;
+    }
+    let parameters = match posted.parameters.as_slice() {
+        [] => Bytes::new(),
+        values => write_parameters(&row(values)?)?,
+    };
+    let planned = shared.statements.plan(&posted.sql, &terms, &parameters).await?;
+    let version = planned.session.version();
+    let redeemed = shared.statements.redeem(&shared.statements.announce(&planned)).await?;
+    let messages = stream::results(redeemed, shared, move |schema| Rows::begin(format, schema)).await?;
+    let headers =
+        [(header::CONTENT_TYPE.as_str(), format.media_type().to_owned()), (VERSION_HEADER, version.to_string())];
+    Ok((headers, Body::from_stream(messages)).into_response())
+}
+
+/// The format that the URL names, or the first that the client accepts; JSON by default.
+fn format(asked: &Asked, headers: &HeaderMap) -> Result<Format, Status> {
+    if let Some(name) = &asked.format {
+        return name.parse().map_err(Status::invalid_argument);
+    }
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let accepted: Vec<&str> = accepted
+        .flat_map(|value| value.split(','))
+        .filter_map(|media| media.split(';').next().map(str::trim))
+        .filter(|media| !media.is_empty())
+        .collect();
+    let of = |media: &str| match media {
+        "*/*" | "application/*" => Some(Format::Json),
+        "text/*" => Some(Format::Csv),
+        media => Format::ALL.into_iter().find(|format| format.media_type().eq_ignore_ascii_case(media)),
+    };
+    match accepted.iter().find_map(|media| of(media)) {
+        Some(format) => Ok(format),
+        None if accepted.is_empty() => Ok(Format::Json),
+        None => Err(Status::invalid_argument(format!(
+            "none of {} is answered here\nhint: accept {}",
+            accepted.join(", "),
+            Format::ALL.map(Format::media_type).join(", ")
+        ))),
+    }
+}
+
+fn posted(headers: &HeaderMap, body: &Bytes) -> Result<Posted, Status> {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json")) {
+        return serde_json::from_slice(body).map_err(|error| {
+            Status::invalid_argument(format!(
+                "the body is no statement: {error}\nhint: send {{\"sql\": \"SELECT …\", \"parameters\": []}}"
+            ))
+        });
+    }
+    let sql = std::str::from_utf8(body).map_err(|_| Status::invalid_argument("the statement is not UTF-8"))?;
+    Ok(Posted { sql: sql.to_owned(), parameters: Vec::new(), as_of: None })
+}
+
+/// One row of parameters, each of the type that JSON says.
+fn row(values: &[Value]) -> Result<RecordBatch, Status> {
+    let column = |(number, value): (usize, &Value)| {
+        let column: ArrayRef = match value {
+            Value::Null => Arc::new(NullArray::new(1)),
+            Value::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
+            Value::Number(value) => match (value.as_i64(), value.as_f64()) {
+                (Some(whole), _) => Arc::new(Int64Array::from(vec![whole])),
+                (None, real) => Arc::new(Float64Array::from(vec![real])),
+            },
+            Value::String(value) => Arc::new(StringArray::from(vec![value.as_str()])),
+            Value::Array(_) | Value::Object(_) => {
+                let message = format!("parameter {} is no plain value", number + 1);
+                return Err(Status::invalid_argument(message));
+            }
+        };
+        Ok((format!("{}", number + 1), column))
+    };
+    let columns = values.iter().enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
+    RecordBatch::try_from_iter(columns).map_err(|error| crate::status::of_arrow(&error))
+}
+
+/// The answer to what is not answered.
+fn refusal(status: &Status) -> Response {
+    let code = match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::FailedPrecondition => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let (error, hint) = match status.message().split_once("\nhint: ") {
+        Some((error, hint)) => (error, Some(hint)),
+        None => (status.message(), None),
+    };
+    let mut body = json!({ "error": error, "code": code_name(status.code()) });
+    if let Some(hint) = hint {
+        body["hint"] = hint.into();
+    }
+    let mut response = (code, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response();
+    if code == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, 1.into());
+    }
+    response
+}
+
+/// Rows in a format, in pieces as they are written.
+struct Rows {
+    writer: RowsWriter<Buffer>,
+    buffer: Buffer,
+}
+
+impl Rows {
+    fn begin(format: Format, schema: &SchemaRef) -> Result<Self, Status> {
+        let buffer = Buffer::default();
+        let writer = RowsWriter::begin(format, schema, buffer.clone());
+        Ok(Self { writer: writer.map_err(|error| crate::status::of_arrow(&error))?, buffer })
+    }
+
+    fn written(buffer: &Buffer) -> Vec<Bytes> {
+        let bytes = std::mem::take(&mut *locked(&buffer.0));
+        if bytes.is_empty() { Vec::new() } else { vec![bytes.into()] }
+    }
+}
+
+impl Encode for Rows {
+    type Message = Bytes;
+
+    /// What begins a format goes out with the first rows, so that what goes wrong before them has a status of its own.
+    fn begin(&mut self) -> Result<Vec<Bytes>, ArrowError> {
+        Ok(Vec::new())
+    }
+
+    fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<Bytes>, ArrowError> {
+        self.writer.write(batch)?;
+        Ok(Self::written(&self.buffer))
+    }
+
+    fn end(self) -> Result<Vec<Bytes>, ArrowError> {
+        self.writer.finish()?;
+        Ok(Self::written(&self.buffer))
+    }
+
+    fn bytes(message: &Bytes) -> usize {
+        message.len()
+    }
+}
+
+/// Bytes that a writer wrote and nobody took yet.
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        locked(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

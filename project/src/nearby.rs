@@ -1,0 +1,54 @@
+//! Whether a request over HTTP, to a server that listens on loopback, is of a program on this machine. Others could come by a proxy
+//! of this machine, or by a page in a browser of its user, who is not asked.
+
+use std::net::IpAddr;
+
+/// Headers of what came by a proxy, and so from anywhere.
+const PROXIES: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// Who may be behind a request besides a program on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stranger {
+    /// Anybody who reaches a proxy.
+    Proxy,
+    /// Any site that a user of this machine visits.
+    Browser,
+}
+
+/// Who else may have sent a request with these headers; `header` gives the value of the one with a name in small letters.
+pub fn stranger<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<Stranger> {
+    if PROXIES.iter().any(|name| header(name).is_some()) {
+        return Some(Stranger::Proxy);
+    }
+    let from_a_page = header("origin").is_some() || header("host").is_some_and(|host| !names_this_machine(host));
+    from_a_page.then_some(Stranger::Browser)
+}
+
+/// Whether a host is an address of this machine, and not a name that somebody points at it.
+fn names_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_this_machine_are_no_strangers() {
+        let of = |headers: &'static [(&str, &str)]| {
+            stranger(move |name| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("host", "localhost:8080")]), None);
+        assert_eq!(of(&[("host", "[::1]:8080")]), None);
+        assert_eq!(of(&[("host", "127.0.0.1")]), None);
+        assert_eq!(of(&[("host", "rebound.example:8080")]), Some(Stranger::Browser));
+        assert_eq!(of(&[("host", "localhost"), ("origin", "https://a.example")]), Some(Stranger::Browser));
+        assert_eq!(of(&[("host", "localhost"), ("x-forwarded-for", "192.0.2.1")]), Some(Stranger::Proxy));
+    }
+}

@@ -1,0 +1,371 @@
+//! What the lake says of itself, as tables of the schema `lakebed`. They are read when they are asked, as of the session's
+//! version: nothing that came later is in them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use lakebed_log::{Entry, Log, Snapshot, quarantine};
+
+use crate::epoch::{Chain, Manifest};
+use crate::error::Result;
+use crate::lakehouse::Lakehouse;
+use crate::models::Model;
+use crate::session::{TableInfo, TableKind};
+
+/// The schema that they are in.
+pub(crate) const SCHEMA: &str = "lakebed";
+
+/// A table of the schema.
+pub(crate) struct SystemTable {
+    pub(crate) info: TableInfo,
+    pub(crate) provider: Arc<dyn TableProvider>,
+}
+
+/// All of them, over a lake at a version.
+pub(crate) fn all(lakehouse: &Lakehouse, snapshot: &Snapshot, manifest: Option<Manifest>) -> Vec<SystemTable> {
+    let source = Arc::new(Source {
+        log: lakehouse.log().clone(),
+        chain: lakehouse.chain().clone(),
+        models: lakehouse.project().models.clone(),
+        version: snapshot.version,
+        manifest,
+    });
+    let table = |about: &'static About| {
+        let columns = Arc::new(Schema::new(about.columns.iter().map(Column::field).collect::<Vec<_>>()));
+        let info = TableInfo {
+            schema: SCHEMA.to_owned(),
+            name: about.name.to_owned(),
+            kind: TableKind::System,
+            description: Some(about.description.to_owned()),
+            key: Vec::new(),
+            foreign_keys: Vec::new(),
+            columns: Arc::clone(&columns),
+        };
+        SystemTable { info, provider: Arc::new(Provider { about, columns, source: Arc::clone(&source) }) }
+    };
+    TABLES.iter().map(table).collect()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Column {
+    Number(&'static str),
+    Text(&'static str),
+    Time(&'static str),
+}
+
+impl Column {
+    fn field(&self) -> Field {
+        match self {
+            Self::Number(name) => Field::new(*name, DataType::Int64, true),
+            Self::Text(name) => Field::new(*name, DataType::Utf8, true),
+            Self::Time(name) => Field::new(*name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        }
+    }
+}
+
+/// Which rows a table has.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Versions,
+    Batches,
+    Quarantine,
+    Runs,
+    Watermarks,
+    Checks,
+    Lineage,
+}
+
+#[derive(Debug)]
+struct About {
+    name: &'static str,
+    kind: Kind,
+    description: &'static str,
+    columns: &'static [Column],
+}
+
+use Column::{Number, Text, Time};
+
+static TABLES: [About; 7] = [
+    About {
+        name: "versions",
+        kind: Kind::Versions,
+        description: "Every version of the log, with what it brought.",
+        columns: &[
+            Number("version"),
+            Time("time"),
+            Number("events"),
+            Number("quarantined"),
+            Number("batches"),
+            Number("next_offset"),
+            Number("files"),
+            Number("bytes"),
+        ],
+    },
+    About {
+        name: "batches",
+        kind: Kind::Batches,
+        description: "Every batch of events that was sent: events = rows of the log + quarantined.",
+        columns: &[
+            Number("version"),
+            Time("time"),
+            Text("batch_id"),
+            Text("source"),
+            Number("first_offset"),
+            Number("events"),
+            Number("quarantined"),
+        ],
+    },
+    About {
+        name: "quarantine",
+        kind: Kind::Quarantine,
+        description: "Events that could not be read, as they came, each with the reason.",
+        columns: &[
+            Number("version"),
+            Time("time"),
+            Text("batch_id"),
+            Text("source"),
+            Number("position"),
+            Text("reason"),
+            Text("text"),
+        ],
+    },
+    About {
+        name: "runs",
+        kind: Kind::Runs,
+        description: "What each refresh did to each model whose rows it changed.",
+        columns: &[
+            Number("epoch"),
+            Number("version"),
+            Time("time"),
+            Text("model"),
+            Text("strategy"),
+            Number("rows"),
+            Number("rows_added"),
+            Number("rows_gone"),
+            Number("rows_read"),
+            Number("bytes_read"),
+        ],
+    },
+    About {
+        name: "watermarks",
+        kind: Kind::Watermarks,
+        description: "The version that each model stands at, with its rows and their content hash.",
+        columns: &[
+            Text("model"),
+            Text("fingerprint"),
+            Number("version"),
+            Time("time"),
+            Number("rows"),
+            Text("content_hash"),
+        ],
+    },
+    About {
+        name: "checks",
+        kind: Kind::Checks,
+        description: "What the models' headers say of every row; `lakebed test` asks it of the tables.",
+        columns: &[Text("model"), Text("check"), Text("severity")],
+    },
+    About {
+        name: "lineage",
+        kind: Kind::Lineage,
+        description: "Which table each model reads.",
+        columns: &[Text("model"), Text("reads")],
+    },
+];
+
+/// What the tables are read from.
+struct Source {
+    log: Log,
+    chain: Chain,
+    models: Vec<Arc<Model>>,
+    version: u64,
+    manifest: Option<Manifest>,
+}
+
+impl Source {
+    async fn rows(&self, kind: Kind) -> Result<Vec<ArrayRef>> {
+        Ok(match kind {
+            Kind::Versions => versions(&self.versions().await?),
+            Kind::Batches => batches(&self.versions().await?),
+            Kind::Quarantine => self.quarantine().await?,
+            Kind::Runs => self.runs().await?,
+            Kind::Watermarks => self.watermarks(),
+            Kind::Checks => self.checks(),
+            Kind::Lineage => self.lineage(),
+        })
+    }
+
+    async fn versions(&self) -> Result<Vec<(u64, Entry)>> {
+        let mut versions = self.log.versions(u64::MAX).await?;
+        versions.retain(|(version, _)| *version <= self.version);
+        Ok(versions)
+    }
+
+    async fn quarantine(&self) -> Result<Vec<ArrayRef>> {
+        let mut refused = Vec::new();
+        for (version, entry) in self.versions().await? {
+            for batch in &entry.record.batches {
+                let Some(path) = &batch.quarantine else { continue };
+                for event in quarantine::read(self.log.store(), path).await? {
+                    refused.push((version, entry.time, batch.id.to_string(), batch.source.clone(), event));
+                }
+            }
+        }
+        Ok(vec![
+            numbers(refused.iter().map(|(version, ..)| *version)),
+            times(refused.iter().map(|(_, time, ..)| *time)),
+            texts(refused.iter().map(|(_, _, batch, ..)| batch)),
+            texts(refused.iter().map(|(_, _, _, source, _)| source)),
+            numbers(refused.iter().map(|(.., event)| event.position)),
+            texts(refused.iter().map(|(.., event)| &event.reason)),
+            texts(refused.iter().map(|(.., event)| String::from_utf8_lossy(&event.bytes))),
+        ])
+    }
+
+    async fn runs(&self) -> Result<Vec<ArrayRef>> {
+        let epochs = self.chain.all(self.log.store()).await?;
+        let upto = self.manifest.as_ref().map_or(0, |manifest| manifest.epoch);
+        let changed: Vec<_> = epochs
+            .iter()
+            .filter(|epoch| epoch.epoch <= upto)
+            .flat_map(|epoch| epoch.models.iter().map(move |(name, state)| (epoch, name, state)))
+            .filter(|(epoch, _, state)| state.changed == epoch.epoch)
+            .collect();
+        Ok(vec![
+            numbers(changed.iter().map(|(epoch, ..)| epoch.epoch)),
+            numbers(changed.iter().map(|(epoch, ..)| epoch.version)),
+            times(changed.iter().map(|(epoch, ..)| epoch.time)),
+            texts(changed.iter().map(|(_, name, _)| name)),
+            texts(changed.iter().map(|(.., state)| &state.strategy)),
+            numbers(changed.iter().map(|(.., state)| state.rows)),
+            numbers(changed.iter().map(|(.., state)| state.work.added)),
+            numbers(changed.iter().map(|(.., state)| state.work.gone)),
+            numbers(changed.iter().map(|(.., state)| state.work.read.rows)),
+            numbers(changed.iter().map(|(.., state)| state.work.read.bytes)),
+        ])
+    }
+
+    fn watermarks(&self) -> Vec<ArrayRef> {
+        let stored: Vec<_> = self
+            .manifest
+            .iter()
+            .flat_map(|manifest| manifest.models.iter().map(move |(name, state)| (manifest, name, state)))
+            .collect();
+        vec![
+            texts(stored.iter().map(|(_, name, _)| name)),
+            texts(stored.iter().map(|(.., state)| &state.fingerprint)),
+            numbers(stored.iter().map(|(manifest, ..)| manifest.version)),
+            times(stored.iter().map(|(manifest, ..)| manifest.time)),
+            numbers(stored.iter().map(|(.., state)| state.rows)),
+            texts(stored.iter().map(|(.., state)| state.content_hash.to_string())),
+        ]
+    }
+
+    fn checks(&self) -> Vec<ArrayRef> {
+        let checks: Vec<_> =
+            self.models.iter().flat_map(|model| model.checks.iter().map(move |check| (model, check))).collect();
+        vec![
+            texts(checks.iter().map(|(model, _)| model.name.to_string())),
+            texts(checks.iter().map(|(_, check)| &check.text)),
+            texts(checks.iter().map(|(_, check)| if check.fails { "fail" } else { "warn" })),
+        ]
+    }
+
+    fn lineage(&self) -> Vec<ArrayRef> {
+        let reads: Vec<_> =
+            self.models.iter().flat_map(|model| model.references.iter().map(move |read| (model, read))).collect();
+        vec![
+            texts(reads.iter().map(|(model, _)| model.name.to_string())),
+            texts(reads.iter().map(|(_, read)| read.to_string())),
+        ]
+    }
+}
+
+fn versions(versions: &[(u64, Entry)]) -> Vec<ArrayRef> {
+    let of = |number: fn(&Entry) -> u64| numbers(versions.iter().map(|(_, entry)| number(entry)));
+    vec![
+        numbers(versions.iter().map(|(version, _)| *version)),
+        times(versions.iter().map(|(_, entry)| entry.time)),
+        of(|entry| entry.record.batches.iter().map(|batch| batch.rows).sum()),
+        of(|entry| entry.record.batches.iter().map(|batch| batch.quarantined).sum()),
+        of(|entry| entry.record.batches.len() as u64),
+        of(|entry| entry.record.next_offset),
+        of(|entry| entry.added.len() as u64),
+        of(|entry| entry.added.iter().map(|file| file.staged.bytes).sum()),
+    ]
+}
+
+fn batches(versions: &[(u64, Entry)]) -> Vec<ArrayRef> {
+    let batches: Vec<_> = versions
+        .iter()
+        .flat_map(|(version, entry)| entry.record.batches.iter().map(move |batch| (*version, entry.time, batch)))
+        .collect();
+    vec![
+        numbers(batches.iter().map(|(version, ..)| *version)),
+        times(batches.iter().map(|(_, time, _)| *time)),
+        texts(batches.iter().map(|(.., batch)| batch.id.as_str())),
+        texts(batches.iter().map(|(.., batch)| &batch.source)),
+        numbers(batches.iter().map(|(.., batch)| batch.base)),
+        numbers(batches.iter().map(|(.., batch)| batch.rows)),
+        numbers(batches.iter().map(|(.., batch)| batch.quarantined)),
+    ]
+}
+
+fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
+    Arc::new(values.into_iter().map(|value| i64::try_from(value).ok()).collect::<Int64Array>())
+}
+
+fn texts<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn times(values: impl IntoIterator<Item = DateTime<Utc>>) -> ArrayRef {
+    let micros = values.into_iter().map(|time| time.timestamp_micros());
+    Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
+}
+
+/// One of the tables, for DataFusion.
+struct Provider {
+    about: &'static About,
+    columns: SchemaRef,
+    source: Arc<Source>,
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SystemTable").field("about", self.about).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for Provider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.columns)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let rows = self.source.rows(self.about.kind).await;
+        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.columns), rows)?;
+        MemTable::try_new(Arc::clone(&self.columns), vec![vec![batch]])?.scan(state, projection, filters, limit).await
+    }
+}
