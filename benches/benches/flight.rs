@@ -9,9 +9,9 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use criterion::{Criterion, Throughput};
 use futures::TryStreamExt;
 use lakebed_benches::{batch, project};
-use lakebed_flight_server::{Addresses, Server};
+use lakebed_flight_server::{Addresses, Key, Limits, Served, Server};
 use lakebed_log::Ack;
-use lakebed_query::{Lakehouse, ReadSession};
+use lakebed_query::Lakehouse;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
@@ -19,12 +19,12 @@ use tonic::transport::Channel;
 const EVENTS: u64 = 20_000;
 
 /// A refreshed lake, open for reading.
-async fn session(directory: &std::path::Path) -> ReadSession {
+async fn served(directory: &std::path::Path) -> Served {
     let lakehouse = Lakehouse::open_or_create(project(directory).unwrap(), SystemTime::now().into()).await.unwrap();
     let events = batch("events".to_owned(), 0, EVENTS, &lakehouse.project().config.columns).unwrap();
     lakehouse.log().append(&events, Ack::Committed, SystemTime::now().into()).await.unwrap();
     lakehouse.refresh(&[], &()).await.unwrap();
-    lakehouse.read(None).await.unwrap()
+    Served { session: Arc::new(lakehouse.read(None).await.unwrap()), versions: Arc::new(lakehouse) }
 }
 
 /// Rows of the answer, all of them received.
@@ -38,9 +38,10 @@ async fn ask(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> usize {
 fn answers(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let (_lake, sessions) = watch::channel(Arc::new(runtime.block_on(session(directory.path()))));
+    let (_lake, sessions) = watch::channel(runtime.block_on(served(directory.path())));
     let addresses = Addresses { flight: Some(([127, 0, 0, 1], 0).into()), http: None };
-    let server = runtime.block_on(Server::bind(addresses, sessions)).unwrap();
+    let server = Server::bind(addresses, sessions, Key::of_this_process(), Limits::default());
+    let server = runtime.block_on(server).unwrap();
     let address = format!("http://{}", server.flight_address().unwrap());
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = runtime.spawn(server.run(async move {
