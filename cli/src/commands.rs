@@ -16,4 +16,5 @@ pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod test;
 pub(crate) mod token;
+pub(crate) mod user;
 pub(crate) mod verify;

@@ -29,6 +29,8 @@ pub(crate) enum Error {
     Parquet(#[from] parquet::errors::ParquetError),
     #[error("cannot write to stdout: {0}")]
     Stdout(io::Error),
+    #[error("cannot read stdin: {0}")]
+    Stdin(io::Error),
     #[error("'{path}': {source}")]
     File { path: PathBuf, source: io::Error },
     /// Whoever events were sent to did not take them.

@@ -22,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::arguments::{Arguments, Command, Global};
 use crate::commands::{
     demo, doctor, explain, generate, ingest, init, log, plan, quarantine, query, replay, run, schema, serve, test,
-    token, verify,
+    token, user, verify,
 };
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -85,6 +85,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Doctor => doctor::doctor(invocation).await,
         Command::Quarantine(command) => quarantine::quarantine(invocation, &command).await,
         Command::Token(command) => token::token(invocation, &command).await,
+        Command::User(command) => user::user(invocation, &command),
         Command::Serve(arguments) => serve::serve(invocation, &arguments).await,
     }
 }

@@ -2,7 +2,6 @@
 //! for is refused in a sentence.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use arrow_flight::sql::{
     ActionBeginTransactionRequest, ActionBeginTransactionResult, ActionCancelQueryRequest, ActionCancelQueryResult,
@@ -14,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
 
-use crate::service::{Shared, encapsulated};
+use crate::service::{Caller, Shared, encapsulated};
 use crate::statements::Statements;
 use crate::terms::Terms;
 use crate::{session_options, status};
@@ -66,15 +65,11 @@ impl Answer {
 /// # Errors
 /// INVALID_ARGUMENT for a body of another kind, UNIMPLEMENTED for an action that is not understood, and what
 /// planning says of a statement.
-pub(crate) async fn answer(
-    action: &Action,
-    shared: &Shared,
-    terms: Terms,
-    connection: Option<SocketAddr>,
-) -> Result<Answer, Status> {
+pub(crate) async fn answer(action: &Action, shared: &Shared, caller: Caller) -> Result<Answer, Status> {
+    let Caller { user, terms, connection } = caller;
     let (body, statements) = (&*action.body, &shared.statements);
     Ok(match action.r#type.as_str() {
-        "CreatePreparedStatement" => Answer::of(create_prepared(unwrap(body)?, statements, terms).await?),
+        "CreatePreparedStatement" => Answer::of(create_prepared(unwrap(body)?, statements, terms, &user).await?),
         "ClosePreparedStatement" => {
             // Its handle carries all there is of it; what was planned for it may serve others.
             let _: ActionClosePreparedStatementRequest = unwrap(body)?;
@@ -93,13 +88,13 @@ pub(crate) async fn answer(
         "CancelQuery" => {
             let request: ActionCancelQueryRequest = unwrap(body)?;
             let info = FlightInfo::decode(request.info).map_err(|_| status::of_body("FlightInfo"))?;
-            let result = cancel(&info, statements) as i32;
+            let result = cancel(&info, statements, &user) as i32;
             Answer::of(ActionCancelQueryResult { result }.as_any().encode_to_vec())
         }
         "CancelFlightInfo" => {
             let request =
                 CancelFlightInfoRequest::decode(body).map_err(|_| status::of_body("CancelFlightInfoRequest"))?;
-            let status = cancel(&request.info.unwrap_or_default(), statements) as i32;
+            let status = cancel(&request.info.unwrap_or_default(), statements, &user) as i32;
             Answer::of(CancelFlightInfoResult { status }.encode_to_vec())
         }
         "SetSessionOptions" => {
@@ -127,9 +122,10 @@ async fn create_prepared(
     request: ActionCreatePreparedStatementRequest,
     statements: &Statements,
     terms: Terms,
+    user: &str,
 ) -> Result<Vec<u8>, Status> {
     let terms = statements.within(request.transaction_id.as_ref(), terms)?;
-    let (prepared_statement_handle, prepared) = statements.prepare(&request.query, &terms).await?;
+    let (prepared_statement_handle, prepared) = statements.prepare(&request.query, &terms, user).await?;
     let created = ActionCreatePreparedStatementResult {
         prepared_statement_handle,
         dataset_schema: encapsulated(&prepared.schema())?,
@@ -139,13 +135,13 @@ async fn create_prepared(
 }
 
 /// What is read of it stops, as if the stream had been closed; what was not read yet is not read any more.
-fn cancel(info: &FlightInfo, statements: &Statements) -> CancelStatus {
+fn cancel(info: &FlightInfo, statements: &Statements, user: &str) -> CancelStatus {
     let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
     let mut waited = false;
     for ticket in tickets {
         let command = Any::decode(&*ticket.ticket).ok().and_then(|any| Command::try_from(any).ok());
         if let Some(Command::TicketStatementQuery(TicketStatementQuery { statement_handle })) = command {
-            waited |= statements.cancel(&statement_handle);
+            waited |= statements.cancel(&statement_handle, user);
         }
     }
     if waited { CancelStatus::Cancelled } else { CancelStatus::NotCancellable }

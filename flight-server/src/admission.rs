@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 /// When whoever found the line too long may come again, in the header that gRPC clients read for it.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
+pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
 /// What statements may cost.
@@ -87,7 +87,8 @@ impl Admission {
             return Ok(place);
         }
         let mut refused = Status::resource_exhausted(format!(
-            "{before} statements wait for their turn already\nhint: come again in a second"
+            "{} statements are computed and {before} wait for their turn already\nhint: come again in a second",
+            self.limits.at_once
         ));
         let pushback = MetadataValue::from(COME_AGAIN.as_millis() as u64);
         refused.metadata_mut().insert(PUSHBACK, pushback);

@@ -29,6 +29,11 @@ impl Key {
         Self(blake3::derive_key("lakebed 2026 handles of Flight SQL", secret))
     }
 
+    /// A hash that says nothing to whoever has not the key.
+    pub(crate) fn digest(&self, bytes: &[u8]) -> blake3::Hash {
+        blake3::keyed_hash(&self.0, bytes)
+    }
+
     pub(crate) fn sign(&self, kind: Kind, message: &impl Message) -> Bytes {
         let body = message.encode_to_vec();
         let mut handle = self.hash(kind, &body).to_vec();
@@ -74,6 +79,7 @@ pub(crate) enum Kind {
     Prepared = 2,
     Transaction = 3,
     Session = 4,
+    Login = 5,
 }
 
 impl Kind {
@@ -83,6 +89,7 @@ impl Kind {
             Self::Prepared => "prepared statement",
             Self::Transaction => "transaction",
             Self::Session => "session",
+            Self::Login => "login",
         }
     }
 }
@@ -106,6 +113,9 @@ pub(crate) struct CarriedStatement {
     /// Seconds since 1970 after which it is no longer answered; 0 for ever.
     #[prost(uint64, tag = "6")]
     pub(crate) expires: u64,
+    /// Who asked; nobody else is answered.
+    #[prost(string, tag = "7")]
+    pub(crate) user: String,
 }
 
 /// A read-only transaction: a version that every statement of it reads.

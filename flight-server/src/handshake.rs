@@ -1,5 +1,4 @@
-//! Login. The server listens on loopback only and has no users yet, so every login is accepted and answered with
-//! the same bearer; what is fixed here is the exchange, which differs from client to client:
+//! Login: the exchange, which differs from client to client.
 //!
 //! - ADBC sends `authorization: Basic …`, and neither writes nor half-closes before it has seen our headers;
 //! - JDBC and pyarrow's `authenticate_basic_token` send the same header and half-close;
@@ -8,65 +7,56 @@
 use std::pin::Pin;
 
 use arrow_flight::{HandshakeRequest, HandshakeResponse};
-use futures::{Stream, StreamExt};
-use tonic::metadata::{MetadataMap, MetadataValue};
+use futures::Stream;
+use prost::Message;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::gate::{Gate, Guest};
 
 /// What the handshake call answers with.
 pub(crate) type HandshakeStream = Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>;
 
-/// The token of whoever logs in while there are no users.
+/// The bearer of whoever logs in where there are no users.
 const ANONYMOUS: &str = "anonymous";
-const AUTHORIZATION: &str = "authorization";
+pub(crate) const AUTHORIZATION: &str = "authorization";
+
+/// Arrow Flight's own payload for a user and a password:
+/// <https://github.com/apache/arrow/blob/main/format/Flight.proto>.
+#[derive(Clone, PartialEq, Message)]
+struct BasicAuth {
+    #[prost(string, tag = "2")]
+    username: String,
+    #[prost(string, tag = "3")]
+    password: String,
+}
 
 /// Answers a login with a bearer, in the headers and in the payload.
 ///
 /// # Errors
-/// UNAUTHENTICATED for a header of another kind than Basic and Bearer.
-pub(crate) fn answer(request: Request<Streaming<HandshakeRequest>>) -> Result<Response<HandshakeStream>, Status> {
-    let in_headers = is_login(request.metadata())?;
-    let answers: HandshakeStream = if in_headers {
-        Box::pin(futures::stream::iter([Ok(token(0))]))
-    } else {
-        let payloads = request.into_inner();
-        Box::pin(payloads.map(|payload| payload.map(|payload| token(payload.protocol_version))))
+/// UNAUTHENTICATED where it is nobody's.
+pub(crate) async fn answer(
+    request: Request<Streaming<HandshakeRequest>>,
+    gate: &Gate,
+) -> Result<Response<HandshakeStream>, Status> {
+    let header = request.metadata().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (guest, protocol_version) = match header {
+        Some(header) => (gate.enter(Some(&header)).await?, 0),
+        None => {
+            let payload = request.into_inner().message().await?.unwrap_or_default();
+            let login = BasicAuth::decode(payload.payload).unwrap_or_default();
+            (gate.enter_with(&login.username, &login.password).await?, payload.protocol_version)
+        }
     };
-    let mut response = Response::new(answers);
-    response.metadata_mut().insert(AUTHORIZATION, MetadataValue::from_static("Bearer anonymous"));
+    let token = bearer_of(&guest);
+    let payload = HandshakeResponse { protocol_version, payload: token.clone().into() };
+    let mut response = Response::new(Box::pin(futures::stream::iter([Ok(payload)])) as HandshakeStream);
+    if let Ok(bearer) = MetadataValue::try_from(format!("Bearer {token}")) {
+        response.metadata_mut().insert(AUTHORIZATION, bearer);
+    }
     Ok(response)
 }
 
-/// Whether the headers carry a login.
-fn is_login(headers: &MetadataMap) -> Result<bool, Status> {
-    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(false) };
-    let kind = header.to_str().ok().and_then(|header| header.split_whitespace().next());
-    match kind {
-        Some(kind) if kind.eq_ignore_ascii_case("basic") || kind.eq_ignore_ascii_case("bearer") => Ok(true),
-        _ => Err(Status::unauthenticated(
-            "the authorization header is neither Basic nor Bearer\nhint: log in with a user and a password, or without",
-        )),
-    }
-}
-
-fn token(protocol_version: u64) -> HandshakeResponse {
-    HandshakeResponse { protocol_version, payload: ANONYMOUS.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn basic_and_bearer_are_logins_in_any_case_and_others_are_refused() {
-        let headers = |value: &'static str| {
-            let mut headers = MetadataMap::new();
-            headers.insert(AUTHORIZATION, MetadataValue::from_static(value));
-            headers
-        };
-        assert!(!is_login(&MetadataMap::new()).unwrap());
-        assert!(is_login(&headers("basic dTpw")).unwrap());
-        assert!(is_login(&headers("Bearer x")).unwrap());
-        let refused = is_login(&headers("Digest x")).unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
-    }
+fn bearer_of(guest: &Guest) -> String {
+    guest.bearer.clone().unwrap_or_else(|| ANONYMOUS.to_owned())
 }

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
+use lakebed_project::Users;
 use lakebed_query::{ReadSession, Versions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::admission::{Admission, Limits};
 use crate::error::{Error, Result};
+use crate::gate::Gate;
 use crate::handles::Key;
 use crate::http;
 use crate::metadata::Metadata;
@@ -43,7 +46,7 @@ const MOST_SENT: usize = i32::MAX as usize;
 /// Where to listen; port 0 is any free one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    /// Flight SQL. Loopback only.
+    /// Flight SQL.
     pub flight: Option<SocketAddr>,
     /// `/healthz` and `/metrics`, and the routes of other rooms.
     pub http: Option<SocketAddr>,
@@ -65,6 +68,7 @@ pub struct Server {
     runtime: QueryRuntime,
     shared: Arc<Shared>,
     routes: Router,
+    tls: Option<Tls>,
     pub(crate) grace: Duration,
 }
 
@@ -73,33 +77,63 @@ struct Listener {
     address: SocketAddr,
 }
 
-/// Whether Flight SQL may listen there.
+/// What a server is given besides its addresses and its lake.
+pub struct Options {
+    /// What signs that which clients carry from one call to the next.
+    pub key: Key,
+    /// What statements may cost.
+    pub limits: Limits,
+    /// Who may ask.
+    pub users: Users,
+    /// What Flight SQL is spoken over with TLS, if it is.
+    pub tls: Option<Tls>,
+    /// A proxy before it speaks TLS with the clients.
+    pub behind_tls_proxy: bool,
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub struct Tls {
+    /// The certificate, and the chain behind it.
+    pub certificate: Vec<u8>,
+    /// Its private key.
+    pub key: Vec<u8>,
+    /// Who signs the certificates that clients have to show, where they have to.
+    pub client_ca: Option<Vec<u8>>,
+}
+
+/// Whether Flight SQL may listen there: beyond loopback there have to be users, and TLS for their passwords.
 ///
 /// # Errors
-/// [`Error::NotLoopback`] for an address that others can reach.
-pub fn check_flight(address: SocketAddr) -> Result<()> {
+/// [`Error::NoUsers`] and [`Error::NoTls`] for an address that others can reach.
+pub fn check_flight(address: SocketAddr, has_users: bool, has_tls: bool) -> Result<()> {
     match address.ip().to_canonical().is_loopback() {
         true => Ok(()),
-        false => Err(Error::NotLoopback { address }),
+        false if !has_users => Err(Error::NoUsers { address }),
+        false if !has_tls => Err(Error::NoTls { address }),
+        false => Ok(()),
     }
 }
 
 impl Server {
-    /// Listens on `addresses` for questions about the newest session of `lake`; `key` signs what clients carry from one call to the
-    /// next.
+    /// Listens on `addresses` for questions about the newest session of `lake`.
     ///
     /// # Errors
-    /// [`Error::NotLoopback`] for a Flight address that others can reach, [`Error::Bind`] for one that is taken,
+    /// As [`check_flight`]; [`Error::Users`] where the users cannot be read, [`Error::Bind`] for one that is taken,
     /// [`Error::QueryThreads`] where the system gives no threads.
-    pub async fn bind(addresses: Addresses, lake: watch::Receiver<Served>, key: Key, limits: Limits) -> Result<Self> {
-        addresses.flight.map_or(Ok(()), check_flight)?;
+    pub async fn bind(addresses: Addresses, lake: watch::Receiver<Served>, options: Options) -> Result<Self> {
+        let Options { key, limits, users, tls, behind_tls_proxy } = options;
+        if let Some(address) = addresses.flight {
+            check_flight(address, users.are_there()?, tls.is_some() || behind_tls_proxy)?;
+        }
         let flight = listen(addresses.flight).await?;
         let http = listen(addresses.http).await?;
         let runtime = QueryRuntime::start()?;
         let metrics = Arc::new(Metrics::new()?);
         metrics.serve_version(lake.borrow().session.version());
         let shared = Shared {
-            statements: Statements::new(lake.clone(), runtime.threads(), key),
+            statements: Statements::new(lake.clone(), runtime.threads(), key.clone()),
+            gate: Gate::new(users, key),
             sessions: Sessions::new(),
             metadata: Metadata::new()?,
             metrics,
@@ -107,7 +141,7 @@ impl Server {
             admission: Arc::new(Admission::new(limits)),
             lake,
         };
-        Ok(Self { flight, http, runtime, shared: Arc::new(shared), routes: Router::new(), grace: GRACE })
+        Ok(Self { flight, http, runtime, shared: Arc::new(shared), routes: Router::new(), tls, grace: GRACE })
     }
 
     /// Where Flight SQL is answered, with the real port.
@@ -137,10 +171,10 @@ impl Server {
     /// # Errors
     /// [`Error::Flight`] and [`Error::Http`] where a listener fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { flight, http, runtime, shared, routes, grace } = self;
+        let Self { flight, http, runtime, shared, routes, tls, grace } = self;
         let (stop, stopped) = watch::channel(false);
         let serving = async {
-            let flight = serve_flight(flight, Arc::clone(&shared), ended(stopped.clone()));
+            let flight = serve_flight(flight, Arc::clone(&shared), tls, ended(stopped.clone()));
             let http = serve_http(http, Arc::clone(&shared), routes, ended(stopped));
             tokio::try_join!(flight, http).map(|_| ())
         };
@@ -171,6 +205,7 @@ async fn listen(address: Option<SocketAddr>) -> Result<Option<Listener>> {
 async fn serve_flight(
     listener: Option<Listener>,
     shared: Arc<Shared>,
+    tls: Option<Tls>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let Some(listener) = listener else {
@@ -181,7 +216,18 @@ async fn serve_flight(
         .max_decoding_message_size(MOST_RECEIVED)
         .max_encoding_message_size(MOST_SENT);
     let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
-    let server = tonic::transport::Server::builder()
+    let mut server = tonic::transport::Server::builder();
+    if let Some(Tls { certificate, key, client_ca }) = tls {
+        // Other libraries of the process bring another; without a word rustls takes neither. One that was chosen before is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        let config = match client_ca {
+            Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
+            None => config,
+        };
+        server = server.tls_config(config).map_err(Error::Tls)?;
+    }
+    let server = server
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .initial_stream_window_size(RECEIVE_WINDOW)

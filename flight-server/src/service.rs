@@ -29,7 +29,8 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::admission::Admission;
-use crate::handshake::{self, HandshakeStream};
+use crate::gate::{Gate, Guest};
+use crate::handshake::{self, AUTHORIZATION, HandshakeStream};
 use crate::messages::Encoder;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) lake: watch::Receiver<Served>,
     pub(crate) statements: Statements,
     pub(crate) sessions: Sessions,
+    pub(crate) gate: Gate,
     pub(crate) metadata: Metadata,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) threads: QueryThreads,
@@ -58,6 +60,14 @@ pub(crate) struct Shared {
 /// The Flight SQL service over the lake that `Shared` holds.
 #[derive(Clone)]
 pub(crate) struct LakeService(pub(crate) Arc<Shared>);
+
+/// Who calls, and how the answer is wanted.
+pub(crate) struct Caller {
+    /// Empty where the server has no users.
+    pub(crate) user: String,
+    pub(crate) terms: Terms,
+    pub(crate) connection: Option<SocketAddr>,
+}
 
 /// What a command asks for, before it is decided how much of the answer is sent.
 enum Subject {
@@ -84,7 +94,7 @@ impl Subject {
 }
 
 impl LakeService {
-    /// Counts the call and sees that its answer, good or bad, names a version.
+    /// Counts a call and sees that its answer, good or bad, names a version.
     async fn call<T>(
         &self,
         name: &'static str,
@@ -107,29 +117,48 @@ impl LakeService {
         answer
     }
 
-    /// How a call wants its answer, and the connection that it came over.
-    fn terms<T>(&self, request: &Request<T>) -> Result<(Terms, Option<SocketAddr>), Status> {
-        let (headers, connection) = (request.metadata(), request.remote_addr());
-        let session = self.0.sessions.terms(headers, connection, self.0.statements.key());
-        Ok((Terms::of_call(headers, session)?, connection))
+    /// Answers a call of somebody who is let in.
+    async fn call_of<T, R, F>(
+        &self,
+        name: &'static str,
+        request: Request<R>,
+        answer: impl FnOnce(R, Caller) -> F,
+    ) -> Result<Response<T>, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let (headers, connection) = (request.metadata().clone(), request.remote_addr());
+        let answered = async {
+            let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let Guest { user, bearer } = self.0.gate.enter(header).await?;
+            let session = self.0.sessions.terms(&headers, connection, self.0.statements.key());
+            let terms = Terms::of_call(&headers, session)?;
+            let mut response = answer(request.into_inner(), Caller { user, terms, connection }).await?;
+            // Clients take it up in the place of what they sent.
+            if let Some(bearer) = bearer.and_then(|bearer| format!("Bearer {bearer}").parse().ok()) {
+                response.metadata_mut().insert(AUTHORIZATION, bearer);
+            }
+            Ok(response)
+        };
+        self.call(name, answered).await
     }
 
-    async fn subject(&self, descriptor: &FlightDescriptor, terms: Terms) -> Result<Subject, Status> {
+    async fn subject(&self, descriptor: &FlightDescriptor, caller: Caller) -> Result<Subject, Status> {
         if descriptor.r#type() != DescriptorType::Cmd {
             return Err(Status::invalid_argument("a flight is named by a Flight SQL command here, not by a path"));
         }
         let statements = &self.0.statements;
         match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(query) => {
-                let terms = statements.within(query.transaction_id.as_ref(), terms)?;
+                let terms = statements.within(query.transaction_id.as_ref(), caller.terms)?;
                 Ok(Subject::Query(statements.plan(&query.query, &terms, &Bytes::new()).await?))
             }
             Command::CommandPreparedStatementQuery(query) => {
-                Ok(Subject::Query(statements.prepared_plan(&query.prepared_statement_handle).await?))
+                Ok(Subject::Query(statements.prepared_plan(&query.prepared_statement_handle, &caller.user).await?))
             }
             other => match self.0.metadata.schema(&other) {
                 Some(schema) => {
-                    let version = statements.session(&terms).await?.version();
+                    let version = statements.session(&caller.terms).await?.version();
                     Ok(Subject::Listing { command: other, schema, version })
                 }
                 None => Err(refusal(&other)),
@@ -138,15 +167,14 @@ impl LakeService {
     }
 
     /// Where the rows of a command are, without reading any.
-    async fn info(&self, request: Request<FlightDescriptor>) -> Result<(FlightInfo, u64), Status> {
-        let (terms, _) = self.terms(&request)?;
-        let descriptor = request.into_inner();
-        let subject = self.subject(&descriptor, terms).await?;
+    async fn info(&self, descriptor: FlightDescriptor, caller: Caller) -> Result<(FlightInfo, u64), Status> {
+        let user = caller.user.clone();
+        let subject = self.subject(&descriptor, caller).await?;
         let version = subject.version();
         let info = FlightInfo::new().try_with_schema(subject.schema()).map_err(|error| status::of_arrow(&error))?;
         let ticket = match subject {
             Subject::Query(planned) => {
-                TicketStatementQuery { statement_handle: self.0.statements.announce(&planned) }.as_any()
+                TicketStatementQuery { statement_handle: self.0.statements.announce(&planned, &user) }.as_any()
             }
             Subject::Listing { command, .. } => command.into_any(),
         };
@@ -155,15 +183,18 @@ impl LakeService {
         Ok((info.with_total_records(-1).with_total_bytes(-1), version))
     }
 
-    async fn rows(&self, request: Request<Ticket>) -> Result<Response<FlightDataStream>, Status> {
+    async fn rows(
+        &self,
+        ticket: Ticket,
+        Caller { user, terms, .. }: Caller,
+    ) -> Result<Response<FlightDataStream>, Status> {
         let shared = &self.0;
-        let (terms, _) = self.terms(&request)?;
-        let redeemed = match command(&request.get_ref().ticket)? {
-            Command::TicketStatementQuery(ticket) => shared.statements.redeem(&ticket.statement_handle).await?,
+        let redeemed = match command(&ticket.ticket)? {
+            Command::TicketStatementQuery(ticket) => shared.statements.redeem(&ticket.statement_handle, &user).await?,
             // Some clients read a prepared statement without asking where its rows are.
             Command::CommandPreparedStatementQuery(query) => {
-                let planned = shared.statements.prepared_plan(&query.prepared_statement_handle).await?;
-                shared.statements.redeem(&shared.statements.announce(&planned)).await?
+                let planned = shared.statements.prepared_plan(&query.prepared_statement_handle, &user).await?;
+                shared.statements.redeem(&shared.statements.announce(&planned, &user), &user).await?
             }
             other => {
                 let refused = refusal(&other);
@@ -177,7 +208,7 @@ impl LakeService {
     }
 
     /// Takes values for the parameters of a prepared statement; the answer is the handle of the statement with them.
-    async fn put(&self, messages: Streaming<FlightData>) -> Result<PutResult, Status> {
+    async fn put(&self, messages: Streaming<FlightData>, caller: Caller) -> Result<PutResult, Status> {
         let mut messages = messages.peekable();
         let first = match std::pin::Pin::new(&mut messages).peek().await {
             Some(Ok(first)) => first.flight_descriptor.clone().unwrap_or_default(),
@@ -201,7 +232,7 @@ impl LakeService {
         }
         let schema = batches.schema().cloned().ok_or_else(|| status::of_body("batch of parameters"))?;
         let values = concat_batches(&schema, &values).map_err(|error| status::of_arrow(&error))?;
-        let handle = self.0.statements.bind(&query.prepared_statement_handle, &values).await?;
+        let handle = self.0.statements.bind(&query.prepared_statement_handle, &values, &caller.user).await?;
         let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
         Ok(PutResult { app_metadata: result.encode_to_vec().into() })
     }
@@ -224,59 +255,56 @@ impl FlightService for LakeService {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        self.call("Handshake", async { handshake::answer(request) }).await
+        self.call("Handshake", handshake::answer(request, &self.0.gate)).await
     }
 
-    async fn list_flights(&self, _: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
         let refused = "flights are not listed here\nhint: list tables with Flight SQL's GetTables";
-        self.call("ListFlights", async { Err(Status::unimplemented(refused)) }).await
+        self.call_of("ListFlights", request, |_, _| async { Err(Status::unimplemented(refused)) }).await
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let answer = async {
-            let (info, version) = self.info(request).await?;
+        let answer = |descriptor, caller| async {
+            let (info, version) = self.info(descriptor, caller).await?;
             Ok(versioned(info, version))
         };
-        self.call("GetFlightInfo", answer).await
+        self.call_of("GetFlightInfo", request, answer).await
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        let answer = async {
-            let (info, version) = self.info(request).await?;
+        let answer = |descriptor, caller| async {
+            let (info, version) = self.info(descriptor, caller).await?;
             // Without a descriptor to poll again: planning is all there is to wait for, and it is done.
             let poll = PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() };
             Ok(versioned(poll, version))
         };
-        self.call("PollFlightInfo", answer).await
+        self.call_of("PollFlightInfo", request, answer).await
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let answer = async {
-            let (terms, _) = self.terms(&request)?;
-            let subject = self.subject(request.get_ref(), terms).await?;
+        let answer = |descriptor, caller| async move {
+            let subject = self.subject(&descriptor, caller).await?;
             let schema = encapsulated(subject.schema())?;
             Ok(versioned(SchemaResult { schema }, subject.version()))
         };
-        self.call("GetSchema", answer).await
+        self.call_of("GetSchema", request, answer).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        self.call("DoGet", self.rows(request)).await
+        self.call_of("DoGet", request, |ticket, caller| self.rows(ticket, caller)).await
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let answer = async {
-            let result = self.put(request.into_inner()).await?;
+        let answer = |messages, caller| async {
+            let result = self.put(messages, caller).await?;
             Ok(Response::new(Box::pin(futures::stream::iter([Ok(result)])) as Self::DoPutStream))
         };
-        self.call("DoPut", answer).await
+        self.call_of("DoPut", request, answer).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let answer = async {
-            let (terms, connection) = self.terms(&request)?;
-            let actions::Answer { body, cookie } =
-                actions::answer(request.get_ref(), &self.0, terms, connection).await?;
+        let answer = |action, caller| async move {
+            let actions::Answer { body, cookie } = actions::answer(&action, &self.0, caller).await?;
             let results = futures::stream::iter(body.map(|body| Ok(arrow_flight::Result { body })));
             let mut response = Response::new(Box::pin(results) as Self::DoActionStream);
             if let Some(cookie) = cookie.and_then(|cookie| cookie.parse().ok()) {
@@ -284,20 +312,23 @@ impl FlightService for LakeService {
             }
             Ok(response)
         };
-        self.call("DoAction", answer).await
+        self.call_of("DoAction", request, answer).await
     }
 
-    async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
-        let answer = async {
+    async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        let answer = |_, _| async {
             let actions = futures::stream::iter(actions::list().into_iter().map(Ok));
             Ok(Response::new(Box::pin(actions) as Self::ListActionsStream))
         };
-        self.call("ListActions", answer).await
+        self.call_of("ListActions", request, answer).await
     }
 
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Result<Response<Self::DoExchangeStream>, Status> {
+    async fn do_exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
         let refused = "DoExchange has no meaning in Flight SQL";
-        self.call("DoExchange", async { Err(Status::unimplemented(refused)) }).await
+        self.call_of("DoExchange", request, |_, _| async { Err(Status::unimplemented(refused)) }).await
     }
 }
 

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
+use crate::admission::PUSHBACK;
 use crate::bounded::locked;
 use crate::metrics::code_name;
 use crate::service::{Shared, VERSION_HEADER};
@@ -67,7 +68,7 @@ pub(crate) async fn answer(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let answered = async {
-        door.check(&headers)?;
+        let user = door.guest(&headers).await?;
         let Query(asked) = asked.map_err(|wrong| {
             Status::invalid_argument(format!("{}\nhint: the URL may say format= and as_of=", wrong.body_text()))
         })?;
@@ -77,29 +78,44 @@ pub(crate) async fn answer(
             }
             _ => Status::invalid_argument(wrong.body_text()),
         })?;
-        run(&door.shared, &asked, &headers, &body).await
+        run(&door.shared, &asked, &headers, &body, &user).await
     };
     let answered = answered.await;
     let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
     door.shared.metrics.answered("PostSql", code);
-    answered.unwrap_or_else(|status| refusal(&status))
+    let mut response = answered.unwrap_or_else(|status| refusal(&status));
+    let served = door.shared.lake.borrow().session.version();
+    response.headers_mut().entry(VERSION_HEADER).or_insert_with(|| served.into());
+    response
 }
 
 impl Door {
-    fn check(&self, headers: &HeaderMap) -> Result<(), Status> {
+    /// The user whose request it is; nobody's where the server has no users.
+    async fn guest(&self, headers: &HeaderMap) -> Result<String, Status> {
+        let gate = &self.shared.gate;
+        if !gate.is_open()? {
+            let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            return Ok(gate.enter(header).await?.user);
+        }
         if self.is_open {
             return Err(Status::permission_denied(
-                "statements are answered on loopback only\nhint: listen on 127.0.0.1, or ask over Flight SQL",
+                "statements are answered on loopback only while there are no users\nhint: add one with `lakebed user add`",
             ));
         }
         match stranger(|name| headers.get(name).map(|value| value.to_str().unwrap_or(""))) {
-            None => Ok(()),
+            None => Ok(String::new()),
             Some(_) => Err(Status::permission_denied("statements are answered to programs on this machine only")),
         }
     }
 }
 
-async fn run(shared: &Arc<Shared>, asked: &Asked, headers: &HeaderMap, body: &Bytes) -> Result<Response, Status> {
+async fn run(
+    shared: &Arc<Shared>,
+    asked: &Asked,
+    headers: &HeaderMap,
+    body: &Bytes,
+    user: &str,
+) -> Result<Response, Status> {
     let format = format(asked, headers)?;
     let posted = posted(headers, body)?;
     let mut terms = Terms::default();
@@ -121,7 +137,7 @@ async fn run(shared: &Arc<Shared>, asked: &Asked, headers: &HeaderMap, body: &By
     };
     let planned = shared.statements.plan(&posted.sql, &terms, &parameters).await?;
     let version = planned.session.version();
-    let redeemed = shared.statements.redeem(&shared.statements.announce(&planned)).await?;
+    let redeemed = shared.statements.redeem(&shared.statements.announce(&planned, user), user).await?;
     let messages = stream::results(redeemed, shared, move |schema| Rows::begin(format, schema)).await?;
     let headers =
         [(header::CONTENT_TYPE.as_str(), format.media_type().to_owned()), (VERSION_HEADER, version.to_string())];
@@ -198,7 +214,9 @@ fn refusal(status: &Status) -> Response {
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::FailedPrecondition => StatusCode::CONFLICT,
-        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::ResourceExhausted if status.metadata().contains_key(PUSHBACK) => StatusCode::TOO_MANY_REQUESTS,
+        // It would need as much if it came again.
+        Code::ResourceExhausted => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -213,6 +231,9 @@ fn refusal(status: &Status) -> Response {
         body["hint"] = hint.into();
     }
     let mut response = (code, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response();
+    if code == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Basic, Bearer"));
+    }
     if code == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, 1.into());
     }

@@ -43,7 +43,8 @@ const LONGEST_STATEMENT: usize = 1 << 20;
 pub(crate) struct Planned {
     /// What the statement reads; held so that a refresh does not move it.
     pub(crate) session: Arc<ReadSession>,
-    pub(crate) plan: LogicalPlan,
+    /// One for each row of values for its parameters; their answers follow one another.
+    pub(crate) plans: Vec<LogicalPlan>,
     /// The columns as clients get them.
     pub(crate) schema: SchemaRef,
     pub(crate) wire: Wire,
@@ -187,14 +188,14 @@ impl Statements {
             return Ok(Arc::clone(planned));
         }
         let values = read_parameters(parameters)?;
-        let plan = match prepared.session.bind(&prepared.prepared, &values) {
-            Ok(plan) => plan,
+        let plans = match prepared.session.bind(&prepared.prepared, &values) {
+            Ok(plans) => plans,
             Err(error) => return Err(status::of_query(&error)),
         };
         let planned = Arc::new(Planned {
             session: Arc::clone(&prepared.session),
-            schema: wire_schema(plan.schema().as_arrow(), terms.wire),
-            plan,
+            schema: prepared.schema(),
+            plans,
             wire: terms.wire,
             base: Arc::clone(&prepared.base),
             sql: sql.to_owned(),
@@ -206,7 +207,7 @@ impl Statements {
     }
 
     /// Keeps a plan for the client that will ask for its rows; returns the statement handle of its ticket.
-    pub(crate) fn announce(&self, planned: &Arc<Planned>) -> Bytes {
+    pub(crate) fn announce(&self, planned: &Arc<Planned>, user: &str) -> Bytes {
         let number = self.next_number();
         locked(&self.waiting).insert(number, Arc::clone(planned));
         // Whoever redeems it reads the version that was announced.
@@ -218,6 +219,7 @@ impl Statements {
             promised: hash_of(&planned.schema),
             number,
             expires: seconds_since_1970() + TICKET_LIFE.as_secs(),
+            user: user.to_owned(),
         };
         self.key.sign(Kind::Ticket, &ticket)
     }
@@ -228,8 +230,8 @@ impl Statements {
     /// # Errors
     /// INVALID_ARGUMENT for a ticket that is not signed with this key, FAILED_PRECONDITION for one that is too old or whose columns
     /// are no longer those promised, CANCELLED for one that was called off.
-    pub(crate) async fn redeem(&self, handle: &[u8]) -> Result<Redeemed, Status> {
-        let ticket: CarriedStatement = self.key.open(Kind::Ticket, handle)?;
+    pub(crate) async fn redeem(&self, handle: &[u8], user: &str) -> Result<Redeemed, Status> {
+        let ticket = self.open(Kind::Ticket, handle, user)?;
         if ticket.expires < seconds_since_1970() {
             return Err(Status::failed_precondition("the ticket is too old\nhint: send the statement again"));
         }
@@ -254,8 +256,8 @@ impl Statements {
     }
 
     /// Calls a ticket off: what is read of it stops, and nobody reads it any more. Says whether there was anything to stop.
-    pub(crate) fn cancel(&self, handle: &[u8]) -> bool {
-        let Ok(ticket) = self.key.open::<CarriedStatement>(Kind::Ticket, handle) else { return false };
+    pub(crate) fn cancel(&self, handle: &[u8], user: &str) -> bool {
+        let Ok(ticket) = self.open(Kind::Ticket, handle, user) else { return false };
         let waited = locked(&self.waiting).remove(&ticket.number).is_some();
         let mut running = locked(&self.running);
         let was = running.remove(&ticket.number);
@@ -272,13 +274,19 @@ impl Statements {
     ///
     /// # Errors
     /// As [`Self::prepared`].
-    pub(crate) async fn prepare(&self, sql: &str, terms: &Terms) -> Result<(Bytes, Arc<PreparedAt>), Status> {
+    pub(crate) async fn prepare(
+        &self,
+        sql: &str,
+        terms: &Terms,
+        user: &str,
+    ) -> Result<(Bytes, Arc<PreparedAt>), Status> {
         let prepared = self.prepared(sql, terms).await?;
         let carried = CarriedStatement {
             sql: sql.to_owned(),
             terms: Some(terms.carried()),
             promised: hash_of(&prepared.schema()),
             number: self.next_number(),
+            user: user.to_owned(),
             ..CarriedStatement::default()
         };
         Ok((self.key.sign(Kind::Prepared, &carried), prepared))
@@ -288,8 +296,8 @@ impl Statements {
     ///
     /// # Errors
     /// As [`Self::prepared_plan`].
-    pub(crate) async fn bind(&self, handle: &[u8], values: &RecordBatch) -> Result<Bytes, Status> {
-        let carried: CarriedStatement = self.key.open(Kind::Prepared, handle)?;
+    pub(crate) async fn bind(&self, handle: &[u8], values: &RecordBatch, user: &str) -> Result<Bytes, Status> {
+        let carried = self.open(Kind::Prepared, handle, user)?;
         let carried = CarriedStatement { parameters: write_parameters(values)?, ..carried };
         self.plan(&carried.sql, &Terms::of_carried(carried.terms.clone()), &carried.parameters).await?;
         Ok(self.key.sign(Kind::Prepared, &carried))
@@ -300,8 +308,8 @@ impl Statements {
     /// # Errors
     /// INVALID_ARGUMENT for a handle that is not signed with this key, FAILED_PRECONDITION where the columns are no longer those
     /// promised.
-    pub(crate) async fn prepared_plan(&self, handle: &[u8]) -> Result<Arc<Planned>, Status> {
-        let carried: CarriedStatement = self.key.open(Kind::Prepared, handle)?;
+    pub(crate) async fn prepared_plan(&self, handle: &[u8], user: &str) -> Result<Arc<Planned>, Status> {
+        let carried = self.open(Kind::Prepared, handle, user)?;
         let planned = self.plan(&carried.sql, &Terms::of_carried(carried.terms), &carried.parameters).await?;
         kept_promise(&planned, &carried.promised, "prepare it again")?;
         Ok(planned)
@@ -340,6 +348,15 @@ impl Statements {
         let is_asked = |base: &Arc<ReadSession>, pinned: bool| pinned || Arc::ptr_eq(base, served);
         locked(&self.planned).retain(|planned| is_asked(&planned.base, planned.terms.as_of.is_some()));
         locked(&self.prepared).retain(|prepared| Arc::ptr_eq(&prepared.base, served));
+    }
+
+    /// Reads a handle that was given to this user.
+    fn open(&self, kind: Kind, handle: &[u8], user: &str) -> Result<CarriedStatement, Status> {
+        let carried: CarriedStatement = self.key.open(kind, handle)?;
+        match carried.user == user {
+            true => Ok(carried),
+            false => Err(Status::permission_denied("this was given to another user\nhint: send the statement again")),
+        }
     }
 
     fn next_number(&self) -> u64 {

@@ -133,33 +133,28 @@ async fn produce<E: Encode>(
 ) -> Result<(), Status> {
     let mut sending = Sending { sender, turn: admission.turn().await? };
     let mut clock = Clock { left: admission.time(), limit: admission.time() };
-    let started = planned.session.stream_within(planned.plan.clone(), admission.memory());
-    let mut batches = clock.run(started).await?.map_err(|error| status::of_query(&error))?;
-    if let Some(difference) = wire::difference(&planned.schema, &wire_schema(&batches.schema(), planned.wire)) {
-        return Err(Status::internal(format!(
-            "the plan changed its mind: {difference}; this is a fault of the server"
-        )));
-    }
     let mut coalescer = Coalescer::new(Arc::clone(&planned.schema));
-    sending.messages::<E>(encoder.begin()).await?;
-    let mut ended = false;
-    while !ended {
-        let ready = match clock.run(batches.next()).await? {
-            Some(batch) => {
-                let batch = batch.map_err(|error| status::of_execution(&error))?;
-                let batch = wire_batch(&batch, &planned.schema).map_err(|error| status::of_arrow(&error))?;
-                coalescer.push(batch)
-            }
-            None => {
-                ended = true;
-                coalescer.flush()
-            }
-        };
-        for batch in ready.map_err(|error| status::of_arrow(&error))? {
-            let bytes = sending.messages::<E>(encoder.batch(&batch)).await?;
-            metrics.sent(batch.num_rows(), bytes);
+    let mut begun = false;
+    for plan in &planned.plans {
+        let started = planned.session.stream_within(plan.clone(), admission.memory());
+        let mut batches = clock.run(started).await?.map_err(|error| status::of_query(&error))?;
+        if let Some(difference) = wire::difference(&planned.schema, &wire_schema(&batches.schema(), planned.wire)) {
+            return Err(Status::internal(format!(
+                "the plan changed its mind: {difference}; this is a fault of the server"
+            )));
+        }
+        if !std::mem::replace(&mut begun, true) {
+            sending.messages::<E>(encoder.begin()).await?;
+        }
+        while let Some(batch) = clock.run(batches.next()).await? {
+            let batch = batch.map_err(|error| status::of_execution(&error))?;
+            let batch = wire_batch(&batch, &planned.schema).map_err(|error| status::of_arrow(&error))?;
+            let ready = coalescer.push(batch).map_err(|error| status::of_arrow(&error))?;
+            sending.rows(ready, &mut encoder, metrics).await?;
         }
     }
+    let rest = coalescer.flush().map_err(|error| status::of_arrow(&error))?;
+    sending.rows(rest, &mut encoder, metrics).await?;
     sending.messages::<E>(encoder.end()).await.map(drop)
 }
 
@@ -192,6 +187,19 @@ struct Sending<'a, M> {
 }
 
 impl<M: Send + 'static> Sending<'_, M> {
+    async fn rows<E: Encode<Message = M>>(
+        &mut self,
+        batches: Vec<RecordBatch>,
+        encoder: &mut E,
+        metrics: &Metrics,
+    ) -> Result<(), Status> {
+        for batch in batches {
+            let bytes = self.messages::<E>(encoder.batch(&batch)).await?;
+            metrics.sent(batch.num_rows(), bytes);
+        }
+        Ok(())
+    }
+
     /// Sends messages; gives their bytes.
     async fn messages<E: Encode<Message = M>>(
         &mut self,

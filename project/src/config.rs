@@ -96,6 +96,10 @@ impl Default for Config {
                 ingest_memory: 256 << 20,
                 webhook_secret: None,
                 secret: None,
+                tls_cert: None,
+                tls_key: None,
+                tls_client_ca: None,
+                behind_tls_proxy: false,
                 queries_at_once: 16,
                 queries_waiting: 1_000,
                 query_memory: 1 << 30,
@@ -317,7 +321,7 @@ impl Config {
                 _ => None,
             };
             if let Some(elsewhere) = elsewhere {
-                let message = format!("a password does not belong in {CONFIG_FILE}");
+                let message = format!("a secret does not belong in {CONFIG_FILE}");
                 return Err(document.error(value.span().start, message, Some(format!("set {elsewhere}"))));
             }
             let is_number = matches!(

@@ -73,6 +73,32 @@ pub enum Error {
         /// As it was written.
         name: String,
     },
+    /// The file of the users cannot be read or written.
+    #[error("'{}': {message}", file.display())]
+    Users {
+        /// The file.
+        file: PathBuf,
+        /// One sentence.
+        message: String,
+    },
+    /// A name that no user can have.
+    #[error("no user can be called '{name}'")]
+    UserName {
+        /// The name.
+        name: String,
+    },
+    /// A password that is soon guessed.
+    #[error("a password has {shortest} characters or more")]
+    ShortPassword {
+        /// How many.
+        shortest: usize,
+    },
+    /// There is no user of that name.
+    #[error("there is no user '{name}'")]
+    NoUser {
+        /// As it was written.
+        name: String,
+    },
     /// A lake that cannot be where it is said to be.
     #[error(transparent)]
     Log(#[from] lakebed_log::Error),
@@ -94,15 +120,21 @@ impl Error {
                 true => format!("write [target.{target}.lake] with its url, and what else is different there"),
                 false => format!("there are {}", known.join(", ")),
             }),
-            Self::Environment { name, .. } => Some(format!("set {name} to what fits, or leave it to lakebed.toml")),
+            Self::Environment { name, .. } => Some(format!("set {name} to what fits, or unset it")),
             Self::File { source, .. } => Some(hint_for_file(source)),
             Self::TokenName { .. } => {
                 Some("give a name without a slash, and none of http, kinesis, s3 and sqs".to_owned())
             }
-            Self::TokenExists { .. } => {
-                Some("take another name, or remove that token first: `lakebed token remove`".to_owned())
+            Self::TokenExists { .. } => Some("take another name, or remove that token first".to_owned()),
+            Self::NoToken { .. } => {
+                Some("`lakebed token list` and `lakebed user list` show those that are there".to_owned())
             }
-            Self::NoToken { .. } => Some("`lakebed token list` shows those that are there".to_owned()),
+            Self::Users { .. } => {
+                Some("`lakebed user` writes this file; put it right by hand, or delete it".to_owned())
+            }
+            Self::UserName { .. } => Some("give a name without a colon".to_owned()),
+            Self::ShortPassword { .. } => Some("take a sentence, or `openssl rand -hex 16`".to_owned()),
+            Self::NoUser { .. } => Some("`lakebed user list` shows those that are there".to_owned()),
             Self::Log(error) => error.hint(),
         }
     }

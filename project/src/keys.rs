@@ -11,7 +11,7 @@ use crate::places::{self, Place, Places};
 use crate::settings::{EventsConfig, PRESETS, Secret};
 
 /// Every other key, with its section.
-pub(crate) const KEYS: [(&str, &str); 42] = [
+pub(crate) const KEYS: [(&str, &str); 46] = [
     ("project", "name"),
     ("lake", "url"),
     ("s3", "region"),
@@ -44,6 +44,10 @@ pub(crate) const KEYS: [(&str, &str); 42] = [
     ("serve", "ingest_memory"),
     ("serve", "webhook_secret"),
     ("serve", "secret"),
+    ("serve", "tls_cert"),
+    ("serve", "tls_key"),
+    ("serve", "tls_client_ca"),
+    ("serve", "behind_tls_proxy"),
     ("serve", "queries_at_once"),
     ("serve", "queries_waiting"),
     ("serve", "query_memory"),
@@ -110,13 +114,7 @@ impl Config {
             ("postgres", "url") => self.postgres.url = Some(Secret::new(text)),
             ("postgres", "password") => self.postgres.password = Some(Secret::new(text)),
             ("postgres", "password_file") => self.postgres.password_file = Some(PathBuf::from(text)),
-            ("postgres", "events") => {
-                self.postgres.events = match text {
-                    "on" => true,
-                    "off" => false,
-                    _ => return Err(format!("'{text}' is neither \"on\" nor \"off\"")),
-                };
-            }
+            ("postgres", "events") => self.postgres.events = switch(text)?,
             ("delta", "url") if text.is_empty() => return Err("a place is such as ./delta".to_owned()),
             ("delta", "url") => self.delta.url = Some(text.to_owned()),
             ("models", "sinks") => {
@@ -143,6 +141,13 @@ impl Config {
             ("serve", "query_memory") => self.serve.query_memory = number(text, 1 << 20, 1 << 40)?,
             ("serve", "queries_memory") => self.serve.queries_memory = number(text, 1 << 20, 1 << 44)?,
             ("serve", "query_seconds") => self.serve.query_seconds = seconds(text)?,
+            ("serve", "tls_cert" | "tls_key" | "tls_client_ca") if text.is_empty() => {
+                return Err("leave it out rather than empty".to_owned());
+            }
+            ("serve", "tls_cert") => self.serve.tls_cert = Some(PathBuf::from(text)),
+            ("serve", "tls_key") => self.serve.tls_key = Some(PathBuf::from(text)),
+            ("serve", "tls_client_ca") => self.serve.tls_client_ca = Some(PathBuf::from(text)),
+            ("serve", "behind_tls_proxy") => self.serve.behind_tls_proxy = switch(text)?,
             ("serve", "secret") if text.len() < 16 => {
                 return Err("a secret has 16 characters or more; `openssl rand -hex 32` makes one".to_owned());
             }
@@ -160,6 +165,14 @@ fn no_hash(places: Places) -> Result<Places, String> {
     match places.0.iter().any(|place| matches!(place, Place::ContentHash(_))) {
         true => Err("a content-hash is an id, and neither a type nor a time".to_owned()),
         false => Ok(places),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("'{text}' is neither \"on\" nor \"off\"")),
     }
 }
 

@@ -8,6 +8,7 @@ mod nearby;
 mod places;
 mod settings;
 mod tokens;
+mod users;
 
 pub use config::{CONFIG_FILE, Config, Flags, SINKS};
 pub use error::{Error, Result};
@@ -18,3 +19,4 @@ pub use settings::{
     ServeConfig,
 };
 pub use tokens::{Token, Tokens};
+pub use users::{LoggedIn, USERS_FILE, User, Users};

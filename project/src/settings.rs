@@ -217,6 +217,14 @@ pub struct ServeConfig {
     /// What the server signs tickets and prepared statements with; from the environment alone. Without it, what one process signed
     /// is good with that process alone.
     pub secret: Option<Secret>,
+    /// The certificate that Flight SQL shows, and the chain behind it: a PEM file.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key: a PEM file.
+    pub tls_key: Option<PathBuf>,
+    /// Who signs the certificates that clients have to show, where they have to: a PEM file.
+    pub tls_client_ca: Option<PathBuf>,
+    /// A proxy before it speaks TLS with the clients.
+    pub behind_tls_proxy: bool,
     /// So many statements are computed at once; others wait.
     pub queries_at_once: usize,
     /// So many wait at most; whoever comes then is asked to come again.

@@ -202,7 +202,7 @@ fn a_target_overlays_any_key() {
     assert!(message.ends_with("a target is a section: write [target.prod.lake]"), "{message}");
     for name in ["webhook_secret", "secret"] {
         let (message, hint) = refusal(&format!("[serve]\n{name} = \"x\"\n"));
-        assert!(message.ends_with("a password does not belong in lakebed.toml"), "{message}");
+        assert!(message.ends_with("a secret does not belong in lakebed.toml"), "{message}");
         assert!(hint.unwrap().contains(&format!("LAKEBED_SERVE_{}", name.to_uppercase())));
     }
 }

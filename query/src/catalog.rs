@@ -1,19 +1,24 @@
 //! What SQL sees: a session with `bronze.events` over the log and the models over their runs, at one version.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
 use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{
-    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
+    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, Session, TableProvider,
 };
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, ident, lit};
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, col, ident, lit,
+};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakebed_log::{ColumnType, DataFile, Offsets, Snapshot, Store, layout, schema};
 
@@ -149,8 +154,43 @@ pub fn events(
         let compacted = log_files(&table, &compacted, &offsets)?;
         plan = if staged.is_empty() { compacted } else { plan.union(compacted.build()?)? };
     }
-    Ok(Arc::new(ViewTable::new(plan.build()?, None)))
+    Ok(Arc::new(EventsTable(ViewTable::new(plan.build()?, None))))
 }
+
+/// The log for DataFusion, which takes it for a view over its files; people see a table.
+#[derive(Debug)]
+struct EventsTable(ViewTable);
+
+#[async_trait]
+impl TableProvider for EventsTable {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        self.0.get_logical_plan()
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Pushdown {
+        self.0.supports_filters_pushdown(filters)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        self.0.scan(state, projection, filters, limit).await
+    }
+}
+
+type Pushdown = datafusion::common::Result<Vec<TableProviderFilterPushDown>>;
 
 /// The rows of some data files, all staged or all compacted, with an offset in the range. A staged file's offset is computed
 /// from its base; a compacted one has it as a column, by which files and row groups are pruned.

@@ -16,6 +16,7 @@ use crate::checks::Check;
 use lakebed_project::SINKS;
 
 use crate::error::{Error, Result};
+use crate::statement::Statement as SqlText;
 use crate::total_order::refuse_sample;
 
 /// The folders of `sql/` whose files are models.
@@ -117,6 +118,10 @@ pub fn stamp(directory: &Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
 fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Result<Model> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let wrong = |line: usize, message: String| Error::Model { path: path.to_owned(), line, message, hint: None };
+    if SqlText::parse(&sql).is_ok_and(|statement| !statement.versions().is_empty()) {
+        let message = "a model is of the version that it is built at, and asks for no other".to_owned();
+        return Err(wrong(line_of(&sql, "AS OF"), message));
+    }
     let mut statements = DFParser::parse_sql(&sql).map_err(|error| {
         let message = Error::planning(error, &[]).to_string();
         wrong(line_in(&message, &sql), message)

@@ -9,7 +9,7 @@ use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{Cast, Placeholder, TryCast};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::{Error, Result};
 use crate::session::ReadSession;
@@ -59,17 +59,19 @@ impl ReadSession {
         Ok(Prepared { unbound, plan, parameters: Arc::new(parameters) })
     }
 
-    /// The plan of a prepared statement with values for its parameters, by position. For several rows of values it gives the
-    /// answers to all of them, in their order.
+    /// The plans of a prepared statement with values for its parameters, by position: one for each row of values.
     ///
     /// # Errors
     /// [`Error::Parameters`] where there are more or fewer columns than parameters, or no row; [`Error::Parameter`] for a value
     /// that is not of its parameter's type.
-    pub fn bind(&self, prepared: &Prepared, values: &RecordBatch) -> Result<LogicalPlan> {
+    pub fn bind(&self, prepared: &Prepared, values: &RecordBatch) -> Result<Vec<LogicalPlan>> {
         let needed = prepared.parameters.fields().len();
         let given = if values.num_rows() == 0 { 0 } else { values.num_columns() };
         if needed != given {
             return Err(Error::Parameters { needed, given });
+        }
+        if needed == 0 {
+            return Ok(vec![prepared.plan.clone()]);
         }
         if values.num_rows() > MOST_ROWS {
             let message = format!("{} rows of parameters are more than {MOST_ROWS} at once", values.num_rows());
@@ -91,14 +93,7 @@ impl ReadSession {
             let values = values.collect::<Result<Vec<_>, _>>().map_err(failed)?;
             self.analyzed(prepared.unbound.clone().with_param_values(values).map_err(failed)?)
         };
-        let mut plan = bound(0)?;
-        for row in 1..values.num_rows() {
-            plan = LogicalPlanBuilder::from(plan)
-                .union(bound(row)?)
-                .and_then(LogicalPlanBuilder::build)
-                .map_err(failed)?;
-        }
-        Ok(plan)
+        (0..values.num_rows()).map(bound).collect()
     }
 }
 

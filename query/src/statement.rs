@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::resolve::resolve_table_references;
@@ -146,6 +147,10 @@ fn take_versions(tokens: &mut Vec<TokenWithSpan>) -> Result<Vec<AsOf>> {
             0 => DEFAULT_SCHEMA.to_owned(),
             _ => parts.get(parts.len() - 2).map(identifier).unwrap_or_default(),
         };
+        if schema == INFORMATION_SCHEMA {
+            let message = format!("{INFORMATION_SCHEMA} has no versions{}", table.span.start);
+            return Err(Error::Sql { message });
+        }
         let dotted = [
             like(word(CATALOG), &table),
             like(Token::Period, &table),
@@ -294,6 +299,7 @@ mod tests {
             ("SELECT 1 FROM t TIMESTAMP AS OF 42", "'42' is no time"),
             ("SELECT 1 FROM (SELECT 1) VERSION AS OF 42", "behind a table's name"),
             ("SELECT 1 FROM t VERSION AS OF ?", "is no parameter"),
+            ("SELECT 1 FROM information_schema.tables VERSION AS OF 1", "has no versions"),
             ("SELECT 1; SELECT 2", "one statement"),
             ("", "one statement"),
         ] {

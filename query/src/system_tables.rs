@@ -113,7 +113,7 @@ static TABLES: [About; 7] = [
     About {
         name: "batches",
         kind: Kind::Batches,
-        description: "Every batch of events that was sent: events = rows of the log + quarantined.",
+        description: "Every batch of events that was sent, with how many of them are in the log and how many in quarantine.",
         columns: &[
             Number("version"),
             Time("time"),

@@ -3,7 +3,8 @@
 //     java --add-opens=java.base/java.nio=ALL-UNNAMED -cp DRIVER.jar JdbcWalk.java HOST PORT VERSION
 //
 // VERSION is an earlier version of the lake with fewer events than the newest. Prints each thing that held; ends with 1 and the
-// reason at the first that did not. It asks the server which tables it has, so it runs against any lake with a gold.revenue.
+// reason at the first that did not. It asks the server which tables it has, so it runs against any lake with a
+// gold.revenue that has a key and a `relationships` check to silver.events.
 
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
@@ -195,7 +196,7 @@ public class JdbcWalk {
         for (Map.Entry<String, Map<String, Integer>> table : tables.entrySet()) {
             String[] name = table.getKey().split("\\.", 2);
             String quoted = "\"" + CATALOG + "\".\"" + name[0] + "\".\"" + name[1] + "\"";
-            // The driver has no columns for an empty result of a plain statement, and those of a prepared one.
+            // The driver has each column twice for an empty result of a plain statement (apache/arrow-java#44).
             try (PreparedStatement statement = connection.prepareStatement("SELECT * FROM " + quoted + " LIMIT 500")) {
                 ResultSetMetaData columns = statement.getMetaData();
                 ResultSet rows = statement.executeQuery();

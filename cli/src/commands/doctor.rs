@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use lakebed_log::{Log, Put, Store, layout};
-use lakebed_project::Config;
+use lakebed_project::{Config, Users};
 use lakebed_query::{Error as QueryError, Lakehouse, Project, sinks};
 use uuid::Uuid;
 
@@ -73,10 +73,23 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
         Some(http) => is_served(http).await,
         None => false,
     };
-    let flight: fn(SocketAddr) -> Result<()> =
-        |address| lakebed_flight_server::check_flight(address).map_err(Error::from);
-    let http: fn(SocketAddr) -> Result<()> = |_| Ok(());
-    for (what, address, may) in [("flight", config.serve.flight, flight), ("http", config.serve.http, http)] {
+    let users = Users::of(&invocation.directory).list();
+    let has_users = users.as_ref().is_ok_and(|users| !users.is_empty());
+    findings.push(Finding::of(
+        "users",
+        users.map_err(Error::from).map(|users| match users.len() {
+            0 => "none: programs on this machine may ask".to_owned(),
+            1 => "1 may ask".to_owned(),
+            many => format!("{many} may ask"),
+        }),
+    ));
+    let has_tls = config.serve.tls_cert.is_some() || config.serve.behind_tls_proxy;
+    let flight =
+        |address: SocketAddr| -> Result<()> { Ok(lakebed_flight_server::check_flight(address, has_users, has_tls)?) };
+    let http = |_: SocketAddr| -> Result<()> { Ok(()) };
+    let may_listen: [&dyn Fn(SocketAddr) -> Result<()>; 2] = [&flight, &http];
+    let addresses = [("flight", config.serve.flight), ("http", config.serve.http)];
+    for ((what, address), may) in addresses.into_iter().zip(may_listen) {
         findings.push(match address {
             Some(address) if served && port(address).is_err() => {
                 Finding::good(what, format!("{address} has a lakebed that serves"))

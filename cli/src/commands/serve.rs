@@ -4,13 +4,13 @@ mod lookout;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use lakebed_flight_server::{Addresses, Key, Limits, Served, Server};
+use lakebed_flight_server::{Addresses, Key, Limits, Options, Served, Server, Tls};
 use lakebed_ingest::http;
-use lakebed_project::{ServeConfig, Tokens};
+use lakebed_project::{ServeConfig, Tokens, Users};
 use lakebed_query::{Lakehouse, Progress, ReadSession, models};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -69,17 +69,25 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         memory_of_all: configured.queries_memory,
         time: configured.query_seconds,
     };
-    let server = Server::bind(addresses, lake, key, limits).await?;
+    let users = Users::of(&invocation.directory);
+    let tls = tls(&invocation.directory, configured)?;
+    let has_tls = tls.is_some();
+    let options = Options { key, limits, users: users.clone(), tls, behind_tls_proxy: configured.behind_tls_proxy };
+    let server = Server::bind(addresses, lake, options).await?;
     let server = match server.http_address() {
         Some(address) => with_ingest(invocation, &lakehouse, server, address)?,
         None => server,
     };
     if let Some(address) = server.flight_address() {
-        invocation.output.say(&format!("flight sql  grpc://{address}"));
+        let scheme = if has_tls { "grpc+tls" } else { "grpc" };
+        invocation.output.say(&format!("flight sql  {scheme}://{address}"));
     }
     if let Some(address) = server.http_address() {
         invocation.output.say(&format!("http        http://{address}"));
         invocation.output.say(&format!("events      POST http://{address}{}", http::PATH));
+    }
+    if !users.are_there()? {
+        invocation.output.say("there are no users: programs on this machine may ask; `lakebed user add` makes one");
     }
     let config = &lakehouse.project().config;
     let (state, states) = watch::channel(State { lakehouse: lakehouse.clone(), behind: None, refreshing: None });
@@ -94,6 +102,26 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         served = server.run(stopped) => Ok(served?),
         failed = following.follow() => failed,
         () = looking => Ok(()),
+    }
+}
+
+/// The certificate that the settings name, if they do.
+fn tls(directory: &Path, config: &ServeConfig) -> Result<Option<Tls>> {
+    let read = |path: &PathBuf| {
+        let path = directory.join(path);
+        std::fs::read(&path).map_err(|source| Error::File { path, source })
+    };
+    match (&config.tls_cert, &config.tls_key, &config.tls_client_ca) {
+        (Some(certificate), Some(key), client_ca) => Ok(Some(Tls {
+            certificate: read(certificate)?,
+            key: read(key)?,
+            client_ca: client_ca.as_ref().map(read).transpose()?,
+        })),
+        (None, None, None) => Ok(None),
+        _ => Err(Error::Usage {
+            message: "a certificate and its key go together".to_owned(),
+            hint: "set [serve] tls_cert and tls_key, both or neither".to_owned(),
+        }),
     }
 }
 

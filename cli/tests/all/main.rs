@@ -11,6 +11,8 @@ mod inputs;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod logins;
+#[cfg(test)]
 mod mistakes;
 #[cfg(test)]
 mod models;

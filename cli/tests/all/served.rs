@@ -38,7 +38,7 @@ impl Served {
             assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {said}");
             said.push_str(&line);
             let address = |scheme: &str| line.trim().split_once(scheme).map(|(_, address)| address.to_owned());
-            flight = flight.or_else(|| address("grpc://"));
+            flight = flight.or_else(|| address("grpc://")).or_else(|| address("grpc+tls://"));
             http = http.or_else(|| address("http://"));
         }
         Self { child, stderr, flight: flight.unwrap(), http: http.unwrap() }

@@ -8,7 +8,7 @@ use lakebed_tests::python::{jdbc, python};
 use crate::served::Served;
 use crate::shop::Shop;
 
-fn client(script: &str, arguments: &[&str]) -> String {
+pub(crate) fn client(script: &str, arguments: &[&str]) -> String {
     let scripts: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python");
     let output = Command::new(python().unwrap()).arg(scripts.join(script)).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

@@ -2,11 +2,13 @@
 
 mod lake;
 mod listings;
+mod logins;
 mod results;
 mod running;
 mod statements;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +17,30 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
 use futures::TryStreamExt;
+use lakebed_project::Users;
 use lakebed_query::ReadSession;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
 use self::lake::served;
-use crate::{Addresses, Key, Limits, Metrics, Result, Served, Server};
+use crate::{Addresses, Key, Limits, Metrics, Options, Result, Served, Server};
 
 type Client = FlightSqlServiceClient<Channel>;
 
 /// A server that signs with a key that all servers here share.
 async fn bind(addresses: Addresses, sessions: watch::Receiver<Served>, limits: Limits) -> Result<Server> {
-    Server::bind(addresses, sessions, Key::of_secret(b"shared"), limits).await
+    bind_for(Users::of(Path::new("/nowhere")), addresses, sessions, limits).await
+}
+
+async fn bind_for(
+    users: Users,
+    addresses: Addresses,
+    sessions: watch::Receiver<Served>,
+    limits: Limits,
+) -> Result<Server> {
+    let key = Key::of_secret(b"shared");
+    Server::bind(addresses, sessions, Options { key, limits, users, tls: None, behind_tls_proxy: false }).await
 }
 
 /// A server over a lake at version 1.
@@ -50,9 +63,14 @@ impl Running {
     }
 
     async fn within(session: ReadSession, limits: Limits, change: impl FnOnce(&mut Server)) -> Self {
+        Self::for_users(Users::of(Path::new("/nowhere")), session, limits, change).await
+    }
+
+    async fn for_users(users: Users, session: ReadSession, limits: Limits, change: impl FnOnce(&mut Server)) -> Self {
         let (lake, sessions) = watch::channel(served(session));
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut server = bind(Addresses { flight: Some(any), http: Some(any) }, sessions, limits).await.unwrap();
+        let addresses = Addresses { flight: Some(any), http: Some(any) };
+        let mut server = bind_for(users, addresses, sessions, limits).await.unwrap();
         change(&mut server);
         let (flight, http) = (server.flight_address().unwrap(), server.http_address().unwrap());
         let metrics = server.metrics();

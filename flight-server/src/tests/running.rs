@@ -30,7 +30,7 @@ async fn flight_is_bound_to_loopback_only() {
         let Err(error) = bind(addresses, sessions.clone(), Limits::default()).await else {
             panic!("{address} was bound")
         };
-        assert!(matches!(error, Error::NotLoopback { .. }), "{error}");
+        assert!(matches!(error, Error::NoUsers { .. }), "{error}");
         assert!(error.hint().is_some());
     }
 }

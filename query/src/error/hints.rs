@@ -18,6 +18,9 @@ impl Error {
                 "`lakebed run` builds the tables of sql/; information_schema.tables lists those that are there"
                     .to_owned(),
             ),
+            Self::Sql { message } if message.contains("Line: ") => {
+                Some("the place is counted from the statement's beginning".to_owned())
+            }
             Self::UnknownColumn { nearest: None, .. } | Self::Sql { .. } => {
                 Some("information_schema.columns lists every table and column".to_owned())
             }

@@ -23,7 +23,7 @@ use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::parquet_table::Place;
-use crate::refresh::shape::shapes;
+use crate::refresh::shape::{Shape, shapes};
 use crate::refresh::{self, Inputs};
 use crate::scratch::Scratch;
 use crate::session::{ForeignKey, ReadSession, TableInfo, TableKind, Versions};
@@ -75,8 +75,8 @@ impl Lakehouse {
     /// Opens the lake for reading: by default as of the newest epoch, else as of any version.
     ///
     /// # Errors
-    /// [`lakebed_log::Error::NoVersion`] and [`lakebed_log::Error::BeforeTheLog`]; [`Error::Model`] where a model's SQL does not
-    /// plan over the log as of a version; any failure of the store.
+    /// [`lakebed_log::Error::NoVersion`] and [`lakebed_log::Error::BeforeTheLog`]; any failure of the
+    /// store.
     pub async fn read(&self, as_of: Option<AsOf>) -> Result<ReadSession> {
         let (log, store) = (self.log(), self.log().store());
         let version = match as_of {
@@ -154,11 +154,18 @@ impl Lakehouse {
 
     /// The models' tables over a snapshot: those of the epoch before, as far as they are what the SQL gives there.
     async fn models_at(&self, snapshot: &Snapshot, manifest: Option<&Manifest>) -> Result<Models> {
-        let inputs = self.inputs(snapshot, manifest, None, self.log().store());
+        let mut inputs = self.inputs(snapshot, manifest, None, self.log().store());
+        let (shapes, unplannable) = plannable(&mut inputs).await?;
         let mut earlier = None;
         let mut models = Models::default();
         let here = manifest.filter(|manifest| manifest.next_offset == snapshot.next_offset);
-        for shape in shapes(&inputs).await? {
+        // Of a model that does not plan now, what was stored is all there is.
+        for name in unplannable {
+            if let Some(stored) = here.and_then(|manifest| manifest.models.get(&name)) {
+                models.tables.push((name, stored.schema()?, self.stored_rows(stored).await?));
+            }
+        }
+        for shape in shapes {
             let name = shape.model.name.to_string();
             let stored = here.and_then(|manifest| manifest.models.get(&name));
             let columns = shape.state.schema()?;
@@ -178,6 +185,31 @@ impl Lakehouse {
         }
         models.earlier = earlier;
         Ok(models)
+    }
+}
+
+/// Plans the models, but for those that do not plan and what reads them, whose names it gives: one model that is wrong is in nobody
+/// else's way.
+async fn plannable(inputs: &mut Inputs) -> Result<(Vec<Shape>, Vec<String>)> {
+    let mut without = Vec::new();
+    loop {
+        let wrong = match shapes(inputs).await {
+            Ok(shapes) => return Ok((shapes, without)),
+            Err(error @ Error::Model { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let Error::Model { path, .. } = &wrong else { return Err(wrong) };
+        let Some(at) = inputs.models.iter().position(|model| model.path == *path) else { return Err(wrong) };
+        let mut gone = vec![inputs.models.remove(at)];
+        // Parents are before children, so that one pass finds all that read it.
+        inputs.models.retain(|model| {
+            let reads = gone.iter().any(|gone| model.references.contains(&gone.name));
+            if reads {
+                gone.push(Arc::clone(model));
+            }
+            !reads
+        });
+        without.extend(gone.iter().map(|model| model.name.to_string()));
     }
 }
 

@@ -90,6 +90,15 @@ async fn an_earlier_version_is_of_the_sql_as_it_is_now() {
         let events = number(&lake, as_of, "SELECT count(*) FROM silver.first").await;
         assert_eq!(number(&lake, as_of, "SELECT CAST(sum(hundreds) AS BIGINT) FROM gold.types").await, events * 100);
     }
+    // One that does not plan is in nobody's way.
+    std::fs::write(directory.path().join("sql/gold/far.sql"), "SELECT nothing FROM silver.seen").unwrap();
+    let lake = lake.reloaded().unwrap();
+    for version in [3, 5] {
+        let as_of = Some(AsOf::Version(version));
+        assert!(number(&lake, as_of, "SELECT CAST(sum(hundreds) AS BIGINT) FROM gold.types").await > 0);
+        let stored = lake.read(as_of).await.unwrap().plan("SELECT far FROM gold.far").await;
+        assert_eq!(stored.is_ok(), version == 3, "what was stored at version 3 is there");
+    }
     // Nothing of it is kept in the lake.
     let epochs = lake.epoch().await.unwrap();
     assert_eq!(epochs, Some(3));
