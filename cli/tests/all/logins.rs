@@ -67,7 +67,7 @@ fn users_log_in_over_tls() {
     let shop = Shop::with_tables();
     let (server, client_side) = (certificate(shop.root(), "server"), certificate(shop.root(), "client"));
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    assert_eq!(told(&shop, &["user", "add", "ana"], "correct horse\n").0, true);
+    assert!(told(&shop, &["user", "add", "ana"], "correct horse\n").0);
     let token = shop.done(&["user", "token", "ana", "notebook"]);
     let token = token.trim();
     let variables = [
