@@ -86,6 +86,9 @@ mod tests {
         let alerts = "[alerts]\nwebhook = \"https://alerts.example.com/lakebed\"\ncommand = \"logger --tag lakebed\"";
         expected.alerts = load(alerts).alerts;
         expected.delta.url = Some("./lake/delta".to_owned());
+        expected.serve.tls_cert = Some("./server.pem".into());
+        expected.serve.tls_key = Some("./server.key".into());
+        expected.serve.tls_client_ca = Some("./clients.pem".into());
         expected.postgres =
             load("[postgres]\nurl = \"postgres://me@127.0.0.1:5432/shop\"\npassword_file = \"./password\"").postgres;
         assert_eq!(load(&format!("{head}\n{uncommented}")), expected);

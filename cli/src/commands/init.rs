@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::starter;
 
 /// What is never to be committed to the user's repository.
-const GITIGNORE: &str = "/lake/\n/.lakebed/\n";
+const GITIGNORE: &str = "/lake/\n/.lakebed/\n/users.toml\n";
 
 /// Makes the project and says what to do next.
 pub(crate) fn init(arguments: &InitArguments, output: &Output) -> Result<()> {
