@@ -30,6 +30,14 @@ use crate::output::Output;
 
 fn main() {
     system::share_freed_memory();
+    // The first thread's stack is as large as the system makes it, and a statement may need more.
+    let all = std::thread::Builder::new().stack_size(lakebed_query::statement::STACK).spawn(run);
+    let _ = all.map(std::thread::JoinHandle::join);
+    // It ends the process itself; where it could not begin, or panicked, that was said.
+    system::end(101);
+}
+
+fn run() {
     let Arguments { global, command } = Arguments::parse();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let output = Output::new(&global, no_colour);
@@ -48,7 +56,9 @@ fn main() {
 
 /// Runs the command on a runtime that does not outlive it: a read of stdin that never ends keeps nobody waiting.
 fn run_to_end(invocation: &Invocation, command: Command) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.thread_stack_size(lakebed_query::statement::STACK);
+    let runtime = runtime.enable_all().build().map_err(Error::Runtime)?;
     let outcome = runtime.block_on(async {
         match command {
             // These two end in their own way when they are told to.

@@ -66,7 +66,7 @@ impl Answer {
 /// INVALID_ARGUMENT for a body of another kind, UNIMPLEMENTED for an action that is not understood, and what
 /// planning says of a statement.
 pub(crate) async fn answer(action: &Action, shared: &Shared, caller: Caller) -> Result<Answer, Status> {
-    let Caller { user, terms, connection } = caller;
+    let Caller { user, terms, client } = caller;
     let (body, statements) = (&*action.body, &shared.statements);
     Ok(match action.r#type.as_str() {
         "CreatePreparedStatement" => Answer::of(create_prepared(unwrap(body)?, statements, terms, &user).await?),
@@ -98,13 +98,13 @@ pub(crate) async fn answer(action: &Action, shared: &Shared, caller: Caller) -> 
             Answer::of(CancelFlightInfoResult { status }.encode_to_vec())
         }
         "SetSessionOptions" => {
-            let session = statements.session(&Terms::default()).await?;
+            let session = statements.session(&Terms::default()).await?.session;
             let schemas: BTreeSet<&str> = session.tables().iter().map(|table| table.schema.as_str()).collect();
             let schemas: Vec<String> = schemas.into_iter().map(str::to_owned).collect();
-            Answer::with_cookie(shared.sessions.set(body, terms, connection, &schemas, statements.key())?)
+            Answer::with_cookie(shared.sessions.set(body, terms, client, &schemas, statements.key())?)
         }
         "GetSessionOptions" => Answer::of(session_options::get(&terms)),
-        "CloseSession" => Answer::with_cookie(shared.sessions.close(connection)),
+        "CloseSession" => Answer::with_cookie(shared.sessions.close(client.as_ref())),
         "BeginSavepoint" | "EndSavepoint" => {
             return Err(Status::unimplemented("there are no savepoints here; a transaction reads one log version"));
         }

@@ -19,7 +19,7 @@ const COME_AGAIN: Duration = Duration::from_secs(1);
 /// What statements may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// So many are computed at once.
+    /// So many are computed at once, and as many again of those whose client was slow.
     pub at_once: usize,
     /// So many wait at most.
     pub waiting: usize,
@@ -41,6 +41,8 @@ impl Default for Limits {
 pub(crate) struct Admission {
     limits: Limits,
     turns: Arc<Semaphore>,
+    /// As many for those who had to wait for their client: they hold memory, and are not to stand in line again.
+    again: Arc<Semaphore>,
     waiting: AtomicUsize,
     memory: Arc<dyn MemoryPool>,
 }
@@ -50,6 +52,7 @@ impl Admission {
         Self {
             limits,
             turns: Arc::new(Semaphore::new(limits.at_once)),
+            again: Arc::new(Semaphore::new(limits.at_once)),
             waiting: AtomicUsize::new(0),
             memory: Arc::new(GreedyMemoryPool::new(limits.memory_of_all)),
         }
@@ -72,7 +75,7 @@ impl Admission {
                 Arc::clone(&self.turns).acquire_owned().await.ok()
             }
         };
-        Ok(Turn { turns: Arc::clone(&self.turns), taken })
+        Ok(Turn { again: Arc::clone(&self.again), taken })
     }
 
     /// Memory for one statement.
@@ -107,7 +110,7 @@ impl Drop for Place<'_> {
 
 /// The right to be computed now. Whoever waits for a client gives it to others meanwhile.
 pub(crate) struct Turn {
-    turns: Arc<Semaphore>,
+    again: Arc<Semaphore>,
     taken: Option<OwnedSemaphorePermit>,
 }
 
@@ -116,10 +119,10 @@ impl Turn {
         self.taken = None;
     }
 
-    /// Who has begun is before those who wait to begin: what it holds is there already.
+    /// Who has begun does not wait for those who wait to begin: what it holds is there already.
     pub(crate) async fn take_again(&mut self) {
         if self.taken.is_none() {
-            self.taken = Arc::clone(&self.turns).acquire_owned().await.ok();
+            self.taken = Arc::clone(&self.again).acquire_owned().await.ok();
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Who may ask. Where the project has users, every call says who it is of: by a password or a token of a user, or by a bearer that
 //! was given for one. Where it has none, whoever reaches the server may ask, and it listens on loopback alone.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
@@ -11,7 +12,7 @@ use base64::engine::general_purpose::{GeneralPurpose, PAD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use lakebed_project::{LoggedIn, Users};
 use prost::Message;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
@@ -31,15 +32,21 @@ const FRESH: Duration = Duration::from_secs(60);
 /// So many passwords are looked at side by side: each takes 19 MiB and some tens of milliseconds.
 const HASHED_AT_ONCE: usize = 2;
 
+/// So many wait for that at most.
+const WAITING_TO_LOG_IN: usize = 64;
+
 /// Passwords that are remembered as right.
 const REMEMBERED: usize = 1_024;
 
 /// The door of a server.
 pub(crate) struct Gate {
     users: Users,
+    /// Once there were users, or others than this machine's programs could ask: then a file that is gone lets nobody in.
+    closed: AtomicBool,
+    waiting: AtomicUsize,
     key: Key,
     right: Mutex<Bounded<blake3::Hash, (LoggedIn, Instant)>>,
-    hashing: Semaphore,
+    hashing: Arc<Semaphore>,
 }
 
 /// Somebody who was let in.
@@ -64,9 +71,10 @@ struct CarriedLogin {
 }
 
 impl Gate {
-    pub(crate) fn new(users: Users, key: Key) -> Self {
-        let hashing = Semaphore::new(HASHED_AT_ONCE);
-        Self { users, key, right: Mutex::new(Bounded::new(REMEMBERED)), hashing }
+    /// With `closed`, nobody is let in without a user.
+    pub(crate) fn new(users: Users, key: Key, closed: bool) -> Self {
+        let (hashing, right) = (Arc::new(Semaphore::new(HASHED_AT_ONCE)), Mutex::new(Bounded::new(REMEMBERED)));
+        Self { users, closed: AtomicBool::new(closed), waiting: AtomicUsize::new(0), key, right, hashing }
     }
 
     /// Whether everybody is let in.
@@ -74,7 +82,10 @@ impl Gate {
     /// # Errors
     /// UNAVAILABLE where the file of the users cannot be read: then nobody is.
     pub(crate) fn is_open(&self) -> Result<bool, Status> {
-        self.users.are_there().map(|are_there| !are_there).map_err(|error| broken(&error))
+        if self.users.are_there().map_err(|error| broken(&error))? {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        Ok(!self.closed.load(Ordering::Relaxed))
     }
 
     /// Lets in who an `authorization` header is of.
@@ -122,16 +133,42 @@ impl Gate {
         {
             return Ok(login);
         }
-        // Never closed.
-        let _turn = self.hashing.acquire().await.ok();
+        // A token is looked up, and hashed at no cost.
+        if let Some(login) = self.users.of_token(password, Utc::now()).map_err(|error| broken(&error))? {
+            return match user.is_empty() || login.name == user {
+                true => Ok(login),
+                false => Err(wrong()),
+            };
+        }
+        let turn = self.turn().await?;
         let (users, name, password) = (self.users.clone(), user.to_owned(), password.to_owned());
-        let looked = spawn_blocking(move || users.log_in(&name, &password, Utc::now())).await;
+        let looked = spawn_blocking(move || {
+            // Whoever went away meanwhile is still being looked at.
+            let _turn = turn;
+            users.log_in(&name, &password, Utc::now())
+        });
+        let looked = looked.await;
         let looked = looked.map_err(|_| Status::unavailable("the server is stopping"))?;
-        let login = looked.map_err(|error| broken(&error))?.ok_or_else(|| {
-            Status::unauthenticated("the user or the password is wrong\nhint: `lakebed user add` sets a password")
-        })?;
+        let login = looked.map_err(|error| broken(&error))?.ok_or_else(wrong)?;
         locked(&self.right).insert(asked, (login.clone(), Instant::now()));
         Ok(login)
+    }
+
+    /// The right to have a password looked at; not too many wait for it.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+        struct Place<'a>(&'a AtomicUsize);
+        impl Drop for Place<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _place = Place(&self.waiting);
+        if before >= WAITING_TO_LOG_IN {
+            return Err(Status::resource_exhausted("too many log in at once\nhint: come again in a second"));
+        }
+        let turn = Arc::clone(&self.hashing).acquire_owned().await;
+        turn.map_err(|_| Status::unavailable("the server is stopping"))
     }
 
     async fn of_bearer(&self, bearer: &str) -> Result<Guest, Status> {
@@ -163,6 +200,10 @@ impl Gate {
 
 fn seconds(time: DateTime<Utc>) -> u64 {
     SystemTime::from(time).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn wrong() -> Status {
+    Status::unauthenticated("the user or the password is wrong\nhint: `lakebed user add` sets a password")
 }
 
 fn unreadable() -> Status {
@@ -201,7 +242,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("lakebed.toml"), "").unwrap();
         let users = Users::of(directory.path());
-        let gate = Gate::new(users.clone(), Key::of_secret(b"one"));
+        let gate = Gate::new(users.clone(), Key::of_secret(b"one"), false);
         assert_eq!(gate.enter(None).await.unwrap().user, "", "there are no users yet");
         users.set_password("ana", "pass:word:1").unwrap();
         for wrong in [None, Some("Bearer x"), Some("Basic ???"), Some("Digest x"), Some("Basic")] {
@@ -218,8 +259,8 @@ mod tests {
         let guest = gate.enter(Some(&bearer)).await.unwrap();
         assert_eq!((guest.user.as_str(), guest.bearer), ("ana", None));
         // A server with the same key, and one with another.
-        assert!(Gate::new(users.clone(), Key::of_secret(b"one")).enter(Some(&bearer)).await.is_ok());
-        assert!(Gate::new(users.clone(), Key::of_secret(b"two")).enter(Some(&bearer)).await.is_err());
+        assert!(Gate::new(users.clone(), Key::of_secret(b"one"), false).enter(Some(&bearer)).await.is_ok());
+        assert!(Gate::new(users.clone(), Key::of_secret(b"two"), false).enter(Some(&bearer)).await.is_err());
         let secret = users.add_token("ana", "grafana", None, Utc::now()).unwrap();
         for header in [format!("Bearer {secret}"), basic("ana", &secret), basic("", &secret)] {
             assert_eq!(gate.enter(Some(&header)).await.unwrap().user, "ana");
@@ -227,6 +268,12 @@ mod tests {
         users.set_password("ana", "pass:word:2").unwrap();
         assert!(gate.enter(Some(&bearer)).await.is_err(), "it was given for the old password");
         assert!(gate.enter(Some(&basic("ana", "pass:word:1"))).await.is_err());
+        // Users that are gone are no open door.
+        users.remove("ana", None).unwrap();
+        assert_eq!(gate.enter(None).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+        std::fs::remove_file(directory.path().join("users.toml")).unwrap();
+        assert_eq!(gate.enter(None).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+        assert!(Gate::new(users, Key::of_secret(b"one"), true).enter(None).await.is_err());
         std::fs::write(directory.path().join("users.toml"), "broken").unwrap();
         assert_eq!(gate.enter(Some(&bearer)).await.unwrap_err().code(), tonic::Code::Unavailable);
     }

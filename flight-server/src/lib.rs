@@ -7,6 +7,7 @@
 mod actions;
 mod admission;
 mod bounded;
+mod connections;
 mod error;
 mod gate;
 mod handles;

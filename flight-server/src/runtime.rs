@@ -23,6 +23,7 @@ impl QueryRuntime {
     pub(crate) fn start() -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .thread_name("lakebed-query")
+            .thread_stack_size(lakebed_query::statement::STACK)
             .enable_all()
             .build()
             .map_err(Error::QueryThreads)?;

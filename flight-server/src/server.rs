@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
+use futures::StreamExt;
 use lakebed_project::Users;
 use lakebed_query::{ReadSession, Versions};
 use tokio::net::TcpListener;
@@ -16,6 +17,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::admission::{Admission, Limits};
+use crate::connections::Numbered;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::handles::Key;
@@ -126,6 +128,7 @@ impl Server {
         if let Some(address) = addresses.flight {
             check_flight(address, users.are_there()?, tls.is_some() || behind_tls_proxy)?;
         }
+        let is_reachable = addresses.flight.is_some_and(|address| !address.ip().to_canonical().is_loopback());
         let flight = listen(addresses.flight).await?;
         let http = listen(addresses.http).await?;
         let runtime = QueryRuntime::start()?;
@@ -133,8 +136,9 @@ impl Server {
         metrics.serve_version(lake.borrow().session.version());
         let shared = Shared {
             statements: Statements::new(lake.clone(), runtime.threads(), key.clone()),
-            gate: Gate::new(users, key),
-            sessions: Sessions::new(),
+            gate: Gate::new(users, key, is_reachable || behind_tls_proxy),
+            // Behind a proxy a connection is of many clients.
+            sessions: Sessions::new(!behind_tls_proxy),
             metadata: Metadata::new()?,
             metrics,
             threads: runtime.threads(),
@@ -216,6 +220,7 @@ async fn serve_flight(
         .max_decoding_message_size(MOST_RECEIVED)
         .max_encoding_message_size(MOST_SENT);
     let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
+    let incoming = incoming.map(|stream| stream.map(Numbered::new));
     let mut server = tonic::transport::Server::builder();
     if let Some(Tls { certificate, key, client_ca }) = tls {
         // Other libraries of the process bring another; without a word rustls takes neither. One that was chosen before is as good.

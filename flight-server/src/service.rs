@@ -5,7 +5,6 @@
 //! asks for two methods per command where one `match` over [`Command`] says the same.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arrow::compute::concat_batches;
@@ -29,6 +28,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::admission::Admission;
+use crate::connections::Connection;
 use crate::gate::{Gate, Guest};
 use crate::handshake::{self, AUTHORIZATION, HandshakeStream};
 use crate::messages::Encoder;
@@ -66,7 +66,8 @@ pub(crate) struct Caller {
     /// Empty where the server has no users.
     pub(crate) user: String,
     pub(crate) terms: Terms,
-    pub(crate) connection: Option<SocketAddr>,
+    /// The connection that it came over, and the user again.
+    pub(crate) client: Option<(Connection, String)>,
 }
 
 /// What a command asks for, before it is decided how much of the answer is sent.
@@ -127,13 +128,14 @@ impl LakeService {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let (headers, connection) = (request.metadata().clone(), request.remote_addr());
+        let (headers, connection) = (request.metadata().clone(), Connection::of(&request));
         let answered = async {
             let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             let Guest { user, bearer } = self.0.gate.enter(header).await?;
-            let session = self.0.sessions.terms(&headers, connection, self.0.statements.key());
+            let client = connection.map(|connection| (connection, user.clone()));
+            let session = self.0.sessions.terms(&headers, client.as_ref(), self.0.statements.key());
             let terms = Terms::of_call(&headers, session)?;
-            let mut response = answer(request.into_inner(), Caller { user, terms, connection }).await?;
+            let mut response = answer(request.into_inner(), Caller { user, terms, client }).await?;
             // Clients take it up in the place of what they sent.
             if let Some(bearer) = bearer.and_then(|bearer| format!("Bearer {bearer}").parse().ok()) {
                 response.metadata_mut().insert(AUTHORIZATION, bearer);
@@ -158,7 +160,7 @@ impl LakeService {
             }
             other => match self.0.metadata.schema(&other) {
                 Some(schema) => {
-                    let version = statements.session(&caller.terms).await?.version();
+                    let version = statements.session(&caller.terms).await?.session.version();
                     Ok(Subject::Listing { command: other, schema, version })
                 }
                 None => Err(refusal(&other)),
@@ -198,7 +200,7 @@ impl LakeService {
             }
             other => {
                 let refused = refusal(&other);
-                let session = shared.statements.session(&terms).await?;
+                let session = shared.statements.session(&terms).await?.session;
                 let rows = shared.metadata.rows(other, &session)?.ok_or(refused)?;
                 return Ok(versioned(stream::listing(&rows, &shared.metrics)?, session.version()));
             }

@@ -2,10 +2,9 @@
 //! define them, so they are here, from <https://github.com/apache/arrow/blob/main/format/Flight.proto>.
 //!
 //! Options are kept by the client, in a cookie; JDBC sends it back with every call. ADBC takes no cookies unless it is asked to, and
-//! so the options of its connection are remembered here as well, as long as the connection lasts.
+//! so the options of its connection are remembered here as well, for its user.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use base64::Engine;
@@ -16,6 +15,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use crate::bounded::{Bounded, locked};
+use crate::connections::Connection;
 use crate::handles::{Key, Kind};
 use crate::status;
 use crate::terms::{CarriedTerms, Terms, as_of, as_of_text};
@@ -91,20 +91,27 @@ struct CloseSessionResult {
 const CLOSED: i32 = 1;
 
 /// The options of clients that keep no cookies, by their connection.
-pub(crate) struct Sessions(Mutex<Bounded<SocketAddr, Terms>>);
+pub(crate) struct Sessions {
+    by_connection: Mutex<Bounded<Client, Terms>>,
+    /// Whether a connection is of one client.
+    remembers: bool,
+}
+
+/// A client without cookies: its connection and its user.
+type Client = (Connection, String);
 
 impl Sessions {
-    pub(crate) fn new() -> Self {
-        Self(Mutex::new(Bounded::new(CONNECTIONS)))
+    pub(crate) fn new(remembers: bool) -> Self {
+        Self { by_connection: Mutex::new(Bounded::new(CONNECTIONS)), remembers }
     }
 
     /// The options of a client's session: those of its cookie, or of its connection.
-    pub(crate) fn terms(&self, headers: &MetadataMap, connection: Option<SocketAddr>, key: &Key) -> Terms {
+    pub(crate) fn terms(&self, headers: &MetadataMap, client: Option<&Client>, key: &Key) -> Terms {
         if let Some(terms) = of_cookie(headers, key) {
             return terms;
         }
-        let mut remembered = locked(&self.0);
-        connection.and_then(|connection| remembered.get(&connection).cloned()).unwrap_or_default()
+        let mut remembered = locked(&self.by_connection);
+        client.and_then(|client| remembered.get(client).cloned()).unwrap_or_default()
     }
 
     /// Sets what can be set and says what cannot; gives the answer's body and the cookie to set.
@@ -115,7 +122,7 @@ impl Sessions {
         &self,
         body: &[u8],
         mut terms: Terms,
-        connection: Option<SocketAddr>,
+        client: Option<Client>,
         schemas: &[String],
         key: &Key,
     ) -> Result<(Vec<u8>, String), Status> {
@@ -127,16 +134,16 @@ impl Sessions {
             }
         }
         let cookie = cookie(&terms, key);
-        if let Some(connection) = connection {
-            locked(&self.0).insert(connection, terms);
+        if let Some(client) = client.filter(|_| self.remembers) {
+            locked(&self.by_connection).insert(client, terms);
         }
         Ok((SetSessionOptionsResult { errors }.encode_to_vec(), cookie))
     }
 
     /// Ends a session; gives the answer's body and the cookie that takes the other's place.
-    pub(crate) fn close(&self, connection: Option<SocketAddr>) -> (Vec<u8>, String) {
-        if let Some(connection) = connection {
-            locked(&self.0).remove(&connection);
+    pub(crate) fn close(&self, client: Option<&Client>) -> (Vec<u8>, String) {
+        if let Some(client) = client {
+            locked(&self.by_connection).remove(client);
         }
         (CloseSessionResult { status: CLOSED }.encode_to_vec(), format!("{COOKIE}="))
     }
@@ -213,8 +220,9 @@ mod tests {
 
     #[test]
     fn what_can_be_set_is_kept_by_cookie_and_connection_and_the_rest_refused_by_name() {
-        let (sessions, key) = (Sessions::new(), Key::of_this_process());
-        let connection = Some("127.0.0.1:1".parse().unwrap());
+        let (sessions, key) = (Sessions::new(true), Key::of_this_process());
+        let client = |number, user: &str| Some((Connection(number), user.to_owned()));
+        let ana = client(1, "ana");
         let schemas = ["gold".to_owned(), "silver".to_owned()];
         let asked = request(&[
             ("catalog", text("lakebed")),
@@ -223,14 +231,19 @@ mod tests {
             ("as_of", SessionOptionValue { value: Some(OptionValue::Whole(7)) }),
             ("colour", SessionOptionValue { value: None }),
         ]);
-        let (answer, cookie) = sessions.set(&asked, Terms::default(), connection, &schemas, &key).unwrap();
+        let (answer, cookie) = sessions.set(&asked, Terms::default(), ana.clone(), &schemas, &key).unwrap();
         let answer = SetSessionOptionsResult::decode(&*answer).unwrap();
         assert_eq!(answer.errors.len(), 1);
         assert_eq!(answer.errors["colour"].value(), OptionErrorValue::InvalidName);
         let set = Terms { as_of: Some(AsOf::Version(7)), wire: Wire::Grafana, schema: Some("silver".into()) };
         let nothing = MetadataMap::new();
-        assert_eq!(sessions.terms(&nothing, connection, &key), set);
-        assert_eq!(sessions.terms(&nothing, Some("127.0.0.1:2".parse().unwrap()), &key), Terms::default());
+        assert_eq!(sessions.terms(&nothing, ana.as_ref(), &key), set);
+        for other in [client(2, "ana"), client(1, "bob"), None] {
+            assert_eq!(sessions.terms(&nothing, other.as_ref(), &key), Terms::default());
+        }
+        let forgetful = Sessions::new(false);
+        forgetful.set(&asked, Terms::default(), ana.clone(), &schemas, &key).unwrap();
+        assert_eq!(forgetful.terms(&nothing, ana.as_ref(), &key), Terms::default(), "a connection of many");
         let mut headers = MetadataMap::new();
         headers.insert("cookie", format!("a=b; {cookie}").parse().unwrap());
         assert_eq!(sessions.terms(&headers, None, &key), set);
@@ -242,8 +255,8 @@ mod tests {
             assert_eq!(answer.errors[name].value(), OptionErrorValue::InvalidValue, "{name}");
         }
         assert!(sessions.set(&[0xff], Terms::default(), None, &schemas, &key).is_err());
-        sessions.close(connection);
-        assert_eq!(sessions.terms(&nothing, connection, &key), Terms::default());
+        sessions.close(ana.as_ref());
+        assert_eq!(sessions.terms(&nothing, ana.as_ref(), &key), Terms::default());
     }
 
     #[test]

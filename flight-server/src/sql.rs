@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, NullArray, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use axum::body::{Body, Bytes};
@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use lakebed_project::stranger;
 use lakebed_query::{Format, RowsWriter};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
@@ -48,7 +49,7 @@ pub(crate) struct Asked {
 struct Posted {
     sql: String,
     #[serde(default)]
-    parameters: Vec<Value>,
+    parameters: Vec<Box<RawValue>>,
     as_of: Option<Value>,
 }
 
@@ -184,17 +185,20 @@ fn posted(headers: &HeaderMap, body: &Bytes) -> Result<Posted, Status> {
     Ok(Posted { sql: sql.to_owned(), parameters: Vec::new(), as_of: None })
 }
 
-/// One row of parameters, each of the type that JSON says.
-fn row(values: &[Value]) -> Result<RecordBatch, Status> {
-    let column = |(number, value): (usize, &Value)| {
-        let column: ArrayRef = match value {
+/// One row of parameters, each of the type that JSON says. A number that is not whole, or too large, goes as its text: it is cast to
+/// its parameter's own type, and loses no digit on the way.
+fn row(values: &[Box<RawValue>]) -> Result<RecordBatch, Status> {
+    let column = |(number, value): (usize, &RawValue)| {
+        let text = value.get();
+        let plain = serde_json::from_str(text).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let column: ArrayRef = match plain {
             Value::Null => Arc::new(NullArray::new(1)),
-            Value::Bool(value) => Arc::new(BooleanArray::from(vec![*value])),
-            Value::Number(value) => match (value.as_i64(), value.as_f64()) {
-                (Some(whole), _) => Arc::new(Int64Array::from(vec![whole])),
-                (None, real) => Arc::new(Float64Array::from(vec![real])),
+            Value::Bool(value) => Arc::new(BooleanArray::from(vec![value])),
+            Value::Number(_) => match text.parse::<i64>() {
+                Ok(whole) => Arc::new(Int64Array::from(vec![whole])),
+                Err(_) => Arc::new(StringArray::from(vec![text])),
             },
-            Value::String(value) => Arc::new(StringArray::from(vec![value.as_str()])),
+            Value::String(value) => Arc::new(StringArray::from(vec![value])),
             Value::Array(_) | Value::Object(_) => {
                 let message = format!("parameter {} is no plain value", number + 1);
                 return Err(Status::invalid_argument(message));
@@ -202,7 +206,7 @@ fn row(values: &[Value]) -> Result<RecordBatch, Status> {
         };
         Ok((format!("{}", number + 1), column))
     };
-    let columns = values.iter().enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
+    let columns = values.iter().map(AsRef::as_ref).enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
     RecordBatch::try_from_iter(columns).map_err(|error| crate::status::of_arrow(&error))
 }
 

@@ -14,6 +14,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use datafusion::logical_expr::LogicalPlan;
+use lakebed_query::catalog::DEFAULT_SCHEMA;
 use lakebed_query::parameters::Prepared;
 use lakebed_query::{AsOf, ReadSession, Statement};
 use tokio::sync::{oneshot, watch};
@@ -32,6 +33,8 @@ use crate::wire::{Wire, wire_schema};
 const WAITING_PLANS: usize = 256;
 /// Statements whose plans are kept for whoever asks the same again.
 const KEPT_PLANS: usize = 1_024;
+/// Bytes of parameters whose plan is kept.
+const KEPT_PARAMETERS: usize = 64 << 10;
 /// Results that are being read, or were called off before they were.
 const RUNNING: usize = 4_096;
 /// A ticket is answered for so long.
@@ -131,18 +134,19 @@ impl Statements {
         }
     }
 
-    /// The lake as of the version that is asked for, by default the newest.
+    /// The lake as of the version that is asked for, by default the newest, with where other versions are of the same models.
     ///
     /// # Errors
     /// The status of a version that is not there, or cannot be read.
-    pub(crate) async fn session(&self, terms: &Terms) -> Result<Arc<ReadSession>, Status> {
+    pub(crate) async fn session(&self, terms: &Terms) -> Result<Served, Status> {
         let served = self.lake.borrow().clone();
         match terms.as_of {
-            None => Ok(served.session),
-            Some(AsOf::Version(version)) if version == served.session.version() => Ok(served.session),
+            None => Ok(served),
+            Some(AsOf::Version(version)) if version == served.session.version() => Ok(served),
             Some(as_of) => {
-                let session = self.threads.run(async move { served.versions.as_of(as_of).await }).await?;
-                session.map_err(|error| status::of_query(&error))
+                let versions = Arc::clone(&served.versions);
+                let session = self.threads.run(async move { versions.as_of(as_of).await }).await?;
+                Ok(Served { session: session.map_err(|error| status::of_query(&error))?, ..served })
             }
         }
     }
@@ -156,14 +160,14 @@ impl Statements {
             let (bytes, most) = (sql.len(), LONGEST_STATEMENT);
             return Err(Status::invalid_argument(format!("the statement has {bytes} bytes, and {most} is the most")));
         }
-        let base = self.session(terms).await?;
+        let Served { session: base, versions } = self.session(terms).await?;
         let key = plan_key(&base, sql, terms, &Bytes::new());
         if let Some(prepared) = locked(&self.prepared).get(&key) {
             return Ok(Arc::clone(prepared));
         }
-        let (versions, sql, terms) = (Arc::clone(&self.lake.borrow().versions), sql.to_owned(), terms.clone());
+        let (sql, terms) = (sql.to_owned(), terms.clone());
         let preparing = self.threads.run(async move {
-            let statement = Statement::parse(&sql)?;
+            let statement = Statement::parse_in(&sql, terms.schema.as_deref().unwrap_or(DEFAULT_SCHEMA))?;
             let session = match &terms.schema {
                 Some(schema) => base.in_schema(schema),
                 None => Arc::clone(&base),
@@ -173,7 +177,9 @@ impl Statements {
             Ok::<_, lakebed_query::Error>(PreparedAt { base, session, prepared, wire: terms.wire })
         });
         let prepared = Arc::new(preparing.await?.map_err(|error| status::of_query(&error))?);
-        locked(&self.prepared).insert(key, Arc::clone(&prepared));
+        if self.is_served(&prepared.base) {
+            locked(&self.prepared).insert(key, Arc::clone(&prepared));
+        }
         Ok(prepared)
     }
 
@@ -187,11 +193,12 @@ impl Statements {
         if let Some(planned) = locked(&self.planned).get(&key) {
             return Ok(Arc::clone(planned));
         }
-        let values = read_parameters(parameters)?;
-        let plans = match prepared.session.bind(&prepared.prepared, &values) {
-            Ok(plans) => plans,
-            Err(error) => return Err(status::of_query(&error)),
-        };
+        let (binding, values) = (Arc::clone(&prepared), parameters.clone());
+        let plans = self.threads.run(async move {
+            let values = read_parameters(&values)?;
+            binding.session.bind(&binding.prepared, &values).map_err(|error| status::of_query(&error))
+        });
+        let plans = plans.await??;
         let planned = Arc::new(Planned {
             session: Arc::clone(&prepared.session),
             schema: prepared.schema(),
@@ -202,7 +209,10 @@ impl Statements {
             terms: terms.clone(),
             parameters: parameters.clone(),
         });
-        locked(&self.planned).insert(key, Arc::clone(&planned));
+        // An earlier version would be held with what was computed for it, and large values as long as the log stands still.
+        if self.is_served(&planned.base) && parameters.len() <= KEPT_PARAMETERS {
+            locked(&self.planned).insert(key, Arc::clone(&planned));
+        }
         Ok(planned)
     }
 
@@ -320,7 +330,7 @@ impl Statements {
     /// # Errors
     /// As [`Self::session`].
     pub(crate) async fn begin(&self, terms: &Terms) -> Result<Bytes, Status> {
-        let version = self.session(terms).await?.version();
+        let version = self.session(terms).await?.session.version();
         Ok(self.key.sign(Kind::Transaction, &CarriedTransaction { version }))
     }
 
@@ -345,8 +355,7 @@ impl Statements {
 
     /// Lets go of the plans that only a session before the one served would be asked for.
     pub(crate) fn forget_plans_before(&self, served: &Arc<ReadSession>) {
-        let is_asked = |base: &Arc<ReadSession>, pinned: bool| pinned || Arc::ptr_eq(base, served);
-        locked(&self.planned).retain(|planned| is_asked(&planned.base, planned.terms.as_of.is_some()));
+        locked(&self.planned).retain(|planned| Arc::ptr_eq(&planned.base, served));
         locked(&self.prepared).retain(|prepared| Arc::ptr_eq(&prepared.base, served));
     }
 
@@ -357,6 +366,10 @@ impl Statements {
             true => Ok(carried),
             false => Err(Status::permission_denied("this was given to another user\nhint: send the statement again")),
         }
+    }
+
+    fn is_served(&self, base: &Arc<ReadSession>) -> bool {
+        Arc::ptr_eq(base, &self.lake.borrow().session)
     }
 
     fn next_number(&self) -> u64 {

@@ -93,6 +93,9 @@ pub enum Error {
         /// How many.
         shortest: usize,
     },
+    /// A password that looks like a token.
+    #[error("a password does not begin with 'lakebed_', as tokens do")]
+    TokenForPassword,
     /// There is no user of that name.
     #[error("there is no user '{name}'")]
     NoUser {
@@ -133,7 +136,9 @@ impl Error {
                 Some("`lakebed user` writes this file; put it right by hand, or delete it".to_owned())
             }
             Self::UserName { .. } => Some("give a name without a colon".to_owned()),
-            Self::ShortPassword { .. } => Some("take a sentence, or `openssl rand -hex 16`".to_owned()),
+            Self::ShortPassword { .. } | Self::TokenForPassword => {
+                Some("take a sentence, or `openssl rand -hex 16`".to_owned())
+            }
             Self::NoUser { .. } => Some("`lakebed user list` shows those that are there".to_owned()),
             Self::Log(error) => error.hint(),
         }

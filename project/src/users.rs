@@ -178,6 +178,9 @@ impl Users {
         if password.chars().count() < SHORTEST {
             return Err(Error::ShortPassword { shortest: SHORTEST });
         }
+        if password.starts_with(PREFIX) {
+            return Err(Error::TokenForPassword);
+        }
         let salt = SaltString::encode_b64(Uuid::new_v4().as_bytes());
         let hash = salt.and_then(|salt| Ok(Argon2::default().hash_password(password.as_bytes(), &salt)?.to_string()));
         let hash = hash.map_err(|error| Error::Users { file: self.file.clone(), message: error.to_string() })?;
@@ -345,6 +348,7 @@ mod tests {
             assert!(matches!(users.set_password(name, "long enough"), Err(Error::UserName { .. })), "{name:?}");
         }
         assert!(matches!(users.set_password("ana", "short"), Err(Error::ShortPassword { .. })));
+        assert!(matches!(users.set_password("ana", "lakebed_secret"), Err(Error::TokenForPassword)));
         assert!(matches!(users.remove("ana", None), Err(Error::NoUser { .. })));
         assert!(matches!(users.add_token("ana", "t", None, Utc::now()), Err(Error::NoUser { .. })));
         assert!(!directory.path().join(USERS_FILE).exists());

@@ -24,6 +24,13 @@ const AT: char = '@';
 /// The most parameters that a statement may have: PostgreSQL's own bound.
 const MOST_PARAMETERS: usize = 65_535;
 
+/// The stack of a thread that plans or runs statements. DataFusion goes down an expression by recursion: `a OR b OR c …` is as deep
+/// as it is long, and takes some 10 kB a step in a build without optimizations.
+pub const STACK: usize = 64 << 20;
+
+/// The most operators of a statement. Twice as many fit that stack, but the time to plan them grows with their square.
+const MOST_OPERATORS: usize = 2_000;
+
 /// One statement, parsed.
 #[derive(Clone, Debug)]
 pub struct Statement {
@@ -35,16 +42,29 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Parses one statement.
+    /// Parses one statement whose names without a schema are those of `gold`.
+    ///
+    /// # Errors
+    /// As [`Self::parse_in`].
+    pub fn parse(sql: &str) -> Result<Self> {
+        Self::parse_in(sql, DEFAULT_SCHEMA)
+    }
+
+    /// Parses one statement whose names without a schema are those of `schema`.
     ///
     /// # Errors
     /// [`Error::Sql`] with line and column where it does not parse, is none or several, or asks for a version in words that are
     /// none.
-    pub fn parse(sql: &str) -> Result<Self> {
+    pub fn parse_in(sql: &str, schema: &str) -> Result<Self> {
         let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
         let mut tokens = tokens.map_err(|error| unparsable(ParserError::from(error).into()))?;
+        let operators = tokens.iter().filter(|token| is_operator(&token.token)).count();
+        if operators > MOST_OPERATORS {
+            let message = format!("the statement has {operators} operators, and {MOST_OPERATORS} are the most");
+            return Err(Error::Sql { message });
+        }
         let parameters = number_parameters(&mut tokens)?;
-        let versions = take_versions(&mut tokens)?;
+        let versions = take_versions(&mut tokens, schema)?;
         let mut statements = DFParserBuilder::new(tokens)
             .with_dialect(&GenericDialect {})
             .build()
@@ -132,7 +152,7 @@ fn number_parameters(tokens: &mut [TokenWithSpan]) -> Result<usize> {
 }
 
 /// Takes `VERSION AS OF …` and `TIMESTAMP AS OF …` out of the tokens, and calls the tables before them accordingly.
-fn take_versions(tokens: &mut Vec<TokenWithSpan>) -> Result<Vec<AsOf>> {
+fn take_versions(tokens: &mut Vec<TokenWithSpan>, default_schema: &str) -> Result<Vec<AsOf>> {
     let mut versions = BTreeSet::new();
     let mut at = 0;
     while let Some(clause) = next_clause(tokens, at)? {
@@ -144,7 +164,7 @@ fn take_versions(tokens: &mut Vec<TokenWithSpan>) -> Result<Vec<AsOf>> {
         let table = parts.pop().unwrap_or_else(|| TokenWithSpan::wrap(Token::EOF));
         // Before the table's own there is the schema, if it was written.
         let schema = match parts.len() {
-            0 => DEFAULT_SCHEMA.to_owned(),
+            0 => default_schema.to_owned(),
             _ => parts.get(parts.len() - 2).map(identifier).unwrap_or_default(),
         };
         if schema == INFORMATION_SCHEMA {
@@ -236,6 +256,26 @@ fn previous(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
     (0..at).rev().find(|at| !matches!(tokens[*at].token, Token::Whitespace(_)))
 }
 
+/// Whether a token puts an expression into a larger one, on its left: what is longer by it is deeper by it.
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => {
+            word.quote_style.is_none()
+                && ["AND", "OR", "UNION"].iter().any(|name| word.value.eq_ignore_ascii_case(name))
+        }
+        Token::Plus
+        | Token::Minus
+        | Token::Mul
+        | Token::Div
+        | Token::Mod
+        | Token::StringConcat
+        | Token::Eq
+        | Token::Arrow => true,
+        Token::LongArrow | Token::DoubleColon | Token::Caret | Token::Ampersand | Token::Pipe | Token::LBracket => true,
+        _ => false,
+    }
+}
+
 fn is_word(token: &Token, expected: &str) -> bool {
     matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected))
 }
@@ -307,6 +347,14 @@ mod tests {
             assert!(said.contains(what), "{sql}: {said}");
             assert!(said.contains("Line: 1") || said.contains("one statement"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_version_is_of_the_sessions_schema() {
+        let statement =
+            Statement::parse_in("SELECT 1 FROM a VERSION AS OF 3, gold.b VERSION AS OF 3", "silver").unwrap();
+        let sql = statement.parsed.to_string();
+        assert_eq!(sql, "SELECT 1 FROM \"lakebed\".\"silver@3\".a, \"lakebed\".\"gold@3\".b");
     }
 
     #[test]

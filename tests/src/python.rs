@@ -9,6 +9,7 @@ use std::process::Command;
 
 const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
 const LAMBDA_REQUIREMENTS: &str = include_str!("../python/lambda-requirements.txt");
+const DASHBOARD_REQUIREMENTS: &str = include_str!("../../dashboard/requirements.txt");
 const SPARK_REQUIREMENTS: &str = include_str!("../python/spark-requirements.txt");
 
 /// The interpreter of the environment, which is made first if this machine does not have it yet (about 700 MB, a
@@ -22,6 +23,14 @@ const SPARK_REQUIREMENTS: &str = include_str!("../python/spark-requirements.txt"
 /// One sentence on what failed and a `hint:` line: no Python, no `venv` module, no package index.
 pub fn python() -> Result<PathBuf, String> {
     environment("python", REQUIREMENTS, &[]).map(|root| interpreter(&root))
+}
+
+/// The interpreter of an environment for the dashboard, with what it needs itself (500 MB).
+///
+/// # Errors
+/// As [`python`].
+pub fn dashboard() -> Result<PathBuf, String> {
+    environment("dashboard", DASHBOARD_REQUIREMENTS, &[]).map(|root| interpreter(&root))
 }
 
 /// cargo-lambda, from an environment with nothing else in it (50 MB).

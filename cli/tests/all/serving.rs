@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lakebed_tests::python::{jdbc, python};
+use lakebed_tests::python::{dashboard, jdbc, python};
 
 use crate::served::Served;
 use crate::shop::Shop;
 
 pub(crate) fn client(script: &str, arguments: &[&str]) -> String {
+    run(&python().unwrap(), script, arguments)
+}
+
+fn run(python: &Path, script: &str, arguments: &[&str]) -> String {
     let scripts: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python");
-    let output = Command::new(python().unwrap()).arg(scripts.join(script)).args(arguments).output().unwrap();
+    let output = Command::new(python).arg(scripts.join(script)).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     said
@@ -23,6 +27,17 @@ fn adbc_and_pyarrow_list_and_query() {
     let (host, port) = served.flight.rsplit_once(':').unwrap();
     let said = client("flight_clients.py", &[host, port, "1"]);
     assert!(said.contains("gold.revenue") && said.lines().count() > 60, "{said}");
+    served.stop();
+}
+
+/// The page, without a browser.
+#[test]
+fn the_dashboard_shows_any_version() {
+    let shop = Shop::of_versions(&[2_000, 4_000]);
+    let served = Served::start(&shop, &[]);
+    let (host, port) = served.flight.rsplit_once(':').unwrap();
+    let said = run(&dashboard().unwrap(), "dashboard.py", &[host, port, "1"]);
+    assert!(said.lines().filter(|line| line.starts_with("ok")).count() >= 20, "{said}");
     served.stop();
 }
 
@@ -133,6 +148,12 @@ fn statements_are_answered_over_http() {
     let bound =
         br#"{"sql": "SELECT ? AS a, CAST(? AS INT) + 1 AS b, ? IS NULL AS c", "parameters": ["x'y", 41, null]}"#;
     assert_eq!(answered(PATH, &[json], bound).2, "[{\"a\":\"x'y\",\"b\":42,\"c\":true}]\n");
+    let exact = br#"{"sql": "SELECT CAST(? AS DECIMAL(30, 2)) AS d, CAST(? AS DOUBLE) AS e", "parameters": [12345678901234567.89, 1.5e2]}"#;
+    assert_eq!(answered(PATH, &[json], exact).2, "[{\"d\":12345678901234567.89,\"e\":150.0}]\n");
+    let ors =
+        |count: usize| format!("SELECT count(*) AS n FROM bronze.events WHERE false{}", " OR _row = 1".repeat(count));
+    assert_eq!(answered(PATH, &[], ors(950).as_bytes()).0, 200, "a statement as long as tools write them");
+    assert_eq!(answered(PATH, &[], ors(1_100).as_bytes()).0, 400, "and longer");
     for (path, headers, body, status, what) in [
         (PATH, vec![], "SELECT * FROM gold.revenu", 404, "did you mean 'gold.revenue'?"),
         (PATH, vec![], "SELEC 1", 400, "Line: 1, Column: 1"),

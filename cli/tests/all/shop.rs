@@ -30,8 +30,13 @@ impl Shop {
 
     /// One whose tables were built at version 1 and again at version 2, with more events.
     pub(crate) fn of_two_versions() -> Self {
+        Self::of_versions(&[200, 300])
+    }
+
+    /// One whose tables were built at each version, after an ingest of the first so many events of one stretch.
+    pub(crate) fn of_versions(events: &[u64]) -> Self {
         let shop = Self::new();
-        for events in [200, 300] {
+        for &events in events {
             shop.done(&["ingest", shop.events(events).to_str().unwrap()]);
             shop.done(&["run"]);
         }

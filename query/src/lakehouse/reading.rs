@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -32,6 +33,9 @@ use crate::system_tables;
 /// How many earlier versions are kept open: a tool that compares some of them asks for each many times.
 const KEPT: usize = 8;
 
+/// For how long one is kept open: a compaction puts other files in the place of those that it names, and a vacuum deletes them.
+const LONGEST_OPEN: Duration = Duration::from_secs(3_600);
+
 /// Earlier versions that are open, each with when it was last asked for.
 #[derive(Clone, Default)]
 pub(super) struct Sessions(Arc<Mutex<Kept>>);
@@ -39,7 +43,14 @@ pub(super) struct Sessions(Arc<Mutex<Kept>>);
 #[derive(Default)]
 struct Kept {
     asked: u64,
-    sessions: HashMap<u64, (u64, OpenedOnce)>,
+    sessions: HashMap<u64, KeptSession>,
+}
+
+/// A session, when it was last asked for, and since when it is open.
+struct KeptSession {
+    asked: u64,
+    since: Instant,
+    session: OpenedOnce,
 }
 
 /// Where one session is, once it is opened.
@@ -51,13 +62,15 @@ impl Sessions {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.asked += 1;
         let asked = kept.asked;
+        kept.sessions.retain(|_, kept| kept.since.elapsed() < LONGEST_OPEN);
         if kept.sessions.len() >= KEPT && !kept.sessions.contains_key(&version) {
-            let oldest = kept.sessions.iter().min_by_key(|(_, (asked, _))| *asked).map(|(version, _)| *version);
+            let oldest = kept.sessions.iter().min_by_key(|(_, kept)| kept.asked).map(|(version, _)| *version);
             oldest.and_then(|oldest| kept.sessions.remove(&oldest));
         }
-        let (last, place) = kept.sessions.entry(version).or_default();
-        *last = asked;
-        Arc::clone(place)
+        let opened = || KeptSession { asked, since: Instant::now(), session: OpenedOnce::default() };
+        let kept = kept.sessions.entry(version).or_insert_with(opened);
+        kept.asked = asked;
+        Arc::clone(&kept.session)
     }
 }
 
@@ -66,7 +79,8 @@ impl Versions for Lakehouse {
     async fn as_of(&self, as_of: AsOf) -> Result<Arc<ReadSession>> {
         let version = self.version_of(as_of).await?;
         let place = self.inner.sessions.place(version);
-        let session = place.get_or_try_init(|| async { self.read(Some(as_of)).await.map(Arc::new) }).await?;
+        let session =
+            place.get_or_try_init(|| async { self.read(Some(AsOf::Version(version))).await.map(Arc::new) }).await?;
         Ok(Arc::clone(session))
     }
 }

@@ -12,7 +12,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("lakebed-project", &["lakebed-log"]),
     ("lakebed-ingest", &["lakebed-log", "lakebed-project"]),
     ("lakebed-query", &["lakebed-log", "lakebed-project"]),
-    ("lakebed-flight-server", &["lakebed-log", "lakebed-query"]),
+    ("lakebed-flight-server", &["lakebed-log", "lakebed-project", "lakebed-query"]),
     // Its library is the lakes, batches and servers that benches use, too.
     ("lakebed-tests", &["lakebed-log", "lakebed-project", "lakebed-ingest", "lakebed-generator", "lakebed-query"]),
 ];
