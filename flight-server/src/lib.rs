@@ -16,6 +16,7 @@ mod http;
 mod messages;
 mod metadata;
 mod metrics;
+mod parameters;
 mod runtime;
 mod server;
 mod service;

@@ -24,8 +24,8 @@ use tonic::{Code, Status};
 use crate::admission::PUSHBACK;
 use crate::bounded::locked;
 use crate::metrics::code_name;
+use crate::parameters::write_parameters;
 use crate::service::{Shared, VERSION_HEADER};
-use crate::statements::write_parameters;
 use crate::stream::{self, Encode};
 use crate::terms::{AS_OF, TYPES, Terms, as_of};
 

@@ -10,8 +10,6 @@ use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
 use datafusion::logical_expr::LogicalPlan;
 use lakebed_query::catalog::DEFAULT_SCHEMA;
@@ -23,6 +21,7 @@ use uuid::Uuid;
 
 use crate::bounded::{Bounded, locked};
 use crate::handles::{CarriedStatement, CarriedTransaction, Key, Kind};
+use crate::parameters::{read_parameters, write_parameters};
 use crate::runtime::QueryThreads;
 use crate::server::Served;
 use crate::status;
@@ -405,25 +404,6 @@ fn hash_of(schema: &Schema) -> Bytes {
     let columns = schema.fields().iter().map(|field| format!("{}\0{}\0", field.name(), field.data_type()));
     let hash = blake3::hash(columns.collect::<String>().as_bytes());
     Bytes::copy_from_slice(&hash.as_bytes()[..16])
-}
-
-/// Values of parameters as handles carry them.
-pub(crate) fn write_parameters(values: &RecordBatch) -> Result<Bytes, Status> {
-    let write = || {
-        let mut writer = StreamWriter::try_new(Vec::new(), values.schema_ref())?;
-        writer.write(values)?;
-        writer.into_inner()
-    };
-    write().map(Bytes::from).map_err(|error| status::of_arrow(&error))
-}
-
-fn read_parameters(parameters: &Bytes) -> Result<RecordBatch, Status> {
-    if parameters.is_empty() {
-        return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
-    }
-    let mut batches = StreamReader::try_new(parameters.as_ref(), None).map_err(|error| status::of_arrow(&error))?;
-    let batch = batches.next().ok_or_else(|| status::of_body("batch of parameters"))?;
-    batch.map_err(|error| status::of_arrow(&error))
 }
 
 fn seconds_since_1970() -> u64 {

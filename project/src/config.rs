@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::document::{Document, kind_of};
 use crate::error::{Error, Result};
-use crate::keys::KEYS;
+use crate::keys::{KEYS, is_number};
 use crate::settings::{
     AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, ServeConfig,
 };
@@ -324,22 +324,7 @@ impl Config {
                 let message = format!("a secret does not belong in {CONFIG_FILE}");
                 return Err(document.error(value.span().start, message, Some(format!("set {elsewhere}"))));
             }
-            let is_number = matches!(
-                (section, name),
-                ("duckdb", "keep")
-                    | ("refresh", _)
-                    | (
-                        "serve",
-                        "max_body_bytes"
-                            | "ingest_memory"
-                            | "queries_at_once"
-                            | "queries_waiting"
-                            | "query_memory"
-                            | "queries_memory"
-                            | "query_seconds"
-                    )
-                    | ("alerts", "stale_after" | "quarantine_burst" | "check_every")
-            ) || (section == "ingest" && name != "ack");
+            let is_number = is_number(section, name);
             let given = match value.get_ref() {
                 DeValue::String(text) if !is_number => text.to_string(),
                 DeValue::Integer(number) if is_number && number.radix() == 10 => number.as_str().replace('_', ""),

@@ -60,6 +60,26 @@ pub(crate) const KEYS: [(&str, &str); 46] = [
     ("alerts", "check_every"),
 ];
 
+/// Whether a setting is written as a number.
+pub(crate) fn is_number(section: &str, name: &str) -> bool {
+    matches!(
+        (section, name),
+        ("duckdb", "keep")
+            | ("refresh", _)
+            | (
+                "serve",
+                "max_body_bytes"
+                    | "ingest_memory"
+                    | "queries_at_once"
+                    | "queries_waiting"
+                    | "query_memory"
+                    | "queries_memory"
+                    | "query_seconds"
+            )
+            | ("alerts", "stale_after" | "quarantine_burst" | "check_every")
+    ) || (section == "ingest" && name != "ack")
+}
+
 impl Config {
     /// Sets one of [`KEYS`] from its text; the error says in one sentence what does not fit.
     pub(crate) fn set(&mut self, section: &str, key: &str, text: &str) -> Result<(), String> {
