@@ -89,6 +89,23 @@ pub struct Entry {
     pub lanes: BTreeMap<String, String>,
 }
 
+impl Entry {
+    /// Events that it brought.
+    pub fn events(&self) -> u64 {
+        self.record.batches.iter().map(|batch| batch.rows).sum()
+    }
+
+    /// Events that came with it and could not be read.
+    pub fn quarantined(&self) -> u64 {
+        self.record.batches.iter().map(|batch| batch.quarantined).sum()
+    }
+
+    /// Bytes of the data files that it adds.
+    pub fn bytes(&self) -> u64 {
+        self.added.iter().map(|file| file.staged.bytes).sum()
+    }
+}
+
 /// A data file that is no longer part of the table. Its object stays until a vacuum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovedFile {

@@ -81,10 +81,10 @@ fn table(versions: &[(u64, Entry)]) -> Result<RecordBatch> {
     Ok(RecordBatch::try_from_iter([
         ("version", numbers(versions.iter().map(|(version, _)| *version))),
         ("time", Arc::new(time) as ArrayRef),
-        ("rows", of(|entry| entry.record.batches.iter().map(|batch| batch.rows).sum())),
-        ("quarantined", of(|entry| entry.record.batches.iter().map(|batch| batch.quarantined).sum())),
+        ("rows", of(Entry::events)),
+        ("quarantined", of(Entry::quarantined)),
         ("batches", of(|entry| entry.record.batches.len() as u64)),
         ("files", of(|entry| entry.added.len() as u64)),
-        ("bytes", of(|entry| entry.added.iter().map(|file| file.staged.bytes).sum())),
+        ("bytes", of(Entry::bytes)),
     ])?)
 }

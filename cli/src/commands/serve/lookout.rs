@@ -127,7 +127,7 @@ impl Lookout {
             }
             let seen = self.seen;
             for (version, entry) in versions.iter().filter(|(version, _)| *version > seen) {
-                let events = entry.record.batches.iter().map(|batch| batch.quarantined).sum();
+                let events = entry.quarantined();
                 self.quarantined.push_back((entry.time, events));
                 self.seen = *version;
             }
