@@ -31,9 +31,11 @@ use crate::output::Output;
 fn main() {
     system::share_freed_memory();
     // The first thread's stack is as large as the system makes it, and a statement may need more.
-    let all = std::thread::Builder::new().stack_size(lakebed_query::statement::STACK).spawn(run);
-    let _ = all.map(std::thread::JoinHandle::join);
-    // It ends the process itself; where it could not begin, or panicked, that was said.
+    match std::thread::Builder::new().stack_size(lakebed_query::statement::STACK).spawn(run) {
+        // It ends the process itself, unless it panicked, which was said.
+        Ok(running) => drop(running.join()),
+        Err(_) => run(),
+    }
     system::end(101);
 }
 
