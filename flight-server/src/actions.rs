@@ -98,7 +98,7 @@ pub(crate) async fn answer(action: &Action, shared: &Shared, caller: Caller) -> 
             Answer::of(CancelFlightInfoResult { status }.encode_to_vec())
         }
         "SetSessionOptions" => {
-            let session = statements.session(&Terms::default()).await?.session;
+            let session = statements.plans.session(&Terms::default()).await?.session;
             let schemas: BTreeSet<&str> = session.tables().iter().map(|table| table.schema.as_str()).collect();
             let schemas: Vec<String> = schemas.into_iter().map(str::to_owned).collect();
             Answer::with_cookie(shared.sessions.set(body, terms, client, &schemas, statements.key())?)

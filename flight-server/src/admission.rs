@@ -10,11 +10,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool, MemoryReservation};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
-use tonic::metadata::MetadataValue;
 
-/// When whoever found the line too long may come again, in the header that gRPC clients read for it.
-pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
-const COME_AGAIN: Duration = Duration::from_secs(1);
+use crate::line::{Line, TooLong};
+use crate::status;
 
 /// What statements may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +38,9 @@ impl Default for Limits {
 /// The line, and what is left of the memory.
 pub(crate) struct Admission {
     limits: Limits,
-    turns: Arc<Semaphore>,
+    line: Line,
     /// As many for those who had to wait for their client: they hold memory, and are not to stand in line again.
     again: Arc<Semaphore>,
-    waiting: AtomicUsize,
     memory: Arc<dyn MemoryPool>,
 }
 
@@ -51,9 +48,8 @@ impl Admission {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            turns: Arc::new(Semaphore::new(limits.at_once)),
+            line: Line::new(limits.at_once, limits.waiting),
             again: Arc::new(Semaphore::new(limits.at_once)),
-            waiting: AtomicUsize::new(0),
             memory: Arc::new(GreedyMemoryPool::new(limits.memory_of_all)),
         }
     }
@@ -68,43 +64,16 @@ impl Admission {
     /// # Errors
     /// RESOURCE_EXHAUSTED, with the time to come again, where too many wait already.
     pub(crate) async fn turn(&self) -> Result<Turn, Status> {
-        let taken = match Arc::clone(&self.turns).try_acquire_owned() {
-            Ok(turn) => Some(turn),
-            Err(_) => {
-                let _place = self.line_up()?;
-                Arc::clone(&self.turns).acquire_owned().await.ok()
-            }
-        };
-        Ok(Turn { again: Arc::clone(&self.again), taken })
+        let taken = self.line.turn().await.map_err(|TooLong(waiting)| {
+            let computed = self.limits.at_once;
+            status::come_again(&format!("{computed} statements are computed and {waiting} wait for their turn already"))
+        })?;
+        Ok(Turn { again: Arc::clone(&self.again), taken: Some(taken) })
     }
 
     /// Memory for one statement.
     pub(crate) fn memory(&self) -> Arc<dyn MemoryPool> {
         Arc::new(OneOfMany { all: Arc::clone(&self.memory), limit: self.limits.memory, used: AtomicUsize::new(0) })
-    }
-
-    fn line_up(&self) -> Result<Place<'_>, Status> {
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Place(&self.waiting);
-        if before < self.limits.waiting {
-            return Ok(place);
-        }
-        let mut refused = Status::resource_exhausted(format!(
-            "{} statements are computed and {before} wait for their turn already\nhint: come again in a second",
-            self.limits.at_once
-        ));
-        let pushback = MetadataValue::from(COME_AGAIN.as_millis() as u64);
-        refused.metadata_mut().insert(PUSHBACK, pushback);
-        Err(refused)
-    }
-}
-
-/// A place in the line.
-struct Place<'a>(&'a AtomicUsize);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -184,20 +153,16 @@ mod tests {
 
     #[tokio::test]
     async fn so_many_at_once_others_wait_and_the_rest_come_again() {
-        let admission = Arc::new(Admission::new(Limits { at_once: 1, waiting: 1, ..Limits::default() }));
+        let admission = Admission::new(Limits { at_once: 1, waiting: 1, ..Limits::default() });
         let mut first = admission.turn().await.unwrap();
-        let waiting = Arc::clone(&admission);
-        let waiting = tokio::spawn(async move { waiting.turn().await.is_ok() });
-        while admission.waiting.load(Ordering::Relaxed) == 0 {
-            tokio::task::yield_now().await;
-        }
+        let mut waiting = std::pin::pin!(admission.turn());
+        assert!(futures::poll!(&mut waiting).is_pending());
         let refused = admission.turn().await.err().unwrap();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        assert_eq!(refused.metadata().get(PUSHBACK).unwrap(), "1000");
+        assert_eq!(refused.metadata().get(status::PUSHBACK).unwrap(), "1000");
         first.give();
-        assert!(waiting.await.unwrap());
+        assert!(waiting.await.is_ok());
         first.take_again().await;
-        assert_eq!(admission.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tonic::Request;
+use tonic::Extensions;
 use tonic::transport::server::{Connected, TlsConnectInfo};
 
 /// Which connection of this process a call came over.
@@ -15,10 +15,10 @@ use tonic::transport::server::{Connected, TlsConnectInfo};
 pub(crate) struct Connection(pub(crate) u64);
 
 impl Connection {
-    /// That of a request; with TLS it is told by another name.
-    pub(crate) fn of<T>(request: &Request<T>) -> Option<Self> {
-        let plain = request.extensions().get::<Self>().copied();
-        plain.or_else(|| request.extensions().get::<TlsConnectInfo<Self>>().map(|tls| *tls.get_ref()))
+    /// That of a request with these extensions; with TLS it is told by another name.
+    pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
+        let plain = extensions.get::<Self>().copied();
+        plain.or_else(|| extensions.get::<TlsConnectInfo<Self>>().map(|tls| *tls.get_ref()))
     }
 }
 

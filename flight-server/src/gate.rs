@@ -1,8 +1,8 @@
 //! Who may ask. Where the project has users, every call says who it is of: by a password or a token of a user, or by a bearer that
 //! was given for one. Where it has none, whoever reaches the server may ask, and it listens on loopback alone.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
@@ -12,12 +12,13 @@ use base64::engine::general_purpose::{GeneralPurpose, PAD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use lakebed_project::{LoggedIn, Users};
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use crate::bounded::{Bounded, locked};
 use crate::handles::{Key, Kind};
+use crate::line::Line;
+use crate::status;
 
 /// Go's Flight client, and so ADBC's driver, leaves the padding out.
 const LENIENT: GeneralPurpose =
@@ -43,10 +44,9 @@ pub(crate) struct Gate {
     users: Users,
     /// Once there were users, or others than this machine's programs could ask: then a file that is gone lets nobody in.
     closed: AtomicBool,
-    waiting: AtomicUsize,
     key: Key,
     right: Mutex<Bounded<blake3::Hash, (LoggedIn, Instant)>>,
-    hashing: Arc<Semaphore>,
+    hashing: Line,
 }
 
 /// Somebody who was let in.
@@ -73,8 +73,8 @@ struct CarriedLogin {
 impl Gate {
     /// With `closed`, nobody is let in without a user.
     pub(crate) fn new(users: Users, key: Key, closed: bool) -> Self {
-        let (hashing, right) = (Arc::new(Semaphore::new(HASHED_AT_ONCE)), Mutex::new(Bounded::new(REMEMBERED)));
-        Self { users, closed: AtomicBool::new(closed), waiting: AtomicUsize::new(0), key, right, hashing }
+        let hashing = Line::new(HASHED_AT_ONCE, WAITING_TO_LOG_IN);
+        Self { users, closed: AtomicBool::new(closed), key, right: Mutex::new(Bounded::new(REMEMBERED)), hashing }
     }
 
     /// Whether everybody is let in.
@@ -140,35 +140,18 @@ impl Gate {
                 false => Err(wrong()),
             };
         }
-        let turn = self.turn().await?;
+        let turn = self.hashing.turn().await.map_err(|_| status::come_again("too many log in at once"))?;
         let (users, name, password) = (self.users.clone(), user.to_owned(), password.to_owned());
         let looked = spawn_blocking(move || {
             // Whoever went away meanwhile is still being looked at.
             let _turn = turn;
-            users.log_in(&name, &password, Utc::now())
+            users.of_password(&name, &password)
         });
         let looked = looked.await;
         let looked = looked.map_err(|_| Status::unavailable("the server is stopping"))?;
         let login = looked.map_err(|error| broken(&error))?.ok_or_else(wrong)?;
         locked(&self.right).insert(asked, (login.clone(), Instant::now()));
         Ok(login)
-    }
-
-    /// The right to have a password looked at; not too many wait for it.
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
-        struct Place<'a>(&'a AtomicUsize);
-        impl Drop for Place<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _place = Place(&self.waiting);
-        if before >= WAITING_TO_LOG_IN {
-            return Err(Status::resource_exhausted("too many log in at once\nhint: come again in a second"));
-        }
-        let turn = Arc::clone(&self.hashing).acquire_owned().await;
-        turn.map_err(|_| Status::unavailable("the server is stopping"))
     }
 
     async fn of_bearer(&self, bearer: &str) -> Result<Guest, Status> {
@@ -265,6 +248,7 @@ mod tests {
         for header in [format!("Bearer {secret}"), basic("ana", &secret), basic("", &secret)] {
             assert_eq!(gate.enter(Some(&header)).await.unwrap().user, "ana");
         }
+        assert!(gate.enter(Some(&basic("bob", &secret))).await.is_err(), "another user's token");
         users.set_password("ana", "pass:word:2").unwrap();
         assert!(gate.enter(Some(&bearer)).await.is_err(), "it was given for the old password");
         assert!(gate.enter(Some(&basic("ana", "pass:word:1"))).await.is_err());

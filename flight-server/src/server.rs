@@ -24,6 +24,7 @@ use crate::handles::Key;
 use crate::http;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::plans::Plans;
 use crate::runtime::QueryRuntime;
 use crate::service::{LakeService, Shared};
 use crate::session_options::Sessions;
@@ -135,7 +136,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new()?);
         metrics.serve_version(lake.borrow().session.version());
         let shared = Shared {
-            statements: Statements::new(lake.clone(), runtime.threads(), key.clone()),
+            statements: Statements::new(Plans::new(lake.clone(), runtime.threads()), key.clone()),
             gate: Gate::new(users, key, is_reachable || behind_tls_proxy),
             // Behind a proxy a connection is of many clients.
             sessions: Sessions::new(!behind_tls_proxy),
@@ -266,7 +267,7 @@ async fn follow(shared: &Shared) {
     loop {
         let session = Arc::clone(&lake.borrow_and_update().session);
         shared.metrics.serve_version(session.version());
-        shared.statements.forget_plans_before(&session);
+        shared.statements.plans.forget_before(&session);
         drop(session);
         if lake.changed().await.is_err() {
             // Nobody refreshes the lake any more; what it was is still served.

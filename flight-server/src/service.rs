@@ -34,10 +34,11 @@ use crate::handshake::{self, AUTHORIZATION, HandshakeStream};
 use crate::messages::Encoder;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::plans::Planned;
 use crate::runtime::QueryThreads;
 use crate::server::Served;
 use crate::session_options::Sessions;
-use crate::statements::{Planned, Statements};
+use crate::statements::{Redeemed, Statements};
 use crate::stream::{self, FlightDataStream};
 use crate::terms::Terms;
 use crate::{actions, status};
@@ -128,14 +129,15 @@ impl LakeService {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let (headers, connection) = (request.metadata().clone(), Connection::of(&request));
+        let (headers, extensions, body) = request.into_parts();
+        let connection = Connection::of(&extensions);
         let answered = async {
             let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             let Guest { user, bearer } = self.0.gate.enter(header).await?;
             let client = connection.map(|connection| (connection, user.clone()));
             let session = self.0.sessions.terms(&headers, client.as_ref(), self.0.statements.key());
             let terms = Terms::of_call(&headers, session)?;
-            let mut response = answer(request.into_inner(), Caller { user, terms, client }).await?;
+            let mut response = answer(body, Caller { user, terms, client }).await?;
             // Clients take it up in the place of what they sent.
             if let Some(bearer) = bearer.and_then(|bearer| format!("Bearer {bearer}").parse().ok()) {
                 response.metadata_mut().insert(AUTHORIZATION, bearer);
@@ -153,14 +155,14 @@ impl LakeService {
         match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(query) => {
                 let terms = statements.within(query.transaction_id.as_ref(), caller.terms)?;
-                Ok(Subject::Query(statements.plan(&query.query, &terms, &Bytes::new()).await?))
+                Ok(Subject::Query(statements.plans.plan(&query.query, &terms, &Bytes::new()).await?))
             }
             Command::CommandPreparedStatementQuery(query) => {
                 Ok(Subject::Query(statements.prepared_plan(&query.prepared_statement_handle, &caller.user).await?))
             }
             other => match self.0.metadata.schema(&other) {
                 Some(schema) => {
-                    let version = statements.session(&caller.terms).await?.session.version();
+                    let version = statements.plans.session(&caller.terms).await?.session.version();
                     Ok(Subject::Listing { command: other, schema, version })
                 }
                 None => Err(refusal(&other)),
@@ -195,12 +197,11 @@ impl LakeService {
             Command::TicketStatementQuery(ticket) => shared.statements.redeem(&ticket.statement_handle, &user).await?,
             // Some clients read a prepared statement without asking where its rows are.
             Command::CommandPreparedStatementQuery(query) => {
-                let planned = shared.statements.prepared_plan(&query.prepared_statement_handle, &user).await?;
-                shared.statements.redeem(&shared.statements.announce(&planned, &user), &user).await?
+                Redeemed::at_once(shared.statements.prepared_plan(&query.prepared_statement_handle, &user).await?)
             }
             other => {
                 let refused = refusal(&other);
-                let session = shared.statements.session(&terms).await?.session;
+                let session = shared.statements.plans.session(&terms).await?.session;
                 let rows = shared.metadata.rows(other, &session)?.ok_or(refused)?;
                 return Ok(versioned(stream::listing(&rows, &shared.metrics)?, session.version()));
             }

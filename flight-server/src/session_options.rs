@@ -18,7 +18,7 @@ use crate::bounded::{Bounded, locked};
 use crate::connections::Connection;
 use crate::handles::{Key, Kind};
 use crate::status;
-use crate::terms::{CarriedTerms, Terms, as_of, as_of_text};
+use crate::terms::{CarriedTerms, Terms, as_of};
 
 /// The cookie's name.
 const COOKIE: &str = "lakebed-session";
@@ -157,7 +157,7 @@ pub(crate) fn get(terms: &Terms) -> Vec<u8> {
         ("schema".to_owned(), text(terms.schema.as_deref().unwrap_or(DEFAULT_SCHEMA))),
         ("types".to_owned(), text(terms.wire.name())),
     ]);
-    session_options.extend(terms.as_of.map(|as_of| ("as_of".to_owned(), text(&as_of_text(as_of)))));
+    session_options.extend(terms.as_of.map(|as_of| ("as_of".to_owned(), text(&as_of.to_string()))));
     SessionOptions { session_options }.encode_to_vec()
 }
 

@@ -19,15 +19,17 @@ use lakebed_query::{Format, RowsWriter};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use crate::admission::PUSHBACK;
 use crate::bounded::locked;
 use crate::metrics::code_name;
 use crate::parameters::write_parameters;
 use crate::service::{Shared, VERSION_HEADER};
+use crate::statements::Redeemed;
+use crate::status;
 use crate::stream::{self, Encode};
-use crate::terms::{AS_OF, TYPES, Terms, as_of};
+use crate::terms::{Terms, as_of};
 
 /// Where statements are posted.
 pub(crate) const PATH: &str = "/v1/sql";
@@ -69,7 +71,7 @@ pub(crate) async fn answer(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let answered = async {
-        let user = door.guest(&headers).await?;
+        door.let_in(&headers).await?;
         let Query(asked) = asked.map_err(|wrong| {
             Status::invalid_argument(format!("{}\nhint: the URL may say format= and as_of=", wrong.body_text()))
         })?;
@@ -79,7 +81,7 @@ pub(crate) async fn answer(
             }
             _ => Status::invalid_argument(wrong.body_text()),
         })?;
-        run(&door.shared, &asked, &headers, &body, &user).await
+        run(&door.shared, &asked, &headers, &body).await
     };
     let answered = answered.await;
     let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
@@ -91,12 +93,12 @@ pub(crate) async fn answer(
 }
 
 impl Door {
-    /// The user whose request it is; nobody's where the server has no users.
-    async fn guest(&self, headers: &HeaderMap) -> Result<String, Status> {
+    /// Lets in a user, or where the server has none, programs on this machine.
+    async fn let_in(&self, headers: &HeaderMap) -> Result<(), Status> {
         let gate = &self.shared.gate;
         if !gate.is_open()? {
             let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            return Ok(gate.enter(header).await?.user);
+            return gate.enter(header).await.map(drop);
         }
         if self.is_open {
             return Err(Status::permission_denied(
@@ -104,42 +106,32 @@ impl Door {
             ));
         }
         match stranger(|name| headers.get(name).map(|value| value.to_str().unwrap_or(""))) {
-            None => Ok(String::new()),
+            None => Ok(()),
             Some(_) => Err(Status::permission_denied("statements are answered to programs on this machine only")),
         }
     }
 }
 
-async fn run(
-    shared: &Arc<Shared>,
-    asked: &Asked,
-    headers: &HeaderMap,
-    body: &Bytes,
-    user: &str,
-) -> Result<Response, Status> {
+async fn run(shared: &Arc<Shared>, asked: &Asked, headers: &HeaderMap, body: &Bytes) -> Result<Response, Status> {
     let format = format(asked, headers)?;
     let posted = posted(headers, body)?;
-    let mut terms = Terms::default();
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(types) = header(TYPES) {
-        terms.wire = types.parse().map_err(|wrong: String| Status::invalid_argument(wrong))?;
-    }
+    let mut terms = Terms::of_call(&MetadataMap::from_headers(headers.clone()), Terms::default())?;
     let of_body = posted.as_of.as_ref().map(|value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     });
     // What is nearest to the statement has the last word.
-    if let Some(text) = of_body.as_deref().or(asked.as_of.as_deref()).or(header(AS_OF)) {
+    if let Some(text) = of_body.as_deref().or(asked.as_of.as_deref()) {
         terms.as_of = as_of(text).map_err(Status::invalid_argument)?;
     }
     let parameters = match posted.parameters.as_slice() {
         [] => Bytes::new(),
         values => write_parameters(&row(values)?)?,
     };
-    let planned = shared.statements.plan(&posted.sql, &terms, &parameters).await?;
+    let planned = shared.statements.plans.plan(&posted.sql, &terms, &parameters).await?;
     let version = planned.session.version();
-    let redeemed = shared.statements.redeem(&shared.statements.announce(&planned, user), user).await?;
-    let messages = stream::results(redeemed, shared, move |schema| Rows::begin(format, schema)).await?;
+    let messages =
+        stream::results(Redeemed::at_once(planned), shared, move |schema| Rows::begin(format, schema)).await?;
     let headers =
         [(header::CONTENT_TYPE.as_str(), format.media_type().to_owned()), (VERSION_HEADER, version.to_string())];
     Ok((headers, Body::from_stream(messages)).into_response())
@@ -207,18 +199,18 @@ fn row(values: &[Box<RawValue>]) -> Result<RecordBatch, Status> {
         Ok((format!("{}", number + 1), column))
     };
     let columns = values.iter().map(AsRef::as_ref).enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_from_iter(columns).map_err(|error| crate::status::of_arrow(&error))
+    RecordBatch::try_from_iter(columns).map_err(|error| status::of_arrow(&error))
 }
 
 /// The answer to what is not answered.
-fn refusal(status: &Status) -> Response {
-    let code = match status.code() {
+fn refusal(refused: &Status) -> Response {
+    let code = match refused.code() {
         Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::FailedPrecondition => StatusCode::CONFLICT,
-        Code::ResourceExhausted if status.metadata().contains_key(PUSHBACK) => StatusCode::TOO_MANY_REQUESTS,
+        Code::ResourceExhausted if refused.metadata().contains_key(status::PUSHBACK) => StatusCode::TOO_MANY_REQUESTS,
         // It would need as much if it came again.
         Code::ResourceExhausted => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
@@ -226,11 +218,11 @@ fn refusal(status: &Status) -> Response {
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let (error, hint) = match status.message().split_once("\nhint: ") {
+    let (error, hint) = match refused.message().split_once("\nhint: ") {
         Some((error, hint)) => (error, Some(hint)),
-        None => (status.message(), None),
+        None => (refused.message(), None),
     };
-    let mut body = json!({ "error": error, "code": code_name(status.code()) });
+    let mut body = json!({ "error": error, "code": code_name(refused.code()) });
     if let Some(hint) = hint {
         body["hint"] = hint.into();
     }
@@ -254,7 +246,7 @@ impl Rows {
     fn begin(format: Format, schema: &SchemaRef) -> Result<Self, Status> {
         let buffer = Buffer::default();
         let writer = RowsWriter::begin(format, schema, buffer.clone());
-        Ok(Self { writer: writer.map_err(|error| crate::status::of_arrow(&error))?, buffer })
+        Ok(Self { writer: writer.map_err(|error| status::of_arrow(&error))?, buffer })
     }
 
     fn written(buffer: &Buffer) -> Vec<Bytes> {

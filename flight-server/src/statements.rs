@@ -1,218 +1,59 @@
 //! Statements between the calls of a client: planned, announced by a ticket, read.
 //!
-//! A handle carries all that is needed to plan its statement (see [`crate::handles`]). So that this need not be done again, plans
-//! wait here: under the number of a ticket until it is redeemed, and under what was asked until the log moves on. All maps are
-//! bounded: a client that forgets its handles costs a fixed amount of memory.
+//! A handle carries all that is needed to plan its statement (see [`crate::handles`]). So that this need not be done again, a plan
+//! waits here under the number of its ticket until it is redeemed; of those that never are, a fixed number is kept.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::Schema;
 use bytes::Bytes;
-use datafusion::logical_expr::LogicalPlan;
-use lakebed_query::catalog::DEFAULT_SCHEMA;
-use lakebed_query::parameters::Prepared;
-use lakebed_query::{AsOf, ReadSession, Statement};
-use tokio::sync::{oneshot, watch};
+use lakebed_query::AsOf;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::bounded::{Bounded, locked};
 use crate::handles::{CarriedStatement, CarriedTransaction, Key, Kind};
-use crate::parameters::{read_parameters, write_parameters};
-use crate::runtime::QueryThreads;
-use crate::server::Served;
-use crate::status;
+use crate::parameters::write_parameters;
+use crate::plans::{Planned, Plans, PreparedAt};
+use crate::readings::{Reading, Readings};
 use crate::terms::Terms;
-use crate::wire::{Wire, wire_schema};
 
 /// Plans that wait for their ticket. Each holds the session it was planned on.
 const WAITING_PLANS: usize = 256;
-/// Statements whose plans are kept for whoever asks the same again.
-const KEPT_PLANS: usize = 1_024;
-/// Bytes of parameters whose plan is kept.
-const KEPT_PARAMETERS: usize = 64 << 10;
-/// Results that are being read, or were called off before they were.
-const RUNNING: usize = 4_096;
 /// A ticket is answered for so long.
 const TICKET_LIFE: Duration = Duration::from_secs(3_600);
-/// Bytes of a statement's text: more than people write, and less than a message holds.
-const LONGEST_STATEMENT: usize = 1 << 20;
-
-/// A statement planned at one version of the log.
-pub(crate) struct Planned {
-    /// What the statement reads; held so that a refresh does not move it.
-    pub(crate) session: Arc<ReadSession>,
-    /// One for each row of values for its parameters; their answers follow one another.
-    pub(crate) plans: Vec<LogicalPlan>,
-    /// The columns as clients get them.
-    pub(crate) schema: SchemaRef,
-    pub(crate) wire: Wire,
-    /// The session that it was asked of; while it is held, no other has its address.
-    base: Arc<ReadSession>,
-    sql: String,
-    terms: Terms,
-    parameters: Bytes,
-}
-
-/// A statement that is planned but for the values of its parameters.
-pub(crate) struct PreparedAt {
-    base: Arc<ReadSession>,
-    session: Arc<ReadSession>,
-    prepared: Prepared,
-    wire: Wire,
-}
-
-impl PreparedAt {
-    /// The columns of its answer, as clients get them.
-    pub(crate) fn schema(&self) -> SchemaRef {
-        wire_schema(self.prepared.plan().schema().as_arrow(), self.wire)
-    }
-
-    /// Its parameters, as clients are to send them. Times are in milliseconds: JDBC's driver (18.3) writes a number of them into
-    /// whatever unit it is told. What comes is cast to the parameter's own type, so that others may send what they have.
-    pub(crate) fn parameters(&self) -> SchemaRef {
-        let wire = wire_schema(self.prepared.parameters(), self.wire);
-        let fields = wire.fields().iter().map(|field| match field.data_type() {
-            DataType::Timestamp(_, zone) => {
-                field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Millisecond, zone.clone()))
-            }
-            DataType::Time32(_) | DataType::Time64(_) => {
-                field.as_ref().clone().with_data_type(DataType::Time32(TimeUnit::Millisecond))
-            }
-            _ => field.as_ref().clone(),
-        });
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    }
-}
-
-/// What a plan is kept under.
-type PlanKey = [u8; blake3::OUT_LEN];
 
 /// All statements of one server.
 pub(crate) struct Statements {
-    lake: watch::Receiver<Served>,
-    threads: QueryThreads,
+    pub(crate) plans: Plans,
     key: Key,
     numbers: AtomicU64,
-    prepared: Mutex<Bounded<PlanKey, Arc<PreparedAt>>>,
-    planned: Mutex<Bounded<PlanKey, Arc<Planned>>>,
     waiting: Mutex<Bounded<u64, Arc<Planned>>>,
-    running: Mutex<Bounded<u64, Running>>,
+    readings: Readings,
 }
 
-/// What became of a ticket.
-enum Running {
-    /// It is being read; a word stops it.
-    Reading(oneshot::Sender<()>),
-    /// It was called off, before or while it was read.
-    CalledOff,
-}
-
-/// A plan whose ticket was redeemed, and the word that would stop it.
+/// A plan that is to be read.
 pub(crate) struct Redeemed {
     pub(crate) planned: Arc<Planned>,
-    pub(crate) called_off: oneshot::Receiver<()>,
+    pub(crate) reading: Reading,
+}
+
+impl Redeemed {
+    /// One that no ticket was given out for.
+    pub(crate) fn at_once(planned: Arc<Planned>) -> Self {
+        Self { planned, reading: Reading::of_no_ticket() }
+    }
 }
 
 impl Statements {
-    pub(crate) fn new(lake: watch::Receiver<Served>, threads: QueryThreads, key: Key) -> Self {
+    pub(crate) fn new(plans: Plans, key: Key) -> Self {
         // Tickets of two processes with one key must not have the same numbers.
         let first = Uuid::new_v4().as_u64_pair().0;
-        Self {
-            lake,
-            threads,
-            key,
-            numbers: AtomicU64::new(first),
-            prepared: Mutex::new(Bounded::new(KEPT_PLANS)),
-            planned: Mutex::new(Bounded::new(KEPT_PLANS)),
-            waiting: Mutex::new(Bounded::new(WAITING_PLANS)),
-            running: Mutex::new(Bounded::new(RUNNING)),
-        }
-    }
-
-    /// The lake as of the version that is asked for, by default the newest, with where other versions are of the same models.
-    ///
-    /// # Errors
-    /// The status of a version that is not there, or cannot be read.
-    pub(crate) async fn session(&self, terms: &Terms) -> Result<Served, Status> {
-        let served = self.lake.borrow().clone();
-        match terms.as_of {
-            None => Ok(served),
-            Some(AsOf::Version(version)) if version == served.session.version() => Ok(served),
-            Some(as_of) => {
-                let versions = Arc::clone(&served.versions);
-                let session = self.threads.run(async move { versions.as_of(as_of).await }).await?;
-                Ok(Served { session: session.map_err(|error| status::of_query(&error))?, ..served })
-            }
-        }
-    }
-
-    /// Plans a statement but for the values of its parameters.
-    ///
-    /// # Errors
-    /// The status of what is wrong with it, see [`status::of_query`].
-    pub(crate) async fn prepared(&self, sql: &str, terms: &Terms) -> Result<Arc<PreparedAt>, Status> {
-        if sql.len() > LONGEST_STATEMENT {
-            let (bytes, most) = (sql.len(), LONGEST_STATEMENT);
-            return Err(Status::invalid_argument(format!("the statement has {bytes} bytes, and {most} is the most")));
-        }
-        let Served { session: base, versions } = self.session(terms).await?;
-        let key = plan_key(&base, sql, terms, &Bytes::new());
-        if let Some(prepared) = locked(&self.prepared).get(&key) {
-            return Ok(Arc::clone(prepared));
-        }
-        let (sql, terms) = (sql.to_owned(), terms.clone());
-        let preparing = self.threads.run(async move {
-            let statement = Statement::parse_in(&sql, terms.schema.as_deref().unwrap_or(DEFAULT_SCHEMA))?;
-            let session = match &terms.schema {
-                Some(schema) => base.in_schema(schema),
-                None => Arc::clone(&base),
-            };
-            let session = session.for_statement(&statement, versions.as_ref()).await?;
-            let prepared = session.prepare(&statement).await?;
-            Ok::<_, lakebed_query::Error>(PreparedAt { base, session, prepared, wire: terms.wire })
-        });
-        let prepared = Arc::new(preparing.await?.map_err(|error| status::of_query(&error))?);
-        if self.is_served(&prepared.base) {
-            locked(&self.prepared).insert(key, Arc::clone(&prepared));
-        }
-        Ok(prepared)
-    }
-
-    /// Plans a statement with values for its parameters, an IPC stream of one batch.
-    ///
-    /// # Errors
-    /// As [`Self::prepared`].
-    pub(crate) async fn plan(&self, sql: &str, terms: &Terms, parameters: &Bytes) -> Result<Arc<Planned>, Status> {
-        let prepared = self.prepared(sql, terms).await?;
-        let key = plan_key(&prepared.base, sql, terms, parameters);
-        if let Some(planned) = locked(&self.planned).get(&key) {
-            return Ok(Arc::clone(planned));
-        }
-        let (binding, values) = (Arc::clone(&prepared), parameters.clone());
-        let plans = self.threads.run(async move {
-            let values = read_parameters(&values)?;
-            binding.session.bind(&binding.prepared, &values).map_err(|error| status::of_query(&error))
-        });
-        let plans = plans.await??;
-        let planned = Arc::new(Planned {
-            session: Arc::clone(&prepared.session),
-            schema: prepared.schema(),
-            plans,
-            wire: terms.wire,
-            base: Arc::clone(&prepared.base),
-            sql: sql.to_owned(),
-            terms: terms.clone(),
-            parameters: parameters.clone(),
-        });
-        // An earlier version would be held with what was computed for it, and large values as long as the log stands still.
-        if self.is_served(&planned.base) && parameters.len() <= KEPT_PARAMETERS {
-            locked(&self.planned).insert(key, Arc::clone(&planned));
-        }
-        Ok(planned)
+        let waiting = Mutex::new(Bounded::new(WAITING_PLANS));
+        Self { plans, key, numbers: AtomicU64::new(first), waiting, readings: Readings::new() }
     }
 
     /// Keeps a plan for the client that will ask for its rows; returns the statement handle of its ticket.
@@ -244,52 +85,39 @@ impl Statements {
         if ticket.expires < seconds_since_1970() {
             return Err(Status::failed_precondition("the ticket is too old\nhint: send the statement again"));
         }
-        let (word, called_off) = oneshot::channel();
-        {
-            let mut running = locked(&self.running);
-            if matches!(running.get(&ticket.number), Some(Running::CalledOff)) {
-                return Err(called_off_status());
-            }
-            running.insert(ticket.number, Running::Reading(word));
-        }
+        let reading = self.readings.begin(ticket.number)?;
         let waited = locked(&self.waiting).remove(&ticket.number);
         let planned = match waited {
             Some(planned) => planned,
             None => {
-                let planned = self.plan(&ticket.sql, &Terms::of_carried(ticket.terms), &ticket.parameters).await?;
+                let planned =
+                    self.plans.plan(&ticket.sql, &Terms::of_carried(ticket.terms), &ticket.parameters).await?;
                 kept_promise(&planned, &ticket.promised, "send the statement again")?;
                 planned
             }
         };
-        Ok(Redeemed { planned, called_off })
+        Ok(Redeemed { planned, reading })
     }
 
     /// Calls a ticket off: what is read of it stops, and nobody reads it any more. Says whether there was anything to stop.
     pub(crate) fn cancel(&self, handle: &[u8], user: &str) -> bool {
         let Ok(ticket) = self.open(Kind::Ticket, handle, user) else { return false };
         let waited = locked(&self.waiting).remove(&ticket.number).is_some();
-        let mut running = locked(&self.running);
-        let was = running.remove(&ticket.number);
-        running.insert(ticket.number, Running::CalledOff);
-        let stopped = match was {
-            // A word to somebody who has read all is lost, and there was nothing to stop.
-            Some(Running::Reading(word)) => word.send(()).is_ok(),
-            Some(Running::CalledOff) | None => false,
-        };
+        let stopped = self.readings.call_off(ticket.number);
         waited || stopped
     }
 
     /// The handle of a prepared statement, with the statement's columns and parameters.
     ///
     /// # Errors
-    /// As [`Self::prepared`].
+    /// As [`Plans::prepared`].
     pub(crate) async fn prepare(
         &self,
         sql: &str,
         terms: &Terms,
         user: &str,
     ) -> Result<(Bytes, Arc<PreparedAt>), Status> {
-        let prepared = self.prepared(sql, terms).await?;
+        let prepared = self.plans.prepared(sql, terms).await?;
         let carried = CarriedStatement {
             sql: sql.to_owned(),
             terms: Some(terms.carried()),
@@ -308,7 +136,7 @@ impl Statements {
     pub(crate) async fn bind(&self, handle: &[u8], values: &RecordBatch, user: &str) -> Result<Bytes, Status> {
         let carried = self.open(Kind::Prepared, handle, user)?;
         let carried = CarriedStatement { parameters: write_parameters(values)?, ..carried };
-        self.plan(&carried.sql, &Terms::of_carried(carried.terms.clone()), &carried.parameters).await?;
+        self.plans.plan(&carried.sql, &Terms::of_carried(carried.terms.clone()), &carried.parameters).await?;
         Ok(self.key.sign(Kind::Prepared, &carried))
     }
 
@@ -319,7 +147,7 @@ impl Statements {
     /// promised.
     pub(crate) async fn prepared_plan(&self, handle: &[u8], user: &str) -> Result<Arc<Planned>, Status> {
         let carried = self.open(Kind::Prepared, handle, user)?;
-        let planned = self.plan(&carried.sql, &Terms::of_carried(carried.terms), &carried.parameters).await?;
+        let planned = self.plans.plan(&carried.sql, &Terms::of_carried(carried.terms), &carried.parameters).await?;
         kept_promise(&planned, &carried.promised, "prepare it again")?;
         Ok(planned)
     }
@@ -327,9 +155,9 @@ impl Statements {
     /// A transaction: the version that all of its statements read.
     ///
     /// # Errors
-    /// As [`Self::session`].
+    /// As [`Plans::session`].
     pub(crate) async fn begin(&self, terms: &Terms) -> Result<Bytes, Status> {
-        let version = self.session(terms).await?.session.version();
+        let version = self.plans.session(terms).await?.session.version();
         Ok(self.key.sign(Kind::Transaction, &CarriedTransaction { version }))
     }
 
@@ -352,12 +180,6 @@ impl Statements {
         &self.key
     }
 
-    /// Lets go of the plans that only a session before the one served would be asked for.
-    pub(crate) fn forget_plans_before(&self, served: &Arc<ReadSession>) {
-        locked(&self.planned).retain(|planned| Arc::ptr_eq(&planned.base, served));
-        locked(&self.prepared).retain(|prepared| Arc::ptr_eq(&prepared.base, served));
-    }
-
     /// Reads a handle that was given to this user.
     fn open(&self, kind: Kind, handle: &[u8], user: &str) -> Result<CarriedStatement, Status> {
         let carried: CarriedStatement = self.key.open(kind, handle)?;
@@ -367,28 +189,9 @@ impl Statements {
         }
     }
 
-    fn is_served(&self, base: &Arc<ReadSession>) -> bool {
-        Arc::ptr_eq(base, &self.lake.borrow().session)
-    }
-
     fn next_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
-}
-
-/// The status of a result that was called off.
-pub(crate) fn called_off_status() -> Status {
-    Status::cancelled("the statement was cancelled")
-}
-
-fn plan_key(base: &Arc<ReadSession>, sql: &str, terms: &Terms, parameters: &Bytes) -> PlanKey {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(Arc::as_ptr(base) as usize).to_le_bytes());
-    let Terms { as_of: _, wire, schema } = terms;
-    for part in [wire.name().as_bytes(), schema.as_deref().unwrap_or_default().as_bytes(), sql.as_bytes(), parameters] {
-        hasher.update(&part.len().to_le_bytes()).update(part);
-    }
-    *hasher.finalize().as_bytes()
 }
 
 fn kept_promise(planned: &Planned, promised: &Bytes, hint: &str) -> Result<(), Status> {

@@ -3,6 +3,7 @@
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use lakebed_query::Error;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 /// Characters of a message; DataFusion sometimes writes a whole plan into one.
@@ -38,6 +39,16 @@ pub(crate) fn of_execution(error: &DataFusionError) -> Status {
 /// The status of a batch that could not be cast or encoded for the wire.
 pub(crate) fn of_arrow(error: &ArrowError) -> Status {
     Status::new(arrow_code(error), one_line(&error.to_string()))
+}
+
+/// When whoever is refused for a while may come again, in the header that gRPC clients read for it.
+pub(crate) const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// The status of what may be asked again in a second.
+pub(crate) fn come_again(sentence: &str) -> Status {
+    let mut status = Status::resource_exhausted(format!("{sentence}{HINT}come again in a second"));
+    status.metadata_mut().insert(PUSHBACK, MetadataValue::from_static("1000"));
+    status
 }
 
 /// The status of a request body that is not what its call asks for.

@@ -20,9 +20,10 @@ use tonic::Status;
 use crate::admission::{Admission, Turn};
 use crate::messages::{self, Coalescer, Encoder};
 use crate::metrics::Metrics;
+use crate::plans::Planned;
 use crate::runtime::StopOnDrop;
 use crate::service::Shared;
-use crate::statements::{Planned, Redeemed, called_off_status};
+use crate::statements::Redeemed;
 use crate::status;
 use crate::wire::{self, wire_batch, wire_schema};
 
@@ -84,7 +85,7 @@ pub(crate) type Messages<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Sen
 /// # Errors
 /// The status of a plan that cannot be started.
 pub(crate) async fn results<E: Encode>(
-    Redeemed { planned, called_off }: Redeemed,
+    Redeemed { planned, mut reading }: Redeemed,
     shared: &Shared,
     encoder: impl FnOnce(&SchemaRef) -> Result<E, Status> + Send + 'static,
 ) -> Result<Messages<E::Message>, Status> {
@@ -93,17 +94,10 @@ pub(crate) async fn results<E: Encode>(
     let (metrics, admission) = (Arc::clone(&shared.metrics), Arc::clone(&shared.admission));
     let (_task, stop) = shared.threads.start(async move {
         let _active = active;
-        let cancelled = async {
-            match called_off.await {
-                Ok(()) => called_off_status(),
-                // Nobody can say the word any more.
-                Err(_) => std::future::pending().await,
-            }
-        };
         let producing = async { produce(&planned, encoder(&planned.schema)?, &sender, &metrics, &admission).await };
         let last = tokio::select! {
             produced = producing => produced.map(|()| Piece::End),
-            status = cancelled => Err(status),
+            status = reading.called_off() => Err(status),
         };
         // A client that has gone does not hear the end.
         let _ = sender.send(last).await;
@@ -138,7 +132,8 @@ async fn produce<E: Encode>(
     for plan in &planned.plans {
         let started = planned.session.stream_within(plan.clone(), admission.memory());
         let mut batches = clock.run(started).await?.map_err(|error| status::of_query(&error))?;
-        if let Some(difference) = wire::difference(&planned.schema, &wire_schema(&batches.schema(), planned.wire)) {
+        if let Some(difference) = wire::difference(&planned.schema, &wire_schema(&batches.schema(), planned.terms.wire))
+        {
             return Err(Status::internal(format!(
                 "the plan changed its mind: {difference}; this is a fault of the server"
             )));

@@ -1,7 +1,7 @@
 //! What a request says of how it wants its answer, beside the statement: as of which version, in which types, in which schema
 //! names without one are. A header says it of one call; a session option of all that follow; tickets carry it.
 
-use lakebed_query::{AsOf, time_text};
+use lakebed_query::AsOf;
 use prost::Message;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -53,7 +53,7 @@ impl Terms {
 
     pub(crate) fn carried(&self) -> CarriedTerms {
         CarriedTerms {
-            as_of: self.as_of.map(as_of_text).unwrap_or_default(),
+            as_of: self.as_of.as_ref().map(AsOf::to_string).unwrap_or_default(),
             types: self.wire.name().to_owned(),
             schema: self.schema.clone().unwrap_or_default(),
         }
@@ -78,13 +78,6 @@ pub(crate) fn as_of(text: &str) -> Result<Option<AsOf>, String> {
     match text.trim() {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|error: lakebed_query::InvalidAsOf| error.to_string()),
-    }
-}
-
-pub(crate) fn as_of_text(as_of: AsOf) -> String {
-    match as_of {
-        AsOf::Version(version) => version.to_string(),
-        AsOf::Time(time) => time_text(time),
     }
 }
 

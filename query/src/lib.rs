@@ -13,6 +13,7 @@ pub mod formats;
 pub mod hash;
 pub mod keys;
 pub mod lakehouse;
+mod lazy_table;
 pub mod models;
 pub mod parameters;
 mod parquet_table;

@@ -78,18 +78,16 @@ pub trait Versions: Send + Sync {
 pub struct ReadSession {
     version: u64,
     now: DateTime<Utc>,
-    tables: Vec<TableInfo>,
+    tables: Arc<[TableInfo]>,
     context: SessionContext,
     /// Where runs are that the lake does not keep.
     store: Option<(ObjectStoreUrl, Store)>,
-    /// Other versions that a statement asks for; their tables hang on them.
-    _others: Vec<(AsOf, Arc<Self>)>,
 }
 
 impl ReadSession {
     /// A session over `context`, whose catalog already holds `tables` as of `version`; its `now()` is `now`.
     pub fn new(version: u64, now: DateTime<Utc>, tables: Vec<TableInfo>, context: SessionContext) -> Self {
-        Self { version, now, tables, context, store: None, _others: Vec::new() }
+        Self { version, now, tables: tables.into(), context, store: None }
     }
 
     /// The same with another store for some of its tables' files.
@@ -114,22 +112,17 @@ impl ReadSession {
         let of_all = statement.version_of_all().and_then(|_| others.first()).map(|(_, session)| session);
         let (version, now) = of_all.map_or((self.version, self.now), |session| (session.version, session.now));
         let context = self.context_with(&others)?;
-        Ok(Arc::new(Self { version, now, tables: self.tables.clone(), context, store: None, _others: others }))
+        Ok(Arc::new(Self { version, now, tables: Arc::clone(&self.tables), context, store: None }))
     }
 
     /// The same session with another schema for names that have none.
-    pub fn in_schema(self: &Arc<Self>, schema: &str) -> Arc<Self> {
+    #[must_use]
+    pub fn in_schema(&self, schema: &str) -> Self {
         let mut state = self.context.state();
         state.config_mut().options_mut().catalog.default_schema = schema.to_owned();
-        let Self { version, now, tables, store, .. } = self.as_ref();
-        Arc::new(Self {
-            version: *version,
-            now: *now,
-            tables: tables.clone(),
-            context: SessionContext::new_with_state(state),
-            store: store.clone(),
-            _others: vec![(AsOf::Version(*version), Arc::clone(self))],
-        })
+        let (tables, store) = (Arc::clone(&self.tables), self.store.clone());
+        let context = SessionContext::new_with_state(state);
+        Self { version: self.version, now: self.now, tables, context, store }
     }
 
     /// The session's context with the schemas of others beside its own.
@@ -186,9 +179,8 @@ impl ReadSession {
     /// [`Error::Sql`] where the statement does not plan, [`Error::UnknownTable`] and [`Error::UnknownColumn`] with the nearest
     /// name, [`Error::ReadOnly`] for a statement that writes, [`Error::Parameters`] for one that has parameters.
     pub async fn plan_statement(&self, statement: &Statement) -> Result<LogicalPlan> {
-        let unbound = self.unbound(statement).await?;
         match statement.parameters() {
-            0 => self.analyzed(unbound),
+            0 => self.analyzed(self.unbound(statement).await?),
             needed => Err(Error::Parameters { needed, given: 0 }),
         }
     }

@@ -4,8 +4,6 @@
 //! among the tokens, and the table is called `"gold@42".daily` from there on: a schema that [`crate::ReadSession::at_versions`]
 //! puts into the catalog. `?` becomes `$1`, `$2`, … in the order of the text, for DataFusion takes all of them for one.
 
-use std::collections::BTreeSet;
-
 use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
@@ -16,7 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA};
 use crate::error::{Error, Result};
-use crate::lakehouse::{AsOf, time_text};
+use crate::lakehouse::AsOf;
 
 /// Between a schema's name and a version.
 const AT: char = '@';
@@ -106,10 +104,7 @@ impl Statement {
 
 /// What a schema is called as of a version.
 pub(crate) fn schema_at(schema: &str, as_of: AsOf) -> String {
-    match as_of {
-        AsOf::Version(version) => format!("{schema}{AT}{version}"),
-        AsOf::Time(time) => format!("{schema}{AT}{}", time_text(time)),
-    }
+    format!("{schema}{AT}{as_of}")
 }
 
 /// A table's name as it was written, from one with a version in it: `gold.daily`, and when it is asked for.
@@ -153,11 +148,13 @@ fn number_parameters(tokens: &mut [TokenWithSpan]) -> Result<usize> {
 
 /// Takes `VERSION AS OF …` and `TIMESTAMP AS OF …` out of the tokens, and calls the tables before them accordingly.
 fn take_versions(tokens: &mut Vec<TokenWithSpan>, default_schema: &str) -> Result<Vec<AsOf>> {
-    let mut versions = BTreeSet::new();
+    let mut versions = Vec::new();
     let mut at = 0;
     while let Some(clause) = next_clause(tokens, at)? {
         let name = table_name(tokens, clause.start)?;
-        versions.insert(schema_at("", clause.as_of));
+        if !versions.contains(&clause.as_of) {
+            versions.push(clause.as_of);
+        }
         let mut parts: Vec<TokenWithSpan> = tokens[name.clone()].to_vec();
         let word = |text: &str| Token::make_word(text, Some('"'));
         let like = |token: Token, of: &TokenWithSpan| TokenWithSpan { token, span: of.span };
@@ -182,7 +179,7 @@ fn take_versions(tokens: &mut Vec<TokenWithSpan>, default_schema: &str) -> Resul
         tokens.splice(from..clause.end, dotted);
         at = from + count;
     }
-    Ok(versions.into_iter().filter_map(|version| version.trim_start_matches(AT).parse().ok()).collect())
+    Ok(versions)
 }
 
 /// `VERSION AS OF 42` among the tokens.
@@ -294,7 +291,7 @@ mod tests {
 
     fn parsed(sql: &str) -> (String, usize, Vec<String>) {
         let statement = Statement::parse(sql).unwrap();
-        let versions = statement.versions.iter().map(|version| schema_at("", *version)).collect();
+        let versions = statement.versions.iter().map(AsOf::to_string).collect();
         (statement.parsed.to_string(), statement.parameters, versions)
     }
 
@@ -329,7 +326,7 @@ mod tests {
             assert_eq!(at(sql), sql);
         }
         let (_, _, versions) = parsed("SELECT 1 FROM a VERSION AS OF 3, b VERSION AS OF 3, c VERSION AS OF 12");
-        assert_eq!(versions, ["@12", "@3"]);
+        assert_eq!(versions, ["3", "12"]);
     }
 
     #[test]

@@ -7,17 +7,15 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicr
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as DataFusionResult;
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::TableType;
 use lakebed_log::{Entry, Log, Snapshot, quarantine};
 
 use crate::epoch::{Chain, Manifest};
 use crate::error::Result;
 use crate::lakehouse::Lakehouse;
+use crate::lazy_table::{LazyTable, Load};
 use crate::models::Model;
 use crate::session::{TableInfo, TableKind};
 
@@ -50,7 +48,8 @@ pub(crate) fn all(lakehouse: &Lakehouse, snapshot: &Snapshot, manifest: Option<M
             foreign_keys: Vec::new(),
             columns: Arc::clone(&columns),
         };
-        SystemTable { info, provider: Arc::new(Provider { about, columns, source: Arc::clone(&source) }) }
+        let rows = SystemRows { about, columns: Arc::clone(&columns), source: Arc::clone(&source) };
+        SystemTable { info, provider: Arc::new(LazyTable { columns, kind: TableType::View, rows }) }
     };
     TABLES.iter().map(table).collect()
 }
@@ -127,7 +126,7 @@ static TABLES: [About; 7] = [
     About {
         name: "quarantine",
         kind: Kind::Quarantine,
-        description: "Events that could not be read, as they came, each with the reason.",
+        description: "Events that could not be read, as they came, each with the reason; those that were retried since are still there.",
         columns: &[
             Number("version"),
             Time("time"),
@@ -295,12 +294,12 @@ fn versions(versions: &[(u64, Entry)]) -> Vec<ArrayRef> {
     vec![
         numbers(versions.iter().map(|(version, _)| *version)),
         times(versions.iter().map(|(_, entry)| entry.time)),
-        of(|entry| entry.record.batches.iter().map(|batch| batch.rows).sum()),
-        of(|entry| entry.record.batches.iter().map(|batch| batch.quarantined).sum()),
+        of(Entry::events),
+        of(Entry::quarantined),
         of(|entry| entry.record.batches.len() as u64),
         of(|entry| entry.record.next_offset),
         of(|entry| entry.added.len() as u64),
-        of(|entry| entry.added.iter().map(|file| file.staged.bytes).sum()),
+        of(Entry::bytes),
     ]
 }
 
@@ -333,39 +332,18 @@ fn times(values: impl IntoIterator<Item = DateTime<Utc>>) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_iter_values(micros).with_timezone("UTC"))
 }
 
-/// One of the tables, for DataFusion.
-struct Provider {
+/// The rows of one of the tables.
+struct SystemRows {
     about: &'static About,
     columns: SchemaRef,
     source: Arc<Source>,
 }
 
-impl std::fmt::Debug for Provider {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SystemTable").field("about", self.about).finish_non_exhaustive()
-    }
-}
-
 #[async_trait]
-impl TableProvider for Provider {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.columns)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let rows = self.source.rows(self.about.kind).await;
-        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)))?;
+impl Load for SystemRows {
+    async fn load(&self) -> Result<Arc<dyn TableProvider>> {
+        let rows = self.source.rows(self.about.kind).await?;
         let batch = RecordBatch::try_new(Arc::clone(&self.columns), rows)?;
-        MemTable::try_new(Arc::clone(&self.columns), vec![vec![batch]])?.scan(state, projection, filters, limit).await
+        Ok(Arc::new(MemTable::try_new(Arc::clone(&self.columns), vec![vec![batch]])?))
     }
 }

@@ -38,11 +38,20 @@ pub(super) fn lake(version: u64, numbers: usize) -> ReadSession {
 }
 
 pub(super) fn lake_with_polls(version: u64, numbers: usize, polls: Polls) -> ReadSession {
+    lake_with(version, numbers, polls, Arc::new(Int32Array::from(vec![1])))
+}
+
+/// One whose `gold.a_b` has a column of texts.
+pub(super) fn lake_with_another_table(version: u64) -> ReadSession {
+    lake_with(version, 1, Polls::default(), text(&["one"]))
+}
+
+fn lake_with(version: u64, numbers: usize, polls: Polls, a_b: ArrayRef) -> ReadSession {
     let tables: Vec<(TableInfo, Arc<dyn TableProvider>)> = vec![
         table("bronze", "events", &["event_id"], one_batch(&[("event_id", text(&["e1", "e2"]))])),
         table("silver", "orders", &["id"], orders()),
         table("gold", "daily", &["day", "country"], daily()),
-        table("gold", "a_b", &[], one_batch(&[("x", Arc::new(Int32Array::from(vec![1])) as ArrayRef)])),
+        table("gold", "a_b", &[], one_batch(&[("x", a_b)])),
         table("gold", "axb", &[], one_batch(&[("x", Arc::new(Int32Array::from(vec![2])) as ArrayRef)])),
         table("gold", "types", &[], types()),
         table("gold", "numbers", &[], number_batches(version, numbers)),

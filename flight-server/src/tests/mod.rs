@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
 use futures::TryStreamExt;
@@ -21,6 +22,7 @@ use lakebed_project::Users;
 use lakebed_query::ReadSession;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tonic::Status;
 use tonic::transport::Channel;
 
 use self::lake::served;
@@ -109,6 +111,17 @@ async fn read(client: &mut Client, info: &FlightInfo) -> (SchemaRef, Vec<RecordB
 async fn query(client: &mut Client, sql: &str) -> Vec<RecordBatch> {
     let info = client.execute(sql.to_owned(), None).await.unwrap();
     read(client, &info).await.1
+}
+
+/// How a result that is being read breaks off.
+async fn broken_off(stream: &mut FlightRecordBatchStream) -> Status {
+    loop {
+        match stream.try_next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a result that broke off looks like a whole one"),
+            Err(error) => return error.into(),
+        }
+    }
 }
 
 fn rows(batches: &[RecordBatch]) -> usize {

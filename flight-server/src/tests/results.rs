@@ -8,8 +8,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::Decimal128Type;
 use futures::TryStreamExt;
 
-use super::lake::{Polls, lake, lake_with_polls, served};
-use super::{Running, eventually, query, read, rows, ticket};
+use super::lake::{Polls, lake, lake_with_another_table, lake_with_polls, served};
+use super::{Running, broken_off, eventually, query, read, rows, ticket};
 use crate::Limits;
 
 #[tokio::test]
@@ -99,6 +99,26 @@ async fn a_ticket_is_good_at_its_version_whoever_has_the_key() {
     }
 }
 
+/// A table is replaced by one of other columns between two calls.
+#[tokio::test]
+async fn columns_that_were_promised_are_sent_or_refused() {
+    let server = Running::start(lake(1, 1)).await;
+    let mut client = server.client().await;
+    let sql = "SELECT x FROM gold.a_b";
+    let waiting = client.execute(sql.to_owned(), None).await.unwrap();
+    let mut prepared = client.prepare(sql.to_owned(), None).await.unwrap();
+    // The same version, for only the SQL of the model is another.
+    server.lake.send_replace(served(lake_with_another_table(1)));
+    assert_eq!(rows(&read(&mut client, &waiting).await.1), 1, "a plan that waits is read as it was announced");
+    let again = tonic::Status::from(client.do_get(ticket(&waiting)).await.err().unwrap());
+    let executed = prepared.execute().await.unwrap_err().to_string();
+    assert_eq!(again.code(), tonic::Code::FailedPrecondition, "{again}");
+    for said in [again.message(), &executed] {
+        assert!(said.contains("the columns of this statement changed"), "{said}");
+    }
+    assert_eq!(rows(&query(&mut client, sql).await), 1);
+}
+
 #[tokio::test]
 async fn a_ticket_that_was_changed_is_nobodys() {
     let server = Running::start(lake(1, 1)).await;
@@ -125,13 +145,7 @@ async fn a_result_that_is_being_read_can_be_cancelled() {
     let mut second = server.client().await;
     let cancelled = super::statements::cancel(&mut second, &info).await;
     assert_eq!(cancelled, arrow_flight::CancelStatus::Cancelled);
-    let ended = loop {
-        match stream.try_next().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("a result that was cancelled looks like a whole one"),
-            Err(error) => break tonic::Status::from(error),
-        }
-    };
+    let ended = broken_off(&mut stream).await;
     assert_eq!(ended.code(), tonic::Code::Cancelled, "{ended}");
     let again = client.do_get(ticket(&info)).await.err().unwrap();
     assert_eq!(tonic::Status::from(again).code(), tonic::Code::Cancelled);
@@ -189,7 +203,7 @@ async fn slow_readers_are_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn a_closed_prepared_statement_is_gone() {
+async fn closing_one_prepared_statement_leaves_the_others() {
     let server = Running::start(lake(1, 0)).await;
     let mut client = server.client().await;
     let prepared = client.prepare("SELECT 1".to_owned(), None).await.unwrap();

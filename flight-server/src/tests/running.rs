@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use arrow_flight::error::FlightError;
 use futures::TryStreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::lake::{lake, served};
-use super::{Running, bind, query, rows, ticket};
+use super::{Running, bind, broken_off, query, rows, ticket};
 use crate::{Addresses, Error, Limits};
 
 async fn get(address: SocketAddr, path: &str) -> String {
@@ -110,14 +109,7 @@ async fn a_stream_that_does_not_end_is_broken_off_and_says_so() {
     let info = client.execute("SELECT n FROM gold.endless".to_owned(), None).await.unwrap();
     let mut stream = client.do_get(ticket(&info)).await.unwrap();
     server.stop.send(()).unwrap();
-    let ended = loop {
-        match stream.try_next().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("a result that broke off looks like a whole one"),
-            Err(error) => break error,
-        }
-    };
-    let FlightError::Tonic(status) = ended else { panic!("{ended}") };
+    let status = broken_off(&mut stream).await;
     assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
     server.done.await.unwrap().unwrap();
 }

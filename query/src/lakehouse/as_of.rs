@@ -1,5 +1,6 @@
 //! The version that a reader asks for, and times as people write them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
@@ -11,6 +12,16 @@ pub enum AsOf {
     Version(u64),
     /// The newest version at or before a time.
     Time(DateTime<Utc>),
+}
+
+/// As it is written: `42`, `2026-11-23T18:30:00.000Z`.
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "{version}"),
+            Self::Time(time) => f.write_str(&time_text(*time)),
+        }
+    }
 }
 
 /// A text that is neither a version nor a time.
@@ -53,5 +64,8 @@ mod tests {
         }
         assert_eq!("2026-11-23".parse(), Ok(AsOf::Time("2026-11-23T00:00:00Z".parse().unwrap())));
         assert!("yesterday".parse::<AsOf>().is_err());
+        for as_of in [AsOf::Version(42), noon] {
+            assert_eq!(as_of.to_string().parse(), Ok(as_of));
+        }
     }
 }

@@ -9,11 +9,8 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as DataFusionResult;
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::TableType;
 use lakebed_log::Snapshot;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -22,6 +19,7 @@ use super::{AsOf, Lakehouse};
 use crate::catalog::{self, BRONZE, EVENTS};
 use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
+use crate::lazy_table::{LazyTable, Load};
 use crate::models::Model;
 use crate::parquet_table::Place;
 use crate::refresh::shape::{Shape, shapes};
@@ -191,8 +189,8 @@ impl Lakehouse {
                         None => Arc::clone(earlier.insert(Arc::new(Earlier::new(inputs.clone())?))),
                     };
                     let models = self.with_ancestors(std::slice::from_ref(&name));
-                    let (columns, rows) = (Arc::clone(&columns), OnceCell::new());
-                    Arc::new(ComputedTable { name: name.clone(), columns, models, of, rows })
+                    let rows = ComputedRows { name: name.clone(), models, of, rows: OnceCell::new() };
+                    Arc::new(LazyTable { columns: Arc::clone(&columns), kind: TableType::Base, rows })
                 }
             };
             models.tables.push((name, columns, table));
@@ -294,45 +292,19 @@ impl Earlier {
     }
 }
 
-/// A model's table that is computed for its first reader.
-struct ComputedTable {
+/// A model's rows, computed for their first reader.
+struct ComputedRows {
     name: String,
-    columns: SchemaRef,
     /// The model and what it reads, parents before children.
     models: Vec<Arc<Model>>,
     of: Arc<Earlier>,
     rows: OnceCell<Arc<dyn TableProvider>>,
 }
 
-impl std::fmt::Debug for ComputedTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ComputedTable").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
 #[async_trait]
-impl TableProvider for ComputedTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.columns)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let computed = self.rows.get_or_try_init(|| self.of.table(&self.name, &self.models)).await;
-        let computed = computed.map_err(|error| DataFusionError::External(Box::new(error)))?;
-        computed.scan(state, projection, filters, limit).await
+impl Load for ComputedRows {
+    async fn load(&self) -> Result<Arc<dyn TableProvider>> {
+        let rows = self.rows.get_or_try_init(|| self.of.table(&self.name, &self.models)).await?;
+        Ok(Arc::clone(rows))
     }
 }
