@@ -40,15 +40,15 @@ pub(crate) async fn answer(
     gate: &Gate,
 ) -> Result<Response<HandshakeStream>, Status> {
     let header = request.metadata().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (guest, protocol_version) = match header {
-        Some(header) => (gate.enter(Some(&header)).await?, 0),
+    let (guest, protocol_version) = match &header {
+        Some(header) => (gate.enter(Some(header)).await?, 0),
         None => {
             let payload = request.into_inner().message().await?.unwrap_or_default();
             let login = BasicAuth::decode(payload.payload).unwrap_or_default();
             (gate.enter_with(&login.username, &login.password).await?, payload.protocol_version)
         }
     };
-    let token = bearer_of(&guest);
+    let token = token_of(guest, header.as_deref()).unwrap_or_else(|| ANONYMOUS.to_owned());
     let payload = HandshakeResponse { protocol_version, payload: token.clone().into() };
     let mut response = Response::new(Box::pin(futures::stream::iter([Ok(payload)])) as HandshakeStream);
     if let Ok(bearer) = MetadataValue::try_from(format!("Bearer {token}")) {
@@ -57,6 +57,8 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-fn bearer_of(guest: &Guest) -> String {
-    guest.bearer.clone().unwrap_or_else(|| ANONYMOUS.to_owned())
+/// The token to use from now on: a new one, or the good one that came.
+fn token_of(guest: Guest, header: Option<&str>) -> Option<String> {
+    let came = || header?.trim().split_once(' ').map(|(_, token)| token.trim().to_owned());
+    guest.bearer.or_else(|| came().filter(|_| !guest.user.is_empty()))
 }

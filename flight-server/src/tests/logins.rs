@@ -1,11 +1,11 @@
 //! Users: nobody else is answered, by any call; what one was given is of no use to another.
 
 use arrow_flight::sql::{CommandGetTables, CommandStatementQuery, ProstMessageExt};
-use arrow_flight::{Action, Criteria, Empty, FlightDescriptor};
+use arrow_flight::{Action, Criteria, Empty, FlightDescriptor, HandshakeRequest};
 use lakebed_project::Users;
 use prost::Message;
 use tempfile::TempDir;
-use tonic::Code;
+use tonic::{Code, Request};
 
 use super::lake::lake;
 use super::{Running, query, read, rows, ticket};
@@ -73,8 +73,13 @@ async fn what_one_user_was_given_is_of_no_use_to_another() {
     again.handshake("ana", &secret).await.unwrap();
     assert_eq!(rows(&query(&mut again, "SELECT 1").await), 1);
     let mut with_token = server.client().await;
-    with_token.set_token(secret);
+    with_token.set_token(secret.clone());
     assert_eq!(rows(&query(&mut with_token, "SELECT 1").await), 1);
+    // JDBC shakes hands with its token, and goes on with what the answer says.
+    let mut shaken = Request::new(futures::stream::iter([HandshakeRequest::default()]));
+    shaken.metadata_mut().insert("authorization", format!("Bearer {secret}").parse().unwrap());
+    let answer = server.client().await.inner_mut().handshake(shaken).await.unwrap();
+    assert_eq!(answer.metadata().get("authorization").unwrap(), &format!("Bearer {secret}"));
     users.remove("bob", None).unwrap();
     assert!(bob.execute("SELECT 1".to_owned(), None).await.is_err());
 }

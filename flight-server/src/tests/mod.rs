@@ -113,6 +113,14 @@ async fn query(client: &mut Client, sql: &str) -> Vec<RecordBatch> {
     read(client, &info).await.1
 }
 
+/// A result that is being read: its first rows are here.
+async fn begun(client: &mut Client, sql: &str) -> (FlightInfo, FlightRecordBatchStream) {
+    let info = client.execute(sql.to_owned(), None).await.unwrap();
+    let mut stream = client.do_get(ticket(&info)).await.unwrap();
+    assert!(stream.try_next().await.unwrap().is_some());
+    (info, stream)
+}
+
 /// How a result that is being read breaks off.
 async fn broken_off(stream: &mut FlightRecordBatchStream) -> Status {
     loop {

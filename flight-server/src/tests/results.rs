@@ -9,7 +9,7 @@ use arrow::datatypes::Decimal128Type;
 use futures::TryStreamExt;
 
 use super::lake::{Polls, lake, lake_with_another_table, lake_with_polls, served};
-use super::{Running, broken_off, eventually, query, read, rows, ticket};
+use super::{Running, begun, broken_off, eventually, query, read, rows, ticket};
 use crate::Limits;
 
 #[tokio::test]
@@ -41,9 +41,7 @@ async fn a_slow_reader_slows_the_plan_down() {
     let polls = Polls::default();
     let server = Running::start(lake_with_polls(1, 0, Arc::clone(&polls))).await;
     let mut client = server.client().await;
-    let info = client.execute("SELECT n FROM gold.endless".to_owned(), None).await.unwrap();
-    let mut stream = client.do_get(ticket(&info)).await.unwrap();
-    assert!(stream.try_next().await.unwrap().is_some());
+    let (_, _stream) = begun(&mut client, "SELECT n FROM gold.endless").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let asked = polls.load(Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -139,9 +137,7 @@ async fn a_result_that_is_being_read_can_be_cancelled() {
     let polls = Polls::default();
     let server = Running::start(lake_with_polls(1, 0, Arc::clone(&polls))).await;
     let mut client = server.client().await;
-    let info = client.execute("SELECT n FROM gold.endless".to_owned(), None).await.unwrap();
-    let mut stream = client.do_get(ticket(&info)).await.unwrap();
-    assert!(stream.try_next().await.unwrap().is_some());
+    let (info, mut stream) = begun(&mut client, "SELECT n FROM gold.endless").await;
     let mut second = server.client().await;
     let cancelled = super::statements::cancel(&mut second, &info).await;
     assert_eq!(cancelled, arrow_flight::CancelStatus::Cancelled);

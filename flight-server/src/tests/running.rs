@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::lake::{lake, served};
-use super::{Running, bind, broken_off, query, rows, ticket};
+use super::{Running, begun, bind, broken_off, query, rows, ticket};
 use crate::{Addresses, Error, Limits};
 
 async fn get(address: SocketAddr, path: &str) -> String {
@@ -79,9 +79,7 @@ async fn health_and_metrics_follow_the_lake() {
 async fn a_shutdown_lets_running_streams_end() {
     let server = Running::start(lake(1, 64)).await;
     let mut client = server.client().await;
-    let info = client.execute("SELECT n FROM gold.numbers".to_owned(), None).await.unwrap();
-    let mut stream = client.do_get(ticket(&info)).await.unwrap();
-    assert!(stream.try_next().await.unwrap().is_some());
+    let (_, stream) = begun(&mut client, "SELECT n FROM gold.numbers").await;
     server.stop.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     TcpStream::connect(server.flight).await.expect_err("new connections are not taken");
