@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lakebed_log::maintenance::{LEAST_RETENTION, MOST_RETENTION};
 use lakebed_query::AsOf;
 
-pub(crate) use self::access::{TokenAddArguments, TokenCommand, UserCommand, UserTokenArguments};
+pub(crate) use self::access::{
+    PolicyCommand, PolicyTestArguments, TokenAddArguments, TokenCommand, UserCommand, UserTokenArguments,
+};
 
 /// An event-sourced lakehouse: events go into one append-only log, SQL turns it into tables, and those are kept up to
 /// date and served.
@@ -118,6 +120,9 @@ pub(crate) enum Command {
     /// Manage who may ask the server: once there is a user, nobody else may
     #[command(subcommand)]
     User(UserCommand),
+    /// Look at what the files under sql/policies let people read
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Try each setting and connection, and say what to do where one does not work
     Doctor,
     /// Answer Flight SQL; take events in over HTTP, and tell health and metrics there
@@ -251,6 +256,9 @@ pub(crate) struct QueryArguments {
     /// The lake as it was: a version, or a time such as 2026-11-01T12:00:00Z
     #[arg(long, value_name = "VERSION|TIME")]
     pub(crate) as_of: Option<AsOf>,
+    /// What this user or role would be answered, by the files under sql/policies
+    #[arg(long = "as", value_name = "ROLE")]
+    pub(crate) reader: Option<String>,
 }
 
 #[derive(Args, Debug)]

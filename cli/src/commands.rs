@@ -8,6 +8,7 @@ pub(crate) mod ingest;
 pub(crate) mod init;
 pub(crate) mod log;
 pub(crate) mod plan;
+pub(crate) mod policy;
 pub(crate) mod quarantine;
 pub(crate) mod query;
 pub(crate) mod replay;

@@ -55,6 +55,8 @@ pub(crate) enum Error {
     /// `test`.
     #[error("{failed} {} not hold", if *failed == 1 { "check does" } else { "checks do" })]
     ChecksFailed { failed: usize },
+    #[error("there are no policies: sql/policies has no statement")]
+    NoPolicies,
     #[error("'{path}' has no event to learn from")]
     NoSample { path: PathBuf },
     /// `doctor`.
@@ -111,6 +113,10 @@ impl Error {
             Self::NoName { .. } => Some("name a directory, such as `lakebed init shop`".to_owned()),
             Self::NoSuchBatch { .. } => Some("`lakebed quarantine list` names those that have".to_owned()),
             Self::ChecksFailed { .. } => Some("ask the table for the rows: `lakebed query`, WHERE NOT (the check)".to_owned()),
+            Self::NoPolicies => Some(
+                "write one, such as GRANT SELECT ON ALL TABLES IN SCHEMA gold TO analysts; until then everybody reads everything"
+                    .to_owned(),
+            ),
             Self::NoSample { .. } => Some("name a file of JSON events, Parquet or CSV".to_owned()),
             Self::NotWell { .. } => Some("the hints beside them say what to do".to_owned()),
             Self::NoPutIfAbsent { .. } => {

@@ -21,8 +21,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
 use crate::commands::{
-    demo, doctor, explain, generate, ingest, init, log, plan, quarantine, query, replay, run, schema, serve, test,
-    token, user, verify,
+    demo, doctor, explain, generate, ingest, init, log, plan, policy, quarantine, query, replay, run, schema, serve,
+    test, token, user, verify,
 };
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -97,6 +97,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Doctor => doctor::doctor(invocation).await,
         Command::Quarantine(command) => quarantine::quarantine(invocation, &command).await,
         Command::Token(command) => token::token(invocation, &command).await,
+        Command::Policy(command) => policy::policy(invocation, &command).await,
         Command::User(command) => user::user(invocation, &command),
         Command::Serve(arguments) => serve::serve(invocation, &arguments).await,
     }

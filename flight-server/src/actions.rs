@@ -77,7 +77,7 @@ pub(crate) async fn answer(action: &Action, shared: &Shared, caller: Caller) -> 
         }
         "BeginTransaction" => {
             let _: ActionBeginTransactionRequest = unwrap(body)?;
-            let transaction_id = statements.begin(&terms).await?;
+            let transaction_id = statements.begin(&terms, &user).await?;
             Answer::of(ActionBeginTransactionResult { transaction_id }.as_any().encode_to_vec())
         }
         "EndTransaction" => {
@@ -98,7 +98,7 @@ pub(crate) async fn answer(action: &Action, shared: &Shared, caller: Caller) -> 
             Answer::of(CancelFlightInfoResult { status }.encode_to_vec())
         }
         "SetSessionOptions" => {
-            let session = statements.plans.session(&Terms::default()).await?.session;
+            let session = statements.plans.readers.seen(&Terms::default(), &user).await?.session;
             let schemas: BTreeSet<&str> = session.tables().iter().map(|table| table.schema.as_str()).collect();
             let schemas: Vec<String> = schemas.into_iter().map(str::to_owned).collect();
             Answer::with_cookie(shared.sessions.set(body, terms, client, &schemas, statements.key())?)

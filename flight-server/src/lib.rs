@@ -19,6 +19,7 @@ mod metadata;
 mod metrics;
 mod parameters;
 mod plans;
+mod readers;
 mod readings;
 mod runtime;
 mod server;

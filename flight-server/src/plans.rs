@@ -10,14 +10,13 @@ use bytes::Bytes;
 use datafusion::logical_expr::LogicalPlan;
 use lakebed_query::catalog::DEFAULT_SCHEMA;
 use lakebed_query::parameters::Prepared;
-use lakebed_query::{AsOf, ReadSession, Statement};
-use tokio::sync::watch;
+use lakebed_query::{ReadSession, Statement};
 use tonic::Status;
 
 use crate::bounded::{Bounded, locked};
 use crate::parameters::read_parameters;
+use crate::readers::{Readers, Seen};
 use crate::runtime::QueryThreads;
-use crate::server::Served;
 use crate::status;
 use crate::terms::Terms;
 use crate::wire::{Wire, wire_schema};
@@ -37,8 +36,8 @@ pub(crate) struct Planned {
     pub(crate) plans: Vec<LogicalPlan>,
     /// The columns as clients get them.
     pub(crate) schema: SchemaRef,
-    /// The session that it was asked of; while it is held, no other has its address.
-    pub(crate) base: Arc<ReadSession>,
+    /// What it was asked of.
+    pub(crate) seen: Seen,
     pub(crate) sql: String,
     pub(crate) terms: Terms,
     pub(crate) parameters: Bytes,
@@ -46,7 +45,7 @@ pub(crate) struct Planned {
 
 /// A statement that is planned but for the values of its parameters.
 pub(crate) struct PreparedAt {
-    base: Arc<ReadSession>,
+    seen: Seen,
     session: Arc<ReadSession>,
     prepared: Prepared,
     wire: Wire,
@@ -80,46 +79,29 @@ type PlanKey = [u8; blake3::OUT_LEN];
 
 /// The plans of one server.
 pub(crate) struct Plans {
-    lake: watch::Receiver<Served>,
+    pub(crate) readers: Readers,
     threads: QueryThreads,
     prepared: Mutex<Bounded<PlanKey, Arc<PreparedAt>>>,
     planned: Mutex<Bounded<PlanKey, Arc<Planned>>>,
 }
 
 impl Plans {
-    pub(crate) fn new(lake: watch::Receiver<Served>, threads: QueryThreads) -> Self {
+    pub(crate) fn new(readers: Readers, threads: QueryThreads) -> Self {
         let (prepared, planned) = (Mutex::new(Bounded::new(KEPT_PLANS)), Mutex::new(Bounded::new(KEPT_PLANS)));
-        Self { lake, threads, prepared, planned }
-    }
-
-    /// The lake as of the version that is asked for, by default the newest, with where other versions are of the same models.
-    ///
-    /// # Errors
-    /// The status of a version that is not there, or cannot be read.
-    pub(crate) async fn session(&self, terms: &Terms) -> Result<Served, Status> {
-        let served = self.lake.borrow().clone();
-        match terms.as_of {
-            None => Ok(served),
-            Some(AsOf::Version(version)) if version == served.session.version() => Ok(served),
-            Some(as_of) => {
-                let versions = Arc::clone(&served.versions);
-                let session = self.threads.run(async move { versions.as_of(as_of).await }).await?;
-                Ok(Served { session: session.map_err(|error| status::of_query(&error))?, ..served })
-            }
-        }
+        Self { readers, threads, prepared, planned }
     }
 
     /// Plans a statement but for the values of its parameters.
     ///
     /// # Errors
     /// The status of what is wrong with it, see [`status::of_query`].
-    pub(crate) async fn prepared(&self, sql: &str, terms: &Terms) -> Result<Arc<PreparedAt>, Status> {
+    pub(crate) async fn prepared(&self, sql: &str, terms: &Terms, user: &str) -> Result<Arc<PreparedAt>, Status> {
         if sql.len() > LONGEST_STATEMENT {
             let (bytes, most) = (sql.len(), LONGEST_STATEMENT);
             return Err(Status::invalid_argument(format!("the statement has {bytes} bytes, and {most} is the most")));
         }
-        let Served { session: base, versions } = self.session(terms).await?;
-        let key = plan_key(&base, sql, terms, &Bytes::new());
+        let seen = self.readers.seen(terms, user).await?;
+        let key = plan_key(&seen.session, sql, terms, &Bytes::new());
         if let Some(prepared) = locked(&self.prepared).get(&key) {
             return Ok(Arc::clone(prepared));
         }
@@ -127,15 +109,15 @@ impl Plans {
         let preparing = self.threads.run(async move {
             let statement = Statement::parse_in(&sql, terms.schema.as_deref().unwrap_or(DEFAULT_SCHEMA))?;
             let session = match &terms.schema {
-                Some(schema) => Arc::new(base.in_schema(schema)),
-                None => Arc::clone(&base),
+                Some(schema) => Arc::new(seen.session.in_schema(schema)),
+                None => Arc::clone(&seen.session),
             };
-            let session = session.for_statement(&statement, versions.as_ref()).await?;
+            let session = session.for_statement(&statement, seen.versions.as_ref()).await?;
             let prepared = session.prepare(&statement).await?;
-            Ok::<_, lakebed_query::Error>(PreparedAt { base, session, prepared, wire: terms.wire })
+            Ok::<_, lakebed_query::Error>(PreparedAt { seen, session, prepared, wire: terms.wire })
         });
         let prepared = Arc::new(preparing.await?.map_err(|error| status::of_query(&error))?);
-        if self.is_served(&prepared.base) {
+        if self.readers.is_served(&prepared.seen) {
             locked(&self.prepared).insert(key, Arc::clone(&prepared));
         }
         Ok(prepared)
@@ -145,9 +127,15 @@ impl Plans {
     ///
     /// # Errors
     /// As [`Self::prepared`].
-    pub(crate) async fn plan(&self, sql: &str, terms: &Terms, parameters: &Bytes) -> Result<Arc<Planned>, Status> {
-        let prepared = self.prepared(sql, terms).await?;
-        let key = plan_key(&prepared.base, sql, terms, parameters);
+    pub(crate) async fn plan(
+        &self,
+        sql: &str,
+        terms: &Terms,
+        parameters: &Bytes,
+        user: &str,
+    ) -> Result<Arc<Planned>, Status> {
+        let prepared = self.prepared(sql, terms, user).await?;
+        let key = plan_key(&prepared.seen.session, sql, terms, parameters);
         if let Some(planned) = locked(&self.planned).get(&key) {
             return Ok(Arc::clone(planned));
         }
@@ -161,13 +149,13 @@ impl Plans {
             session: Arc::clone(&prepared.session),
             schema: prepared.schema(),
             plans,
-            base: Arc::clone(&prepared.base),
+            seen: prepared.seen.clone(),
             sql: sql.to_owned(),
             terms: terms.clone(),
             parameters: parameters.clone(),
         });
         // An earlier version would be held with what was computed for it, and large values as long as the log stands still.
-        if self.is_served(&planned.base) && parameters.len() <= KEPT_PARAMETERS {
+        if self.readers.is_served(&planned.seen) && parameters.len() <= KEPT_PARAMETERS {
             locked(&self.planned).insert(key, Arc::clone(&planned));
         }
         Ok(planned)
@@ -175,18 +163,15 @@ impl Plans {
 
     /// Lets go of the plans that only a session before the one served would be asked for.
     pub(crate) fn forget_before(&self, served: &Arc<ReadSession>) {
-        locked(&self.planned).retain(|planned| Arc::ptr_eq(&planned.base, served));
-        locked(&self.prepared).retain(|prepared| Arc::ptr_eq(&prepared.base, served));
-    }
-
-    fn is_served(&self, base: &Arc<ReadSession>) -> bool {
-        Arc::ptr_eq(base, &self.lake.borrow().session)
+        locked(&self.planned).retain(|planned| planned.seen.is_of(served));
+        locked(&self.prepared).retain(|prepared| prepared.seen.is_of(served));
+        self.readers.forget_before(served);
     }
 }
 
-fn plan_key(base: &Arc<ReadSession>, sql: &str, terms: &Terms, parameters: &Bytes) -> PlanKey {
+fn plan_key(session: &Arc<ReadSession>, sql: &str, terms: &Terms, parameters: &Bytes) -> PlanKey {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&(Arc::as_ptr(base) as usize).to_le_bytes());
+    hasher.update(&(Arc::as_ptr(session) as usize).to_le_bytes());
     let Terms { as_of: _, wire, schema } = terms;
     for part in [wire.name().as_bytes(), schema.as_deref().unwrap_or_default().as_bytes(), sql.as_bytes(), parameters] {
         hasher.update(&part.len().to_le_bytes()).update(part);

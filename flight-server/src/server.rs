@@ -9,7 +9,7 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
 use futures::StreamExt;
 use lakebed_project::Users;
-use lakebed_query::{ReadSession, Versions};
+use lakebed_query::{Policies, ReadSession, Versions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -25,6 +25,7 @@ use crate::http;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::plans::Plans;
+use crate::readers::Readers;
 use crate::runtime::QueryRuntime;
 use crate::service::{LakeService, Shared};
 use crate::session_options::Sessions;
@@ -88,6 +89,8 @@ pub struct Options {
     pub limits: Limits,
     /// Who may ask.
     pub users: Users,
+    /// Who reads what.
+    pub policies: Policies,
     /// What Flight SQL is spoken over with TLS, if it is.
     pub tls: Option<Tls>,
     /// A proxy before it speaks TLS with the clients.
@@ -125,7 +128,7 @@ impl Server {
     /// As [`check_flight`]; [`Error::Users`] where the users cannot be read, [`Error::Bind`] for one that is taken,
     /// [`Error::QueryThreads`] where the system gives no threads.
     pub async fn bind(addresses: Addresses, lake: watch::Receiver<Served>, options: Options) -> Result<Self> {
-        let Options { key, limits, users, tls, behind_tls_proxy } = options;
+        let Options { key, limits, users, policies, tls, behind_tls_proxy } = options;
         if let Some(address) = addresses.flight {
             check_flight(address, users.are_there()?, tls.is_some() || behind_tls_proxy)?;
         }
@@ -135,8 +138,9 @@ impl Server {
         let runtime = QueryRuntime::start()?;
         let metrics = Arc::new(Metrics::new()?);
         metrics.serve_version(lake.borrow().session.version());
+        let readers = Readers::new(lake.clone(), policies, runtime.threads());
         let shared = Shared {
-            statements: Statements::new(Plans::new(lake.clone(), runtime.threads()), key.clone()),
+            statements: Statements::new(Plans::new(readers, runtime.threads()), key.clone()),
             gate: Gate::new(users, key, is_reachable || behind_tls_proxy),
             // Behind a proxy a connection is of many clients.
             sessions: Sessions::new(!behind_tls_proxy),

@@ -155,14 +155,14 @@ impl LakeService {
         match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(query) => {
                 let terms = statements.within(query.transaction_id.as_ref(), caller.terms)?;
-                Ok(Subject::Query(statements.plans.plan(&query.query, &terms, &Bytes::new()).await?))
+                Ok(Subject::Query(statements.plans.plan(&query.query, &terms, &Bytes::new(), &caller.user).await?))
             }
             Command::CommandPreparedStatementQuery(query) => {
                 Ok(Subject::Query(statements.prepared_plan(&query.prepared_statement_handle, &caller.user).await?))
             }
             other => match self.0.metadata.schema(&other) {
                 Some(schema) => {
-                    let version = statements.plans.session(&caller.terms).await?.session.version();
+                    let version = statements.plans.readers.seen(&caller.terms, &caller.user).await?.session.version();
                     Ok(Subject::Listing { command: other, schema, version })
                 }
                 None => Err(refusal(&other)),
@@ -201,7 +201,7 @@ impl LakeService {
             }
             other => {
                 let refused = refusal(&other);
-                let session = shared.statements.plans.session(&terms).await?.session;
+                let session = shared.statements.plans.readers.seen(&terms, &user).await?.session;
                 let rows = shared.metadata.rows(other, &session)?.ok_or(refused)?;
                 return Ok(versioned(stream::listing(&rows, &shared.metrics)?, session.version()));
             }

@@ -71,7 +71,7 @@ pub(crate) async fn answer(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let answered = async {
-        door.let_in(&headers).await?;
+        let user = door.let_in(&headers).await?;
         let Query(asked) = asked.map_err(|wrong| {
             Status::invalid_argument(format!("{}\nhint: the URL may say format= and as_of=", wrong.body_text()))
         })?;
@@ -81,7 +81,7 @@ pub(crate) async fn answer(
             }
             _ => Status::invalid_argument(wrong.body_text()),
         })?;
-        run(&door.shared, &asked, &headers, &body).await
+        run(&door.shared, &asked, &headers, &body, &user).await
     };
     let answered = answered.await;
     let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
@@ -93,12 +93,12 @@ pub(crate) async fn answer(
 }
 
 impl Door {
-    /// Lets in a user, or where the server has none, programs on this machine.
-    async fn let_in(&self, headers: &HeaderMap) -> Result<(), Status> {
+    /// Lets in a user, whose name it gives, or where the server has none, programs on this machine.
+    async fn let_in(&self, headers: &HeaderMap) -> Result<String, Status> {
         let gate = &self.shared.gate;
         if !gate.is_open()? {
             let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            return gate.enter(header).await.map(drop);
+            return gate.enter(header).await.map(|guest| guest.user);
         }
         if self.is_open {
             return Err(Status::permission_denied(
@@ -106,13 +106,19 @@ impl Door {
             ));
         }
         match stranger(|name| headers.get(name).map(|value| value.to_str().unwrap_or(""))) {
-            None => Ok(()),
+            None => Ok(String::new()),
             Some(_) => Err(Status::permission_denied("statements are answered to programs on this machine only")),
         }
     }
 }
 
-async fn run(shared: &Arc<Shared>, asked: &Asked, headers: &HeaderMap, body: &Bytes) -> Result<Response, Status> {
+async fn run(
+    shared: &Arc<Shared>,
+    asked: &Asked,
+    headers: &HeaderMap,
+    body: &Bytes,
+    user: &str,
+) -> Result<Response, Status> {
     let format = format(asked, headers)?;
     let posted = posted(headers, body)?;
     let mut terms = Terms::of_call(&MetadataMap::from_headers(headers.clone()), Terms::default())?;
@@ -128,7 +134,7 @@ async fn run(shared: &Arc<Shared>, asked: &Asked, headers: &HeaderMap, body: &By
         [] => Bytes::new(),
         values => write_parameters(&row(values)?)?,
     };
-    let planned = shared.statements.plans.plan(&posted.sql, &terms, &parameters).await?;
+    let planned = shared.statements.plans.plan(&posted.sql, &terms, &parameters, user).await?;
     let version = planned.session.version();
     let messages =
         stream::results(Redeemed::at_once(planned), shared, move |schema| Rows::begin(format, schema)).await?;

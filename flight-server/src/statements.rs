@@ -61,7 +61,7 @@ impl Statements {
         let number = self.next_number();
         locked(&self.waiting).insert(number, Arc::clone(planned));
         // Whoever redeems it reads the version that was announced.
-        let terms = Terms { as_of: Some(AsOf::Version(planned.base.version())), ..planned.terms.clone() };
+        let terms = Terms { as_of: Some(AsOf::Version(planned.seen.session.version())), ..planned.terms.clone() };
         let ticket = CarriedStatement {
             sql: planned.sql.clone(),
             terms: Some(terms.carried()),
@@ -88,10 +88,10 @@ impl Statements {
         let reading = self.readings.begin(ticket.number)?;
         let waited = locked(&self.waiting).remove(&ticket.number);
         let planned = match waited {
-            Some(planned) => planned,
-            None => {
-                let planned =
-                    self.plans.plan(&ticket.sql, &Terms::of_carried(ticket.terms), &ticket.parameters).await?;
+            Some(planned) if self.plans.readers.is_by_todays_rules(&planned.seen)? => planned,
+            _ => {
+                let terms = Terms::of_carried(ticket.terms);
+                let planned = self.plans.plan(&ticket.sql, &terms, &ticket.parameters, user).await?;
                 kept_promise(&planned, &ticket.promised, "send the statement again")?;
                 planned
             }
@@ -117,7 +117,7 @@ impl Statements {
         terms: &Terms,
         user: &str,
     ) -> Result<(Bytes, Arc<PreparedAt>), Status> {
-        let prepared = self.plans.prepared(sql, terms).await?;
+        let prepared = self.plans.prepared(sql, terms, user).await?;
         let carried = CarriedStatement {
             sql: sql.to_owned(),
             terms: Some(terms.carried()),
@@ -136,7 +136,7 @@ impl Statements {
     pub(crate) async fn bind(&self, handle: &[u8], values: &RecordBatch, user: &str) -> Result<Bytes, Status> {
         let carried = self.open(Kind::Prepared, handle, user)?;
         let carried = CarriedStatement { parameters: write_parameters(values)?, ..carried };
-        self.plans.plan(&carried.sql, &Terms::of_carried(carried.terms.clone()), &carried.parameters).await?;
+        self.plans.plan(&carried.sql, &Terms::of_carried(carried.terms.clone()), &carried.parameters, user).await?;
         Ok(self.key.sign(Kind::Prepared, &carried))
     }
 
@@ -147,7 +147,8 @@ impl Statements {
     /// promised.
     pub(crate) async fn prepared_plan(&self, handle: &[u8], user: &str) -> Result<Arc<Planned>, Status> {
         let carried = self.open(Kind::Prepared, handle, user)?;
-        let planned = self.plans.plan(&carried.sql, &Terms::of_carried(carried.terms), &carried.parameters).await?;
+        let planned =
+            self.plans.plan(&carried.sql, &Terms::of_carried(carried.terms), &carried.parameters, user).await?;
         kept_promise(&planned, &carried.promised, "prepare it again")?;
         Ok(planned)
     }
@@ -155,9 +156,9 @@ impl Statements {
     /// A transaction: the version that all of its statements read.
     ///
     /// # Errors
-    /// As [`Plans::session`].
-    pub(crate) async fn begin(&self, terms: &Terms) -> Result<Bytes, Status> {
-        let version = self.plans.session(terms).await?.session.version();
+    /// As [`crate::readers::Readers::seen`].
+    pub(crate) async fn begin(&self, terms: &Terms, user: &str) -> Result<Bytes, Status> {
+        let version = self.plans.readers.seen(terms, user).await?.session.version();
         Ok(self.key.sign(Kind::Transaction, &CarriedTransaction { version }))
     }
 

@@ -12,6 +12,11 @@ const LONGEST: usize = 1_000;
 /// The status of a statement that could not be planned or run.
 pub(crate) fn of_query(error: &Error) -> Status {
     let (code, sentence) = match error {
+        // What the policies say is for who wrote them.
+        Error::Policy { .. } => {
+            tracing::error!("nobody reads anything: {error}");
+            return Status::unavailable("the policies of this server cannot be applied now");
+        }
         Error::Sql { .. } | Error::UnknownColumn { .. } | Error::Parameters { .. } | Error::Parameter { .. } => {
             (Code::InvalidArgument, error.to_string())
         }

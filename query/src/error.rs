@@ -90,6 +90,18 @@ pub enum Error {
         /// What to do.
         hint: Option<String>,
     },
+    /// A file of policies is wrong.
+    #[error("{}:{line}: {message}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, one sentence.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// An epoch manifest that cannot be understood.
     #[error("'{path}' of the lake cannot be read: {reason}")]
     Manifest {
@@ -241,6 +253,14 @@ pub enum Error {
         /// Who published it.
         owner: String,
     },
+    /// A role that a policy names, and that PostgreSQL has not.
+    #[error("there is no role '{role}' at {server}, which a policy names, and its user may not make it")]
+    PostgresRole {
+        /// The server and the database.
+        server: String,
+        /// The role.
+        role: String,
+    },
     /// A column that a sink has no type for.
     #[error("column '{column}' of {table} is of type {data_type}, which this sink cannot keep")]
     UnsupportedColumn {
@@ -342,6 +362,8 @@ impl Error {
             self,
             Self::Postgres { .. }
                 | Self::PostgresRow { .. }
+                | Self::PostgresRole { .. }
+                | Self::Policy { .. }
                 | Self::TableTaken { .. }
                 | Self::DatabaseTaken { .. }
                 | Self::Delta { .. }

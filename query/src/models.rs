@@ -81,30 +81,43 @@ impl Model {
 pub fn load(directory: &Path, sinks: &[String]) -> Result<Vec<Model>> {
     let mut models = BTreeMap::new();
     for layer in LAYERS {
-        let folder = directory.join("sql").join(layer);
-        let file_error = |path: &Path, source| Error::File { path: path.to_owned(), source };
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(source) if source.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(file_error(&folder, source)),
-        };
-        for entry in entries {
-            let path = entry.map_err(|source| file_error(&folder, source))?.path();
-            if path.extension().is_some_and(|extension| extension == "sql") {
-                let text = std::fs::read_to_string(&path).map_err(|source| file_error(&path, source))?;
-                let model = parse(layer, &path, text, sinks)?;
-                models.insert(model.name.clone(), model);
-            }
+        for path in sql_files(&directory.join("sql").join(layer))? {
+            let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+            let model = parse(layer, &path, text, sinks)?;
+            models.insert(model.name.clone(), model);
         }
     }
     in_order(models)
 }
 
+/// The SQL files of a folder, in order; none where there is no folder.
+///
+/// # Errors
+/// [`Error::File`] for a folder that cannot be read.
+pub(crate) fn sql_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let file_error = |source| Error::File { path: folder.to_owned(), source };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(file_error(source)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(file_error)).collect::<Result<Vec<_>>>()?;
+    let mut files: Vec<PathBuf> =
+        paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "sql")).collect();
+    files.sort();
+    Ok(files)
+}
+
 /// What the files of the models look like from outside: another value where one of them was written, made or deleted.
 pub fn stamp(directory: &Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+    stamp_of(directory, &LAYERS)
+}
+
+/// The same of some folders of `sql/`.
+pub(crate) fn stamp_of(directory: &Path, folders: &[&str]) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
     let mut stamp = Vec::new();
-    for layer in LAYERS {
-        let entries = std::fs::read_dir(directory.join("sql").join(layer)).into_iter().flatten().flatten();
+    for folder in folders {
+        let entries = std::fs::read_dir(directory.join("sql").join(folder)).into_iter().flatten().flatten();
         stamp.extend(entries.filter_map(|entry| {
             let about = entry.metadata().ok()?;
             Some((entry.path(), about.modified().ok(), about.len()))

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, TableProvider,
+};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use lakebed_log::Store;
@@ -20,6 +22,7 @@ use lakebed_log::Store;
 use crate::catalog::{self, CATALOG};
 use crate::error::{Error, Result};
 use crate::lakehouse::AsOf;
+use crate::models::TableName;
 use crate::parquet_table::Place;
 use crate::statement::{Statement, schema_at};
 
@@ -154,6 +157,38 @@ impl ReadSession {
         Ok(SessionContext::new_with_state(state.with_catalog_list(Arc::new(catalogs)).with_runtime_env(own).build()))
     }
 
+    /// Its schemas, those without a table among them.
+    pub(crate) fn schemas(&self) -> Vec<String> {
+        self.context.catalog(CATALOG).map(|catalog| catalog.schema_names()).unwrap_or_default()
+    }
+
+    /// One of its tables, as it is read.
+    pub(crate) async fn table(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
+        match self.context.catalog(CATALOG).and_then(|catalog| catalog.schema(&name.schema)) {
+            Some(schema) => Ok(schema.table(&name.name).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// Its state with more functions.
+    pub(crate) fn state_with(&self, functions: &[ScalarUDF]) -> Result<SessionState> {
+        with_functions(self.state(), functions)
+    }
+
+    /// The same version with other tables, and with more functions.
+    pub(crate) fn with_tables(
+        &self,
+        tables: Vec<TableInfo>,
+        catalog: Arc<dyn CatalogProvider>,
+        functions: &[ScalarUDF],
+    ) -> Result<Self> {
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), catalog);
+        let state = SessionStateBuilder::new_from_existing(self.context.state()).with_catalog_list(Arc::new(catalogs));
+        let context = SessionContext::new_with_state(with_functions(state.build(), functions)?);
+        Ok(Self { version: self.version, now: self.now, tables: tables.into(), context, store: self.store.clone() })
+    }
+
     /// The log version that every answer is read at.
     pub fn version(&self) -> u64 {
         self.version
@@ -233,6 +268,13 @@ impl ReadSession {
         let physical = physical.map_err(|error| Error::planning(error, &self.tables))?;
         execute_stream(physical, state.task_ctx()).map_err(|error| Error::planning(error, &self.tables))
     }
+}
+
+fn with_functions(mut state: SessionState, functions: &[ScalarUDF]) -> Result<SessionState> {
+    for function in functions {
+        state.register_udf(Arc::new(function.clone()))?;
+    }
+    Ok(state)
 }
 
 /// The lake's catalog with schemas of other versions, which are in no listing.

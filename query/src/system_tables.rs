@@ -28,6 +28,11 @@ pub(crate) struct SystemTable {
     pub(crate) provider: Arc<dyn TableProvider>,
 }
 
+/// What they are called.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().map(|about| about.name)
+}
+
 /// All of them, over a lake at a version.
 pub(crate) fn all(lakehouse: &Lakehouse, snapshot: &Snapshot, manifest: Option<Manifest>) -> Vec<SystemTable> {
     let source = Arc::new(Source {

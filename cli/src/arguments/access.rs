@@ -67,3 +67,17 @@ pub(crate) struct UserRemoveArguments {
     #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
 }
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Show what somebody sees of each table: how many rows, which columns, and what stands in the place of their values
+    Test(PolicyTestArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PolicyTestArguments {
+    /// A user or a role; by default everybody, which is PUBLIC
+    #[arg(long = "as", value_name = "ROLE")]
+    pub(crate) reader: Option<String>,
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use lakebed_log::{Log, Put, Store, layout};
 use lakebed_project::{Config, Users};
-use lakebed_query::{Error as QueryError, Lakehouse, Project, sinks};
+use lakebed_query::{Error as QueryError, Lakehouse, Policies, Project, sinks};
 use uuid::Uuid;
 
 use crate::columns::{optional_texts, texts};
@@ -81,6 +81,14 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
             0 => "none: programs on this machine may ask".to_owned(),
             1 => "1 may ask".to_owned(),
             many => format!("{many} may ask"),
+        }),
+    ));
+    let rules = Policies::of(&invocation.directory).rules();
+    findings.push(Finding::of(
+        "policies",
+        rules.map_err(Error::from).map(|rules| match rules {
+            None => "none: whoever may ask reads everything".to_owned(),
+            Some(rules) => format!("{} under sql/policies", rules.count()),
         }),
     ));
     let has_tls = config.serve.tls_cert.is_some() || config.serve.behind_tls_proxy;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use lakebed_flight_server::{Addresses, Key, Limits, Options, Served, Server, Tls};
 use lakebed_ingest::http;
 use lakebed_project::{ServeConfig, Tokens, Users};
-use lakebed_query::{Lakehouse, Progress, ReadSession, models};
+use lakebed_query::{Lakehouse, Policies, Progress, ReadSession, models};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -72,7 +72,10 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     let users = Users::of(&invocation.directory);
     let tls = tls(&invocation.directory, configured)?;
     let has_tls = tls.is_some();
-    let options = Options { key, limits, users: users.clone(), tls, behind_tls_proxy: configured.behind_tls_proxy };
+    let policies = Policies::of(&invocation.directory);
+    let rules = policies.rules()?;
+    let behind_tls_proxy = configured.behind_tls_proxy;
+    let options = Options { key, limits, users: users.clone(), policies, tls, behind_tls_proxy };
     let server = Server::bind(addresses, lake, options).await?;
     let server = match server.http_address() {
         Some(address) => with_ingest(invocation, &lakehouse, server, address)?,
@@ -85,6 +88,12 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     if let Some(address) = server.http_address() {
         invocation.output.say(&format!("http        http://{address}"));
         invocation.output.say(&format!("events      POST http://{address}{}", http::PATH));
+    }
+    if let Some(rules) = rules {
+        let count = rules.count();
+        invocation
+            .output
+            .say(&format!("policies    {count} under sql/policies: what they grant is read, and nothing else"));
     }
     if !users.are_there()? {
         invocation.output.say("there are no users: programs on this machine may ask; `lakebed user add` makes one");

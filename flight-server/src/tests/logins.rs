@@ -18,7 +18,7 @@ async fn started() -> (TempDir, Users, Running) {
     let users = Users::of(directory.path());
     users.set_password("ana", "ana's password").unwrap();
     users.set_password("bob", "bob's password").unwrap();
-    let server = Running::for_users(users.clone(), lake(1, 1), Limits::default(), |_| ()).await;
+    let server = Running::of_project(directory.path(), lake(1, 1), Limits::default(), |_| ()).await;
     (directory, users, server)
 }
 

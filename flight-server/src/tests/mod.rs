@@ -19,7 +19,7 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
 use futures::TryStreamExt;
 use lakebed_project::Users;
-use lakebed_query::ReadSession;
+use lakebed_query::{Policies, ReadSession};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -32,17 +32,20 @@ type Client = FlightSqlServiceClient<Channel>;
 
 /// A server that signs with a key that all servers here share.
 async fn bind(addresses: Addresses, sessions: watch::Receiver<Served>, limits: Limits) -> Result<Server> {
-    bind_for(Users::of(Path::new("/nowhere")), addresses, sessions, limits).await
+    bind_for(Path::new("/nowhere"), addresses, sessions, limits).await
 }
 
+/// One for the users and the policies of the project in a directory.
 async fn bind_for(
-    users: Users,
+    project: &Path,
     addresses: Addresses,
     sessions: watch::Receiver<Served>,
     limits: Limits,
 ) -> Result<Server> {
     let key = Key::of_secret(b"shared");
-    Server::bind(addresses, sessions, Options { key, limits, users, tls: None, behind_tls_proxy: false }).await
+    let (users, policies) = (Users::of(project), Policies::of(project));
+    Server::bind(addresses, sessions, Options { key, limits, users, policies, tls: None, behind_tls_proxy: false })
+        .await
 }
 
 /// A server over a lake at version 1.
@@ -65,14 +68,19 @@ impl Running {
     }
 
     async fn within(session: ReadSession, limits: Limits, change: impl FnOnce(&mut Server)) -> Self {
-        Self::for_users(Users::of(Path::new("/nowhere")), session, limits, change).await
+        Self::of_project(Path::new("/nowhere"), session, limits, change).await
     }
 
-    async fn for_users(users: Users, session: ReadSession, limits: Limits, change: impl FnOnce(&mut Server)) -> Self {
+    async fn of_project(
+        project: &Path,
+        session: ReadSession,
+        limits: Limits,
+        change: impl FnOnce(&mut Server),
+    ) -> Self {
         let (lake, sessions) = watch::channel(served(session));
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let addresses = Addresses { flight: Some(any), http: Some(any) };
-        let mut server = bind_for(users, addresses, sessions, limits).await.unwrap();
+        let mut server = bind_for(project, addresses, sessions, limits).await.unwrap();
         change(&mut server);
         let (flight, http) = (server.flight_address().unwrap(), server.http_address().unwrap());
         let metrics = server.metrics();

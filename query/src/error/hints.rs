@@ -13,6 +13,7 @@ impl Error {
             Self::Model { hint, .. } => {
                 Some(hint.clone().unwrap_or_else(|| "try the SELECT by itself with `lakebed query`".to_owned()))
             }
+            Self::Policy { hint, .. } => hint.clone(),
             Self::Project(error) => error.hint(),
             Self::UnknownTable { nearest: None, .. } => Some(
                 "`lakebed run` builds the tables of sql/; information_schema.tables lists those that are there"
@@ -50,6 +51,9 @@ impl Error {
                 Some("move it away, or give the sink another directory".to_owned())
             }
             Self::Postgres { source, .. } => failure::hint(source),
+            Self::PostgresRole { role, .. } => Some(format!(
+                "CREATE ROLE \"{role}\" NOLOGIN as somebody who may, or give the user CREATEROLE; the tables are as they were"
+            )),
             Self::PostgresUrl => Some("such as postgres://user@host:5432/database".to_owned()),
             Self::PostgresParameter { .. } => Some(
                 "there are sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, dbname, user, application_name and options"

@@ -16,6 +16,7 @@ use sqlx::postgres::PgConnectOptions;
 use self::session::{Session, name_of};
 use self::tables::Written;
 use crate::error::{Error, Result};
+use crate::policies::Policies;
 use crate::sinks::change::{Held, superseding};
 use crate::sinks::{EventsImage, Image, ReadRun, TableImage, Watermark};
 
@@ -23,6 +24,7 @@ mod bookkeeping;
 mod events;
 pub(crate) mod failure;
 mod reading;
+mod rights;
 mod sending;
 mod session;
 mod tables;
@@ -56,6 +58,7 @@ pub struct PostgresSink {
     options: PgConnectOptions,
     /// Read with each connection: a password may change.
     password_file: Option<PathBuf>,
+    policies: Policies,
 }
 
 impl std::fmt::Debug for PostgresSink {
@@ -103,7 +106,8 @@ impl PostgresSink {
             options = options.password(password.as_str());
         }
         let file = config.password_file.as_ref().filter(|_| config.password.is_none());
-        Ok(Some(Self { options, password_file: file.map(|file| directory.join(file)) }))
+        let password_file = file.map(|file| directory.join(file));
+        Ok(Some(Self { options, password_file, policies: Policies::of(directory) }))
     }
 
     /// Connects.
@@ -148,6 +152,7 @@ impl PostgresSink {
         runs: &dyn ReadRun,
         long_keys: &BTreeSet<String>,
     ) -> Result<Published> {
+        let rules = self.policies.rules()?;
         let mut session = self.session().await?;
         // Whatever the role or the database sets otherwise. Publishers wait for each other as long as it takes, and for
         // somebody who keeps a table locked not for ever.
@@ -181,7 +186,11 @@ impl PostgresSink {
             _ => false,
         };
         if let Some(version) = superseding(image, &published).filter(|_| whole && log_is_there) {
-            session.run("ROLLBACK".to_owned()).await?;
+            let to = (image, events);
+            match rights::bring_up(&mut session, rules.as_deref(), to, false, &self.server()).await? {
+                true => self.commit(session, image).await?,
+                false => session.run("ROLLBACK".to_owned()).await.map(drop)?,
+            }
             return Ok(Published { unchanged: true, ..self.published(version, &Written::default()) });
         }
         let wanted = |model: &String| match events {
@@ -203,6 +212,9 @@ impl PostgresSink {
             None => None,
         };
         bookkeeping::record(&mut session, image, &written.unchanged, log).await?;
+        // A table that was made anew has none.
+        let anew = written.rebuilt > 0 || events.is_some() && !there.contains_key(LOG);
+        rights::bring_up(&mut session, rules.as_deref(), (image, events), anew, &self.server()).await?;
         self.commit(session, image).await?;
         Ok(self.published(image.version, &written))
     }

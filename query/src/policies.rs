@@ -1,0 +1,237 @@
+//! Policies: who reads which tables, which of their rows and which values, as SQL files under `sql/policies/`.
+//!
+//! Where there are none, whoever is let in reads everything. Where there is one, a reader sees what is granted and nothing else:
+//! a table that is not granted is not there for it, in no listing and in no error.
+
+mod guarded;
+mod parse;
+mod readers;
+mod summary;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+pub use self::readers::{OfReader, Reader};
+pub use self::summary::{Part, Seen};
+use crate::catalog::{BRONZE, EVENTS};
+use crate::error::{Error, Result};
+use crate::models::{self, LAYERS, TableName};
+use crate::system_tables;
+
+/// The folder of `sql/` that they are in.
+pub const FOLDER: &str = "policies";
+
+/// The policies of a project, read again when a file has changed. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    directory: PathBuf,
+    read: Arc<Mutex<Option<Read>>>,
+    /// There were some: files that are gone since open nothing to anybody.
+    were_there: Arc<AtomicBool>,
+}
+
+/// The files as they were read last, and what they looked like from outside.
+#[derive(Debug)]
+struct Read {
+    stamp: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    rules: Arc<Rules>,
+}
+
+impl Policies {
+    /// Those of the project in a directory.
+    pub fn of(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), read: Arc::default(), were_there: Arc::default() }
+    }
+
+    /// What they say now; `None` where there are none and never were while this process ran.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] for a file that is wrong, [`Error::File`] for one that cannot be read: then nobody is to read anything.
+    pub fn rules(&self) -> Result<Option<Arc<Rules>>> {
+        let folder = self.directory.join("sql").join(FOLDER);
+        if !folder.exists() && !self.were_there.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let stamp = models::stamp_of(&self.directory, &[LAYERS[0], LAYERS[1], FOLDER]);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = match read.as_ref().filter(|read| read.stamp == stamp) {
+            Some(read) => Arc::clone(&read.rules),
+            None => {
+                let rules = Arc::new(self.load(&folder)?);
+                *read = Some(Read { stamp, rules: Arc::clone(&rules) });
+                rules
+            }
+        };
+        if !rules.is_empty() {
+            self.were_there.store(true, Ordering::Relaxed);
+        }
+        Ok(Some(rules).filter(|rules| !rules.is_empty() || self.were_there.load(Ordering::Relaxed)))
+    }
+
+    fn load(&self, folder: &Path) -> Result<Rules> {
+        let mut rules = Rules::default();
+        for path in models::sql_files(folder)? {
+            let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+            parse::parse(&path, &text, &mut rules)?;
+        }
+        rules.check(&self.tables()?)?;
+        Ok(rules)
+    }
+
+    /// Every table that a lake of this project may have.
+    fn tables(&self) -> Result<BTreeSet<TableName>> {
+        let named = |schema: &str, name: &str| TableName { schema: schema.to_owned(), name: name.to_owned() };
+        let mut tables = BTreeSet::from([named(BRONZE, EVENTS)]);
+        tables.extend(system_tables::names().map(|name| named(system_tables::SCHEMA, name)));
+        for layer in LAYERS {
+            let files = models::sql_files(&self.directory.join("sql").join(layer))?;
+            tables.extend(files.iter().filter_map(|file| file.file_stem()?.to_str()).map(|name| named(layer, name)));
+        }
+        Ok(tables)
+    }
+}
+
+/// What the files say, statement by statement, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    pub(crate) members: Vec<Membership>,
+    pub(crate) grants: Vec<Grant>,
+    pub(crate) rows: Vec<RowPolicy>,
+    pub(crate) masks: Vec<Mask>,
+}
+
+/// `GRANT role TO member`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    pub(crate) role: String,
+    /// A role, or a user.
+    pub(crate) member: String,
+}
+
+/// `GRANT SELECT (columns) ON on TO to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) on: On,
+    /// None for all of them.
+    pub(crate) columns: Vec<String>,
+    pub(crate) to: Vec<Role>,
+    at: At,
+}
+
+/// What is granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Table(TableName),
+    /// All tables of a schema, whenever they come.
+    Schema(String),
+}
+
+/// `CREATE POLICY name ON table AS … TO to USING (using)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowPolicy {
+    pub(crate) name: String,
+    pub(crate) table: TableName,
+    /// It narrows what the others let through.
+    pub(crate) restrictive: bool,
+    pub(crate) to: Vec<Role>,
+    pub(crate) using: String,
+    at: At,
+}
+
+/// `CREATE MASK ON table (column) TO to USING (using)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mask {
+    pub(crate) table: TableName,
+    pub(crate) column: String,
+    pub(crate) to: Vec<Role>,
+    pub(crate) using: String,
+    at: At,
+}
+
+/// Whom a statement is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// Everybody.
+    Public,
+    /// A role, or a user, which is the role of itself.
+    Named(String),
+}
+
+/// Where a statement is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct At {
+    file: PathBuf,
+    line: usize,
+}
+
+impl At {
+    fn wrong(&self, message: String, hint: Option<String>) -> Error {
+        Error::Policy { path: self.file.clone(), line: self.line, message, hint }
+    }
+}
+
+impl Rules {
+    /// How many statements there are.
+    pub fn count(&self) -> usize {
+        self.members.len() + self.grants.len() + self.rows.len() + self.masks.len()
+    }
+
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// Every role that is named, users among them.
+    pub fn roles(&self) -> BTreeSet<&str> {
+        let members = self.members.iter().flat_map(|membership| [&membership.role, &membership.member]);
+        let to = self.grants.iter().flat_map(|grant| &grant.to);
+        let to = to.chain(self.rows.iter().flat_map(|policy| &policy.to));
+        let to = to.chain(self.masks.iter().flat_map(|mask| &mask.to)).filter_map(|role| match role {
+            Role::Public => None,
+            Role::Named(name) => Some(name),
+        });
+        members.chain(to).map(String::as_str).collect()
+    }
+
+    /// A misspelled table would be one without its policy: every one that is named has to be there.
+    fn check(&self, known: &BTreeSet<TableName>) -> Result<()> {
+        let granted = self.grants.iter().map(|grant| (&grant.at, &grant.on));
+        for (at, on) in granted {
+            match on {
+                On::Table(table) => check_table(at, table, known)?,
+                On::Schema(schema) if known.iter().all(|table| table.schema != *schema) => {
+                    let nearest = crate::error::nearest(schema, known.iter().map(|table| table.schema.clone()));
+                    return Err(at.wrong(format!("there is no schema '{schema}'"), did_you_mean(nearest)));
+                }
+                On::Schema(_) => {}
+            }
+        }
+        for policy in &self.rows {
+            check_table(&policy.at, &policy.table, known)?;
+            let same = |other: &&RowPolicy| other.name == policy.name && other.table == policy.table;
+            if self.rows.iter().filter(same).count() > 1 {
+                let message = format!("there are two policies '{}' on {}", policy.name, policy.table);
+                return Err(policy.at.wrong(message, None));
+            }
+        }
+        self.masks.iter().try_for_each(|mask| check_table(&mask.at, &mask.table, known))
+    }
+}
+
+fn check_table(at: &At, table: &TableName, known: &BTreeSet<TableName>) -> Result<()> {
+    if known.contains(table) {
+        return Ok(());
+    }
+    let nearest = crate::error::nearest(&table.to_string(), known.iter().map(ToString::to_string));
+    Err(at.wrong(format!("there is no table '{table}'"), did_you_mean(nearest)))
+}
+
+fn did_you_mean(nearest: Option<String>) -> Option<String> {
+    nearest.map(|name| format!("did you mean '{name}'?"))
+}

@@ -1,0 +1,201 @@
+//! A table under policies, and the barrier behind which they work.
+//!
+//! What a statement computes of a row may fail, and so tell of it: `1/(x-5)` says where `x` is 5. No part of a statement is therefore
+//! evaluated on a row that its reader does not see. The policies are planned by themselves, below a node that optimizers neither look
+//! into nor push anything through, and that shows neither plan nor statistics. Only what cannot fail comes to them: comparisons of
+//! columns that are not masked with values, by which files are pruned.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Column, Result};
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::expr::{Between, InList};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, TableProviderFilterPushDown, TableType,
+};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    ReplaceChildrenOptions,
+};
+use futures::TryStreamExt;
+
+/// A table as its reader sees it.
+pub(super) struct Guarded {
+    /// Its name, for messages.
+    pub(super) name: Arc<str>,
+    /// The rows and values that are the reader's, over the whole table.
+    pub(super) plan: LogicalPlan,
+    pub(super) schema: SchemaRef,
+    /// Columns whose values are shown as they are.
+    pub(super) plain: BTreeSet<String>,
+    pub(super) kind: TableType,
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for Guarded {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        self.kind
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let pushed = |filter: &&Expr| match cannot_fail(filter, &self.plain) {
+            // It may prune; the rows are filtered again above.
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(pushed).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut plan = LogicalPlanBuilder::from(self.plan.clone());
+        for filter in filters.iter().filter(|filter| cannot_fail(filter, &self.plain)) {
+            plan = plan.filter(filter.clone())?;
+        }
+        if let Some(projection) = projection {
+            let column = |at: &usize| Expr::Column(Column::from(self.plan.schema().qualified_field(*at)));
+            plan = plan.project(projection.iter().map(column).collect::<Vec<_>>())?;
+        }
+        if let Some(limit) = limit {
+            plan = plan.limit(0, Some(limit))?;
+        }
+        let guarded = state.create_physical_plan(&plan.build()?).await.map_err(|error| hushed(&self.name, error))?;
+        Ok(Arc::new(GuardedExec::new(Arc::clone(&self.name), guarded)))
+    }
+}
+
+/// Whether a filter can be evaluated on any row without an error: comparisons, of columns that are shown as they are, with values.
+fn cannot_fail(filter: &Expr, plain: &BTreeSet<String>) -> bool {
+    let holds = |expression: &Expr| cannot_fail(expression, plain);
+    match filter {
+        Expr::Column(column) => plain.contains(&column.name),
+        Expr::Literal(..) => true,
+        Expr::Not(of) | Expr::IsNull(of) | Expr::IsNotNull(of) | Expr::IsTrue(of) | Expr::IsFalse(of) => holds(of),
+        Expr::Between(Between { expr, low, high, .. }) => holds(expr) && holds(low) && holds(high),
+        Expr::InList(InList { expr, list, .. }) => holds(expr) && list.iter().all(holds),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let compares = matches!(
+                op,
+                Operator::Eq
+                    | Operator::NotEq
+                    | Operator::Lt
+                    | Operator::LtEq
+                    | Operator::Gt
+                    | Operator::GtEq
+                    | Operator::IsDistinctFrom
+                    | Operator::IsNotDistinctFrom
+                    | Operator::And
+                    | Operator::Or
+            );
+            compares && holds(left) && holds(right)
+        }
+        _ => false,
+    }
+}
+
+/// The rows of a plan that nobody looks into.
+#[derive(Debug)]
+struct GuardedExec {
+    name: Arc<str>,
+    guarded: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+}
+
+impl GuardedExec {
+    fn new(name: Arc<str>, guarded: Arc<dyn ExecutionPlan>) -> Self {
+        let partitions = guarded.output_partitioning().partition_count();
+        // That a column is constant behind a policy would be told by how a plan sorts.
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(guarded.schema()),
+            Partitioning::UnknownPartitioning(partitions),
+            guarded.pipeline_behavior(),
+            guarded.boundedness(),
+        );
+        Self { name, guarded, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for GuardedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GuardedExec: table={}", self.name)
+    }
+}
+
+impl ExecutionPlan for GuardedExec {
+    fn name(&self) -> &'static str {
+        "GuardedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    /// None that anybody is to see.
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let name = Arc::clone(&self.name);
+        let rows = self.guarded.execute(partition, context).map_err(|error| hushed(&name, error))?;
+        let schema = rows.schema();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.map_err(move |error| hushed(&name, error)))))
+    }
+}
+
+/// An error without the values that a policy failed on: they are those of rows that the reader may not see.
+fn hushed(table: &str, error: DataFusionError) -> DataFusionError {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(_)
+        | DataFusionError::ObjectStore(_)
+        | DataFusionError::IoError(_)
+        | DataFusionError::ParquetError(_) => error,
+        _ => {
+            tracing::error!("a policy of {table} failed: {error}");
+            DataFusionError::Execution(format!("a policy of {table} cannot be applied to its rows"))
+        }
+    }
+}
