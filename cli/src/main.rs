@@ -111,7 +111,9 @@ fn trace(global: &Global, output: &Output) {
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };
-    let set = std::env::var("LAKEBED_LOG").ok().and_then(|set| set.parse::<Targets>().ok());
+    let said = std::env::var("LAKEBED_LOG").ok();
+    let set = said.as_deref().and_then(|set| set.parse::<Targets>().ok());
+    let is_wrong = set.is_none();
     // What a library says of a failure that is told in our words, or of none: it looks for tables that are not there yet.
     let ours = Targets::new().with_default(level).with_target("buoyant_kernel", LevelFilter::OFF);
     let usual = if global.verbose > 1 { Targets::new().with_default(level) } else { ours };
@@ -121,4 +123,7 @@ fn trace(global: &Global, output: &Output) {
         .with_target(false)
         .with_filter(set.unwrap_or(usual));
     tracing_subscriber::registry().with(lines).init();
+    if let Some(said) = said.filter(|_| is_wrong) {
+        tracing::warn!("LAKEBED_LOG is '{said}', and neither a level, such as debug, nor targets with theirs");
+    }
 }

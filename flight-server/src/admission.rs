@@ -41,6 +41,8 @@ pub(crate) struct Admission {
     line: Line,
     /// As many for those who had to wait for their client: they hold memory, and are not to stand in line again.
     again: Arc<Semaphore>,
+    /// Places for those who wait for their client.
+    pauses: Arc<Semaphore>,
     memory: Arc<dyn MemoryPool>,
 }
 
@@ -50,6 +52,7 @@ impl Admission {
             limits,
             line: Line::new(limits.at_once, limits.waiting),
             again: Arc::new(Semaphore::new(limits.at_once)),
+            pauses: Arc::new(Semaphore::new((limits.memory_of_all / 2 / OF_A_PAUSE).max(1))),
             memory: Arc::new(GreedyMemoryPool::new(limits.memory_of_all)),
         }
     }
@@ -68,7 +71,8 @@ impl Admission {
             let computed = self.limits.at_once;
             status::come_again(&format!("{computed} statements are computed and {waiting} wait for their turn already"))
         })?;
-        Ok(Turn { again: Arc::clone(&self.again), taken: Some(taken) })
+        let (again, pauses) = (Arc::clone(&self.again), Arc::clone(&self.pauses));
+        Ok(Turn { again, pauses, taken: Some(taken), pausing: None })
     }
 
     /// Memory for one statement.
@@ -77,15 +81,25 @@ impl Admission {
     }
 }
 
+/// What a result that waits for its client holds: batches of wide rows in each step of its plan. Seen: 50 to 170 MB.
+const OF_A_PAUSE: usize = 64 << 20;
+
 /// The right to be computed now. Whoever waits for a client gives it to others meanwhile.
 pub(crate) struct Turn {
     again: Arc<Semaphore>,
+    pauses: Arc<Semaphore>,
     taken: Option<OwnedSemaphorePermit>,
+    pausing: Option<OwnedSemaphorePermit>,
 }
 
 impl Turn {
-    pub(crate) fn give(&mut self) {
-        self.taken = None;
+    /// Gives it to others; says whether: so many may wait for their clients already that no more memory is to be held for one.
+    pub(crate) fn give(&mut self) -> bool {
+        self.pausing = Arc::clone(&self.pauses).try_acquire_owned().ok();
+        if self.pausing.is_some() {
+            self.taken = None;
+        }
+        self.pausing.is_some()
     }
 
     /// Who has begun does not wait for those who wait to begin: what it holds is there already.
@@ -93,6 +107,7 @@ impl Turn {
         if self.taken.is_none() {
             self.taken = Arc::clone(&self.again).acquire_owned().await.ok();
         }
+        self.pausing = None;
     }
 }
 
@@ -160,9 +175,23 @@ mod tests {
         let refused = admission.turn().await.err().unwrap();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         assert_eq!(refused.metadata().get(status::PUSHBACK).unwrap(), "1000");
-        first.give();
+        assert!(first.give());
         assert!(waiting.await.is_ok());
         first.take_again().await;
+    }
+
+    #[tokio::test]
+    async fn so_many_wait_for_their_clients_as_memory_is_there_for() {
+        let admission = Admission::new(Limits { memory_of_all: 4 * OF_A_PAUSE, ..Limits::default() });
+        let mut turns = Vec::new();
+        for _ in 0..3 {
+            turns.push(admission.turn().await.unwrap());
+        }
+        assert_eq!(turns.iter_mut().map(Turn::give).collect::<Vec<_>>(), [true, true, false]);
+        turns[0].take_again().await;
+        assert!(turns[2].give());
+        turns.remove(1);
+        assert!(turns[0].give(), "who is gone waits no more");
     }
 
     #[test]

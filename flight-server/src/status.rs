@@ -15,7 +15,7 @@ pub(crate) fn of_query(error: &Error) -> Status {
         // What the policies say is for who wrote them.
         Error::Policy { .. } => {
             tracing::error!("nobody reads anything: {error}");
-            return Status::unavailable("the policies of this server cannot be applied now");
+            return no_policies();
         }
         Error::Sql { .. } | Error::UnknownColumn { .. } | Error::Parameters { .. } | Error::Parameter { .. } => {
             (Code::InvalidArgument, error.to_string())
@@ -54,6 +54,11 @@ pub(crate) fn come_again(sentence: &str) -> Status {
     let mut status = Status::resource_exhausted(format!("{sentence}{HINT}come again in a second"));
     status.metadata_mut().insert(PUSHBACK, MetadataValue::from_static("1000"));
     status
+}
+
+/// The status of whatever is asked while the policies are wrong.
+pub(crate) fn no_policies() -> Status {
+    Status::unavailable("the policies of this server cannot be applied now")
 }
 
 /// The status of a request body that is not what its call asks for.

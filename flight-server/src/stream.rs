@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow_flight::FlightData;
 use futures::{Stream, StreamExt};
+use lakebed_query::Interrupt;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
@@ -35,6 +36,9 @@ const QUEUE: usize = 3;
 
 /// A client that reads nothing for so long has its result broken off.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// And where there is no more memory for one that pauses, for so long.
+const LONGEST_STAND: Duration = Duration::from_secs(5);
 
 enum Piece<M> {
     Message(M),
@@ -92,11 +96,17 @@ pub(crate) async fn results<E: Encode>(
     let (sender, receiver) = mpsc::channel(QUEUE);
     let active = shared.metrics.stream_started();
     let (metrics, admission) = (Arc::clone(&shared.metrics), Arc::clone(&shared.admission));
+    let threads = shared.threads.clone();
     let (_task, stop) = shared.threads.start(async move {
-        let _active = active;
-        let producing = async { produce(&planned, encoder(&planned.schema)?, &sender, &metrics, &admission).await };
+        let interrupt = CallOffOnDrop(Arc::default());
+        let (stopping, to) = (Arc::clone(&interrupt.0), sender.clone());
+        // In a task of its own: one that computes for long keeps nobody from calling it off.
+        let producing = threads.run(async move {
+            let _active = active;
+            produce(&planned, encoder(&planned.schema)?, &to, &metrics, &admission, stopping).await
+        });
         let last = tokio::select! {
-            produced = producing => produced.map(|()| Piece::End),
+            produced = producing => produced.flatten().map(|()| Piece::End),
             status = reading.called_off() => Err(status),
         };
         // A client that has gone does not hear the end.
@@ -124,13 +134,14 @@ async fn produce<E: Encode>(
     sender: &Sender<E::Message>,
     metrics: &Metrics,
     admission: &Admission,
+    interrupt: Arc<Interrupt>,
 ) -> Result<(), Status> {
     let mut sending = Sending { sender, turn: admission.turn().await? };
-    let mut clock = Clock { left: admission.time(), limit: admission.time() };
+    let mut clock = Clock { left: admission.time(), limit: admission.time(), interrupt: Arc::clone(&interrupt) };
     let mut coalescer = Coalescer::new(Arc::clone(&planned.schema));
     let mut begun = false;
     for plan in &planned.plans {
-        let started = planned.session.stream_within(plan.clone(), admission.memory());
+        let started = planned.session.stream_within(plan.clone(), admission.memory(), Arc::clone(&interrupt));
         let mut batches = clock.run(started).await?.map_err(|error| status::of_query(&error))?;
         if let Some(difference) = wire::difference(&planned.schema, &wire_schema(&batches.schema(), planned.terms.wire))
         {
@@ -153,23 +164,36 @@ async fn produce<E: Encode>(
     sending.messages::<E>(encoder.end()).await.map(drop)
 }
 
+/// Calls a statement off when nobody waits for it any more.
+struct CallOffOnDrop(Arc<Interrupt>);
+
+impl Drop for CallOffOnDrop {
+    fn drop(&mut self) {
+        self.0.call_off();
+    }
+}
+
 /// The time that a statement has left.
 struct Clock {
     left: Duration,
     limit: Duration,
+    interrupt: Arc<Interrupt>,
 }
 
 impl Clock {
     async fn run<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Status> {
         let began = Instant::now();
-        let done = timeout(self.left, work).await.map_err(|_| {
+        self.interrupt.end_at(Some(began + self.left));
+        let done = timeout(self.left, work).await;
+        self.interrupt.end_at(None);
+        self.left = self.left.saturating_sub(began.elapsed());
+        // What was interrupted at its end has an error of its own.
+        done.ok().filter(|_| !self.left.is_zero()).ok_or_else(|| {
             let seconds = self.limit.as_secs_f64();
             Status::deadline_exceeded(format!(
                 "the statement took more than the {seconds} s that one may\nhint: ask for less, or raise [serve] query_seconds"
             ))
-        })?;
-        self.left = self.left.saturating_sub(began.elapsed());
-        Ok(done)
+        })
     }
 }
 
@@ -214,9 +238,12 @@ impl<M: Send + 'static> Sending<'_, M> {
             Ok(room) => room,
             Err(TrySendError::Closed(())) => return Err(gone()),
             Err(TrySendError::Full(())) => {
-                self.turn.give();
-                let room = timeout(LONGEST_PAUSE, self.sender.reserve()).await;
-                let room = room.map_err(|_| Status::deadline_exceeded("the client has stopped reading"))?;
+                let pause = if self.turn.give() { LONGEST_PAUSE } else { LONGEST_STAND };
+                let room = timeout(pause, self.sender.reserve()).await;
+                let room = room.map_err(|_| match pause {
+                    LONGEST_PAUSE => Status::deadline_exceeded("the client has stopped reading"),
+                    _ => status::come_again("too many results wait for clients that read slowly, this one among them"),
+                })?;
                 let room = room.map_err(|_| gone())?;
                 self.turn.take_again().await;
                 room

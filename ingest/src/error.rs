@@ -47,6 +47,14 @@ pub enum Error {
         /// How many there may be.
         most: usize,
     },
+    /// A batch's name that is none, or too long.
+    #[error("{what} has {bytes} bytes")]
+    BatchName {
+        /// What the sender names the batch with.
+        what: &'static str,
+        /// How long the name is.
+        bytes: usize,
+    },
     /// What a function was invoked with, by a service whose payloads look otherwise.
     #[error("this payload of {service} cannot be read: {reason}")]
     Payload {
@@ -85,9 +93,14 @@ impl Error {
                 "check that the source is complete, and start again: what is in the log already is not repeated"
                     .to_owned(),
             ),
-            Self::TooLarge { .. } => Some("send the events in several bodies".to_owned()),
+            Self::TooLarge { .. } => {
+                Some("send the events in several bodies, or set [serve] max_body_bytes in lakebed.toml".to_owned())
+            }
             Self::TooMany { .. } => {
                 Some("send the events in several bodies, or set [ingest] batch_events in lakebed.toml".to_owned())
+            }
+            Self::BatchName { .. } => {
+                Some("give the batch a name of 1 to 255 bytes, or none: then its content names it".to_owned())
             }
             Self::Payload { .. } => None,
             Self::Project(error) => error.hint(),

@@ -63,9 +63,9 @@ struct Shared {
     intake: Intake,
     tokens: Tokens,
     options: Options,
-    memory: Arc<Semaphore>,
+    memory: Room,
     /// The part of it for bodies of which nobody knows yet who sends them.
-    unknown: Arc<Semaphore>,
+    unknown: Room,
     /// As much again, for what is decoded. It is held by appends alone, which come to an end: who waits for it waits for nobody who
     /// waits.
     decoded: Arc<Semaphore>,
@@ -74,17 +74,43 @@ struct Shared {
     counters: Counters,
 }
 
+/// Memory for bodies.
+#[derive(Clone)]
+struct Room {
+    /// Its pieces that nobody holds.
+    free: Arc<Semaphore>,
+    /// All of it, in bytes: a longer body never fits.
+    bytes: usize,
+    /// What makes it larger.
+    set: &'static str,
+}
+
+impl Room {
+    fn of(bytes: usize, set: &'static str) -> Self {
+        Self { free: pieces_of(bytes), bytes: bytes / PIECE * PIECE, set }
+    }
+
+    /// Room for so many bytes, if there is.
+    fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Answer> {
+        let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
+        Arc::clone(&self.free).try_acquire_many_owned(pieces).map_err(|_| {
+            let error = "more events are waiting for the lake than there is memory for";
+            Answer::later(StatusCode::TOO_MANY_REQUESTS, error)
+        })
+    }
+}
+
+/// So many bytes in pieces.
+fn pieces_of(bytes: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new((bytes / PIECE).min(Semaphore::MAX_PERMITS)))
+}
+
 /// `POST /v1/events` into a log.
 ///
 /// # Errors
 /// Where `registry` has metrics of these names already.
 pub fn routes(intake: Intake, tokens: Tokens, options: Options, registry: &Registry) -> prometheus::Result<Router> {
-    let all = || Arc::new(Semaphore::new((options.memory / PIECE).min(Semaphore::MAX_PERMITS)));
-    let (memory, decoded) = (all(), all());
-    let unknown = Arc::new(Semaphore::new((options.memory / UNKNOWN_SHARE / PIECE).min(Semaphore::MAX_PERMITS)));
-    let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
-    let counters = Counters::new(registry)?;
-    let shared = Shared { intake, tokens, options, memory, unknown, decoded, decoding, counters };
+    let shared = Shared::new(intake, tokens, options, Counters::new(registry)?);
     Ok(Router::new().route(PATH, post(events)).with_state(shared))
 }
 
@@ -115,6 +141,15 @@ async fn events(
 }
 
 impl Shared {
+    fn new(intake: Intake, tokens: Tokens, options: Options, counters: Counters) -> Self {
+        let memory = Room::of(options.memory, "[serve] ingest_memory in lakebed.toml");
+        let of_it = "[serve] ingest_memory in lakebed.toml, of which a signed body has an eighth at most";
+        let unknown = Room::of(options.memory / UNKNOWN_SHARE, of_it);
+        let decoded = pieces_of(options.memory);
+        let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+        Self { intake, tokens, options, memory, unknown, decoded, decoding, counters }
+    }
+
     async fn take(&self, parameters: Parameters, request: Request) -> Result<Answer, Answer> {
         let (head, body) = request.into_parts();
         // Who signs is known by the body only.
@@ -130,7 +165,7 @@ impl Shared {
             let error = "the body is not signed with the secret of this server";
             return Err(Answer::refusal(StatusCode::UNAUTHORIZED, error, Some(hint)));
         }
-        let held = if secret.is_some() { hold(&self.memory, body.len())? } else { held };
+        let held = if secret.is_some() { self.memory.hold(body.len())? } else { held };
         let header = |name: HeaderName| post::header(&head.headers, &name);
         let (key, encoding) = (header(IDEMPOTENCY_KEY), header(header::CONTENT_ENCODING));
         let given = post::given(&head.headers, self.intake.fields());
@@ -171,23 +206,23 @@ impl Shared {
         }
     }
 
-    /// Reads the body, as far as there is room for it.
+    /// Reads the body, as far as there is room for it. One that would never fit is not asked to come again.
     async fn body_of(
         &self,
         headers: &HeaderMap,
         body: Body,
-        memory: &Arc<Semaphore>,
+        room: &Room,
         patience: Duration,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Answer> {
-        let limit = self.options.max_body_bytes;
+        let most = self.options.max_body_bytes;
+        let (limit, set) = if room.bytes < most { (room.bytes, room.set) } else { (most, post::MOST_OF_A_BODY) };
         let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let limit = limit.min(self.options.memory);
         if announced.is_some_and(|length: usize| length > limit) {
-            return Err(too_large(limit));
+            return Err(post::too_large(limit, set));
         }
         // What is announced is held from the beginning: a body that is half there is in the way of those that would fit.
-        let mut held = hold(memory, announced.unwrap_or(0))?;
-        let mut room = announced.unwrap_or(0);
+        let mut held = room.hold(announced.unwrap_or(0))?;
+        let mut within = announced.unwrap_or(0).next_multiple_of(PIECE);
         let mut chunks = body.into_data_stream();
         let mut body = Vec::with_capacity(announced.unwrap_or(0));
         let arriving = async {
@@ -197,11 +232,11 @@ impl Shared {
                     Answer::refusal(StatusCode::BAD_REQUEST, error, Some("send it again".to_owned()))
                 })?;
                 if body.len() + chunk.len() > limit {
-                    return Err(too_large(limit));
+                    return Err(post::too_large(limit, set));
                 }
-                if body.len() + chunk.len() > room {
-                    held.merge(hold(memory, chunk.len())?);
-                    room += chunk.len();
+                if let Some(missing @ 1..) = (body.len() + chunk.len()).checked_sub(within) {
+                    held.merge(room.hold(missing)?);
+                    within += missing.next_multiple_of(PIECE);
                 }
                 body.extend_from_slice(&chunk);
             }
@@ -216,19 +251,6 @@ impl Shared {
         }
         Ok((Bytes::from(body), held))
     }
-}
-
-/// Room for so many bytes, if there is.
-fn hold(memory: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Answer> {
-    let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
-    Arc::clone(memory).try_acquire_many_owned(pieces).map_err(|_| {
-        Answer::later(StatusCode::TOO_MANY_REQUESTS, "more events are waiting for the lake than there is memory for")
-    })
-}
-
-fn too_large(limit: usize) -> Answer {
-    let hint = "send the events in several bodies, or set [serve] max_body_bytes in lakebed.toml".to_owned();
-    Answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {limit} bytes"), Some(hint))
 }
 
 impl IntoResponse for Answer {
@@ -270,5 +292,64 @@ impl Counters {
         for (result, events) in [("accepted", accepted), ("quarantined", quarantined), ("duplicate", duplicate)] {
             self.events.with_label_values(&[result]).inc_by(events);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use lakebed_log::{Log, Store};
+    use lakebed_project::Config;
+
+    use super::*;
+
+    async fn shared(memory: usize) -> Shared {
+        let log = Log::open_or_create(Store::memory(), "shop", Utc::now()).await.unwrap();
+        let tokens = Tokens::new(log.store().clone());
+        let options = Options {
+            ack: Ack::Committed,
+            max_body_bytes: 32 << 10,
+            memory,
+            needs_token: false,
+            webhook_secret: Some(Secret::new("hush")),
+        };
+        let intake = Intake::new(log, &Config::default(), Utc::now);
+        Shared::new(intake, tokens, options, Counters::new(&Registry::new()).unwrap())
+    }
+
+    /// What is answered to a body in chunks of so many bytes, whose length is announced or not; 200 where it is let in.
+    async fn answered(shared: &Shared, room: &Room, body: &[usize], is_announced: bool) -> (u16, String) {
+        let length = body.iter().sum::<usize>();
+        let announced = is_announced.then(|| (header::CONTENT_LENGTH, header::HeaderValue::from(length)));
+        let chunks = body.iter().map(|bytes| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; *bytes])));
+        let body = Body::from_stream(futures::stream::iter(chunks.collect::<Vec<_>>()));
+        match shared.body_of(&HeaderMap::from_iter(announced), body, room, ARRIVAL).await {
+            Ok((body, _)) => (200, body.len().to_string()),
+            Err(answer) => (answer.status.as_u16(), serde_json::to_string(&answer.body).unwrap()),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_never_fits_is_too_large_and_not_asked_to_come_again() {
+        let shared = shared(128 << 10).await;
+        for is_announced in [true, false] {
+            let (signed, others) = (&shared.unknown, &shared.memory);
+            let (status, said) = answered(&shared, signed, &[(16 << 10) + 1], is_announced).await;
+            assert_eq!(status, 413, "{said}");
+            assert!(said.contains("more than 16384 bytes") && said.contains("[serve] ingest_memory"), "{said}");
+            assert_eq!(answered(&shared, signed, &[16 << 10], is_announced).await, (200, "16384".to_owned()));
+            let (status, said) = answered(&shared, others, &[(32 << 10) + 1], is_announced).await;
+            assert_eq!(status, 413, "{said}");
+            assert!(said.contains("more than 32768 bytes") && said.contains("[serve] max_body_bytes"), "{said}");
+        }
+        let _others = shared.unknown.hold(1).unwrap();
+        assert_eq!(answered(&shared, &shared.unknown, &[16 << 10], true).await.0, 429, "there will be room for it");
+    }
+
+    /// Chunks do not each take a piece of their own.
+    #[tokio::test]
+    async fn a_body_of_many_chunks_takes_the_room_of_its_bytes() {
+        let shared = shared(128 << 10).await;
+        assert_eq!(answered(&shared, &shared.unknown, &[10; 1_600], false).await, (200, "16000".to_owned()));
     }
 }

@@ -169,11 +169,22 @@ pub struct Whole {
 /// What is wrong first in a text that is no JSON, with its line and column.
 fn first_flaw(text: &[u8]) -> String {
     let values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
-    match values.filter_map(Result::err).next() {
-        Some(error) => error.to_string(),
+    let wrong = values.filter_map(Result::err).next();
+    // What is skipped within a string is not looked at: that it is text is asked by itself.
+    let not_text = std::str::from_utf8(text).err().map(|error| place(&text[..error.valid_up_to()]));
+    match (wrong, not_text) {
+        (Some(error), Some(at)) if (error.line(), error.column()) < at => error.to_string(),
+        (_, Some((line, column))) => format!("not UTF-8 at line {line} column {column}"),
+        (Some(error), None) => error.to_string(),
         // Each value is JSON, but not where the events are: in lines.
-        None => first_wrong_line(text).unwrap_or_else(|| "an event ends within its line".to_owned()),
+        (None, None) => first_wrong_line(text).unwrap_or_else(|| "an event ends within its line".to_owned()),
     }
+}
+
+/// The line and the column, in bytes, of what comes after this.
+fn place(before: &[u8]) -> (usize, usize) {
+    let mut lines = before.split(|&byte| byte == b'\n');
+    (lines.clone().count(), lines.next_back().map_or(0, <[u8]>::len) + 1)
 }
 
 /// What is wrong with the first line that is no JSON by itself.
@@ -250,6 +261,13 @@ impl Intake {
     #[must_use]
     pub fn with_fields(&self, fields: EventsConfig) -> Self {
         let settings = Settings { fields, ..Settings::clone(&self.settings) };
+        Self { settings: Arc::new(settings), ..self.clone() }
+    }
+
+    /// The same log, for sources that are cut after so many bytes or events, whatever is set.
+    #[must_use]
+    pub(crate) fn with_cuts(&self, batch_bytes: usize, batch_events: usize) -> Self {
+        let settings = Settings { batch_bytes, batch_events, ..Settings::clone(&self.settings) };
         Self { settings: Arc::new(settings), ..self.clone() }
     }
 
@@ -336,6 +354,20 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_first_is_told_with_its_place() {
+        let flaws: [(&[u8], &str); 5] = [
+            (b"{\"event_id\":\"\xff\"}", "not UTF-8 at line 1 column 14"),
+            (b"{}\n{\"a\":\"\xc3\xa4\xe4\"}\n{", "not UTF-8 at line 2 column 9"),
+            (b"\xff\xfe{\0}\0", "not UTF-8 at line 1 column 1"),
+            (b"{\"a\":nul}\n\"\xff\"", "expected ident at line 1 column 9"),
+            (b"{} {}", "trailing characters at line 1 column 4"),
+        ];
+        for (text, flaw) in flaws {
+            assert_eq!(first_flaw(text), flaw, "{}", String::from_utf8_lossy(text));
+        }
+    }
 
     #[test]
     fn a_retry_says_which_events_it_brings() {

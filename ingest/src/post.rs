@@ -98,6 +98,7 @@ impl Answer {
                     Some(hint),
                 );
             }
+            Error::BatchName { .. } => StatusCode::BAD_REQUEST,
             Error::TooLarge { .. } | Error::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Log(lakebed_log::Error::BatchConflict { .. }) => StatusCode::CONFLICT,
             Error::Log(log) if log.may_pass() => {
@@ -162,6 +163,26 @@ const SIGNATURE: &str = "x-hub-signature-256";
 /// The source of events that come as signed webhooks and do not name theirs.
 pub(crate) const WEBHOOK: &str = "webhook";
 
+/// What lets longer bodies in.
+pub(crate) const MOST_OF_A_BODY: &str = "[serve] max_body_bytes in lakebed.toml";
+
+/// The answer to a body of more than so many bytes, and what to set for longer ones.
+pub(crate) fn too_large(limit: usize, set: &str) -> Answer {
+    let hint = format!("send the events in several bodies, or set {set}");
+    Answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {limit} bytes"), Some(hint))
+}
+
+/// Refuses what no batch can be called; `what` is how the sender names it.
+///
+/// # Errors
+/// [`Error::BatchName`].
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
+    match name.len() {
+        1..=LONGEST_KEY => Ok(()),
+        bytes => Err(Error::BatchName { what, bytes }),
+    }
+}
+
 /// The answer to somebody who may not send.
 pub(crate) fn unauthorized(error: &str) -> Answer {
     let hint = "`lakebed token add` makes a token; send it as Authorization: Bearer TOKEN".to_owned();
@@ -208,11 +229,10 @@ pub(crate) async fn prepare(
         return Err(Answer::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, error, hint));
     }
     if let Some(key) = &post.key {
-        let hint = "give the batch a name of 1 to 255 bytes, or none: then its content names it";
-        match key.len() {
-            1..=LONGEST_KEY => {}
-            length => return Err(wrong(format!("Idempotency-Key has {length} bytes"), hint)),
-        }
+        check_name("Idempotency-Key", key).map_err(|error| Answer::of(&error))?;
+    }
+    if post.body.len() > limit {
+        return Err(too_large(limit, MOST_OF_A_BODY));
     }
     // Who has a token has names of its own, and so have queues, streams and buckets: no sender stands in another's way.
     let key = post.key.map(|key| match post.sender {
@@ -250,7 +270,50 @@ pub(crate) async fn append(intake: &Intake, prepared: Option<&Prepared>, ack: Ac
 
 #[cfg(test)]
 mod tests {
+    use chrono::Utc;
+    use lakebed_log::{Log, Store};
+    use lakebed_project::Config;
+
     use super::*;
+
+    /// What a body is answered of which no more than 100 bytes are taken.
+    async fn refused(key: Option<&str>, body: &[u8]) -> (StatusCode, String) {
+        let log = Log::open_or_create(Store::memory(), "shop", Utc::now()).await.unwrap();
+        let intake = Intake::new(log, &Config::default(), Utc::now);
+        let post = Post {
+            key: key.map(str::to_owned),
+            ack: None,
+            encoding: None,
+            sender: None,
+            source: "test".to_owned(),
+            given: BTreeMap::new(),
+            body: Bytes::copy_from_slice(body),
+        };
+        let answer = prepare(&intake, post, Ack::Committed, 100, ()).await.unwrap_err();
+        (answer.status, serde_json::to_string(&answer.body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_told_with_the_setting_for_it() {
+        let (status, said) = refused(None, &[b' '; 101]).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(said.contains("more than 100 bytes\"") && said.contains("[serve] max_body_bytes"), "{said}");
+        let (status, said) = refused(None, &zstd::encode_all([b' '; 101].as_slice(), 1).unwrap()).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(said.contains("without its compression") && said.contains("[serve] max_body_bytes"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_batch_has_a_name_or_none() {
+        for (key, bytes) in [("", 0), (&*"k".repeat(256), 256)] {
+            let (status, said) = refused(Some(key), b"{}").await;
+            assert_eq!(status, StatusCode::BAD_REQUEST);
+            assert!(
+                said.contains(&format!("Idempotency-Key has {bytes} bytes")) && said.contains("1 to 255"),
+                "{said}"
+            );
+        }
+    }
 
     #[test]
     fn a_webhook_is_known_by_its_signature() {

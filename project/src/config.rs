@@ -104,6 +104,7 @@ impl Default for Config {
                 queries_waiting: 1_000,
                 query_memory: 1 << 30,
                 queries_memory: 4 << 30,
+                tables_memory: 512 << 20,
                 query_seconds: Duration::from_secs(300),
             },
             alerts: AlertsConfig {

@@ -11,7 +11,7 @@ use crate::places::{self, Place, Places};
 use crate::settings::{EventsConfig, PRESETS, Secret};
 
 /// Every other key, with its section.
-pub(crate) const KEYS: [(&str, &str); 46] = [
+pub(crate) const KEYS: [(&str, &str); 47] = [
     ("project", "name"),
     ("lake", "url"),
     ("s3", "region"),
@@ -52,6 +52,7 @@ pub(crate) const KEYS: [(&str, &str); 46] = [
     ("serve", "queries_waiting"),
     ("serve", "query_memory"),
     ("serve", "queries_memory"),
+    ("serve", "tables_memory"),
     ("serve", "query_seconds"),
     ("alerts", "webhook"),
     ("alerts", "command"),
@@ -74,6 +75,7 @@ pub(crate) fn is_number(section: &str, name: &str) -> bool {
                     | "queries_waiting"
                     | "query_memory"
                     | "queries_memory"
+                    | "tables_memory"
                     | "query_seconds"
             )
             | ("alerts", "stale_after" | "quarantine_burst" | "check_every")
@@ -159,6 +161,7 @@ impl Config {
             ("serve", "queries_at_once") => self.serve.queries_at_once = number(text, 1, 1 << 16)?,
             ("serve", "queries_waiting") => self.serve.queries_waiting = number(text, 0, 1 << 20)?,
             ("serve", "query_memory") => self.serve.query_memory = number(text, 1 << 20, 1 << 40)?,
+            ("serve", "tables_memory") => self.serve.tables_memory = number(text, 0, 1 << 44)?,
             ("serve", "queries_memory") => self.serve.queries_memory = number(text, 1 << 20, 1 << 44)?,
             ("serve", "query_seconds") => self.serve.query_seconds = seconds(text)?,
             ("serve", "tls_cert" | "tls_key" | "tls_client_ca") if text.is_empty() => {

@@ -233,6 +233,8 @@ pub struct ServeConfig {
     pub query_memory: usize,
     /// What all statements may hold together. Bytes.
     pub queries_memory: usize,
+    /// Bytes of tables that are kept in memory for who asks for them again; 0 keeps none.
+    pub tables_memory: usize,
     /// A statement that takes longer is stopped.
     pub query_seconds: Duration,
 }

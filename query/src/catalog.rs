@@ -25,6 +25,7 @@ use lakebed_log::{ColumnType, DataFile, Offsets, Snapshot, Store, layout, schema
 
 use crate::error::Result;
 use crate::exact;
+use crate::long_joins::LongJoins;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
 use crate::rows::Rows;
 use crate::session::{TableInfo, TableKind};
@@ -66,7 +67,7 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     context.register_object_store(Place::Log.url()?.as_ref(), lake.objects());
     context.register_object_store(Place::Runs.url()?.as_ref(), runs.objects());
     let state = SessionStateBuilder::new_from_existing(context.state()).with_optimizer_rules(optimizer_rules());
-    let mut state = state.build();
+    let mut state = state.with_physical_optimizer_rule(Arc::new(LongJoins)).build();
     datafusion_functions_json::register_all(&mut state)?;
     for aggregate in exact::aggregates() {
         state.register_udaf(Arc::new(aggregate))?;

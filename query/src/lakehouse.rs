@@ -17,6 +17,7 @@ pub(crate) use self::refreshing::Publish;
 pub use self::refreshing::{Publications, Refreshed};
 use crate::epoch::{Chain, Manifest};
 use crate::error::{Error, Result};
+use crate::kept_tables::TableMemory;
 use crate::models::{self, Model};
 use crate::refresh::Inputs;
 use crate::sinks::delta::DeltaSink;
@@ -66,6 +67,8 @@ struct Inner {
     pinned: Vec<(String, ColumnType)>,
     /// Earlier versions that were asked for, with the models as they are here.
     sessions: Sessions,
+    /// Tables that are asked for again and again, of all versions.
+    memory: TableMemory,
     /// Opened by the first refresh.
     cache: Arc<Mutex<Option<StateCache>>>,
     /// Held by one refresh at a time.
@@ -103,9 +106,9 @@ impl Lakehouse {
         let pinned = project.config.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
         let (delta, cache, refreshing) = (OnceLock::new(), Arc::default(), Arc::default());
         let (chain, sessions) = (Chain::default(), Sessions::default());
-        Ok(Self {
-            inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, sessions, cache, refreshing }),
-        })
+        let memory = TableMemory::of(project.config.serve.tables_memory);
+        let inner = Inner { project, log, sink, postgres, delta, chain, pinned, sessions, memory, cache, refreshing };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The project.
@@ -138,9 +141,9 @@ impl Lakehouse {
         let (cache, refreshing) = (Arc::default(), Arc::default());
         let (sink, chain) = (sink.named(replay), Chain::of_replay(replay));
         let (postgres, delta, sessions) = (None, OnceLock::new(), Sessions::default());
-        Self {
-            inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, sessions, cache, refreshing }),
-        }
+        let memory = TableMemory::of(0);
+        let inner = Inner { project, log, sink, postgres, delta, chain, pinned, sessions, memory, cache, refreshing };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The same lake with the models as their files are now.
@@ -148,16 +151,17 @@ impl Lakehouse {
     /// # Errors
     /// As [`Project::load`].
     pub fn reloaded(&self) -> Result<Self> {
-        let Inner { project, log, sink, postgres, delta, chain, pinned, cache, refreshing, .. } = self.inner.as_ref();
+        let Inner { project, log, sink, postgres, delta, chain, pinned, memory, cache, refreshing, .. } =
+            self.inner.as_ref();
         let project = Project::load(&project.directory, project.config.clone())?;
         // A sink that is in use knows its tables.
         let delta = delta.clone();
         let (log, sink, postgres, chain, pinned) =
             (log.clone(), sink.clone(), postgres.clone(), chain.clone(), pinned.clone());
         let (cache, refreshing, sessions) = (Arc::clone(cache), Arc::clone(refreshing), Sessions::default());
-        Ok(Self {
-            inner: Arc::new(Inner { project, log, sink, postgres, delta, chain, pinned, sessions, cache, refreshing }),
-        })
+        let memory = memory.clone();
+        let inner = Inner { project, log, sink, postgres, delta, chain, pinned, sessions, memory, cache, refreshing };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The version that the published DuckDB file holds; `None` before the first publication.

@@ -16,6 +16,7 @@ use crate::checks::Check;
 use lakebed_project::SINKS;
 
 use crate::error::{Error, Result};
+use crate::policies::FOLDER;
 use crate::statement::Statement as SqlText;
 use crate::total_order::refuse_sample;
 
@@ -108,15 +109,11 @@ pub(crate) fn sql_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What the files of the models look like from outside: another value where one of them was written, made or deleted.
+/// What the files of the models and the policies look like from outside: another value where one of them was written, made or
+/// deleted.
 pub fn stamp(directory: &Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
-    stamp_of(directory, &LAYERS)
-}
-
-/// The same of some folders of `sql/`.
-pub(crate) fn stamp_of(directory: &Path, folders: &[&str]) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
     let mut stamp = Vec::new();
-    for folder in folders {
+    for folder in [LAYERS[0], LAYERS[1], FOLDER] {
         let entries = std::fs::read_dir(directory.join("sql").join(folder)).into_iter().flatten().flatten();
         stamp.extend(entries.filter_map(|entry| {
             let about = entry.metadata().ok()?;

@@ -22,6 +22,7 @@ pub use self::summary::{Part, Seen};
 use crate::catalog::{BRONZE, EVENTS};
 use crate::error::{Error, Result};
 use crate::models::{self, LAYERS, TableName};
+use crate::session::{ReadSession, TableInfo};
 use crate::system_tables;
 
 /// The folder of `sql/` that they are in.
@@ -58,7 +59,7 @@ impl Policies {
         if !folder.exists() && !self.were_there.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let stamp = models::stamp_of(&self.directory, &[LAYERS[0], LAYERS[1], FOLDER]);
+        let stamp = models::stamp(&self.directory);
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let rules = match read.as_ref().filter(|read| read.stamp == stamp) {
             Some(read) => Arc::clone(&read.rules),
@@ -221,6 +222,37 @@ impl Rules {
             }
         }
         self.masks.iter().try_for_each(|mask| check_table(&mask.at, &mask.table, known))
+    }
+}
+
+impl Rules {
+    /// A misspelled column would be one without its mask.
+    fn check_columns(&self, tables: &[TableInfo]) -> Result<()> {
+        let granted = self.grants.iter().filter_map(|grant| match &grant.on {
+            On::Table(table) => Some(grant.columns.iter().map(move |column| (&grant.at, table, column))),
+            On::Schema(_) => None,
+        });
+        let masked = self.masks.iter().map(|mask| (&mask.at, &mask.table, &mask.column));
+        for (at, name, column) in granted.flatten().chain(masked) {
+            let table = tables.iter().find(|table| table.schema == name.schema && table.name == name.name);
+            // A table that is not there yet hides nothing.
+            let Some(table) = table.filter(|table| table.columns.field_with_name(column).is_err()) else { continue };
+            let nearest =
+                crate::error::nearest(column, table.columns.fields().iter().map(|field| field.name().clone()));
+            return Err(at.wrong(format!("there is no column '{column}' in {name}"), did_you_mean(nearest)));
+        }
+        Ok(())
+    }
+
+    /// Makes sure that all of it can be applied to a lake, whoever reads.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] for what cannot.
+    pub async fn check_over(&self, lake: &ReadSession) -> Result<()> {
+        for name in self.roles().into_iter().chain([""]) {
+            lake.for_reader(self, &self.reader(name)).await?;
+        }
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ use lakebed_log::Store;
 use crate::catalog::{self, CATALOG};
 use crate::error::{Error, Result};
 use crate::lakehouse::AsOf;
+use crate::long_joins::Interrupt;
 use crate::models::TableName;
 use crate::parquet_table::Place;
 use crate::statement::{Statement, schema_at};
@@ -249,7 +250,7 @@ impl ReadSession {
         self.stream_in(self.state(), plan).await
     }
 
-    /// The same with memory from a pool.
+    /// The same with memory from a pool, and with what stops it where it does not look around by itself.
     ///
     /// # Errors
     /// As [`Self::stream`].
@@ -257,10 +258,13 @@ impl ReadSession {
         &self,
         plan: LogicalPlan,
         memory: Arc<dyn MemoryPool>,
+        interrupt: Arc<Interrupt>,
     ) -> Result<SendableRecordBatchStream> {
         let runtime = RuntimeEnvBuilder::from_runtime_env(&self.context.runtime_env()).with_memory_pool(memory);
         let state = SessionStateBuilder::new_from_existing(self.state()).with_runtime_env(runtime.build_arc()?);
-        self.stream_in(state.build(), plan).await
+        let mut state = state.build();
+        state.config_mut().set_extension(interrupt);
+        self.stream_in(state, plan).await
     }
 
     async fn stream_in(&self, state: SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {

@@ -22,6 +22,9 @@ use crate::sinks::TableImage;
 use crate::sinks::delta::DeltaSink;
 use crate::sinks::postgres::PostgresSink;
 
+/// The log's table in PostgreSQL.
+const LOG: &str = "bronze.events";
+
 /// What the comparison of one model found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -52,7 +55,8 @@ impl Verified {
 }
 
 impl Lakehouse {
-    /// Reads back every row of the models (all, where none is named) and replays them from version 0.
+    /// Reads back every row of the models (all, where none is named) and replays them from version 0. Where the log is
+    /// kept in PostgreSQL too, `bronze.events` is one of them, and held against the log.
     ///
     /// # Errors
     /// [`Error::UnknownTable`] for a model that is not in the newest epoch, [`Error::Stale`] where the SQL has changed since
@@ -63,7 +67,16 @@ impl Lakehouse {
             let models = self.project().models.iter().map(|model| model.name.to_string()).collect();
             return Err(Error::Stale { models });
         };
-        if let Some(name) = only.iter().find(|name| !manifest.models.contains_key(*name)) {
+        let log = self.postgres().filter(|_| self.project().config.postgres.events);
+        let is_log = |name: &String| log.is_some() && name == LOG;
+        if let Some(sink) = log
+            && !only.is_empty()
+            && only.iter().all(is_log)
+        {
+            // Of it there is nothing to replay.
+            return Ok(vec![self.verify_events(sink, manifest.version).await?]);
+        }
+        if let Some(name) = only.iter().find(|name| !manifest.models.contains_key(*name) && !is_log(name)) {
             let nearest = crate::error::nearest(name, manifest.models.keys().cloned());
             return Err(Error::UnknownTable { name: name.clone(), nearest });
         }
@@ -90,9 +103,8 @@ impl Lakehouse {
             };
             verified.push(self.verify_model(model, state, &Stored { store: scratch.store(), state: replay }).await?);
         }
-        if only.is_empty()
-            && self.project().config.postgres.events
-            && let Some(sink) = self.postgres()
+        if let Some(sink) = log
+            && (only.is_empty() || only.iter().any(is_log))
         {
             verified.push(self.verify_events(sink, manifest.version).await?);
         }
@@ -133,9 +145,9 @@ impl Lakehouse {
         let events = self.events_image(version).await?;
         let table = PostgresSink::events_table(&events);
         let offset = table.columns.index_of(lakebed_log::schema::OFFSET)?;
-        let found = compared("postgres", &Events(&events), &InPostgres(sink, &table), None, &[offset]).await?;
+        let found = in_postgres((sink, &table), &Events(&events), None, &[offset]).await?;
         Ok(Verified {
-            model: "bronze.events".to_owned(),
+            model: LOG.to_owned(),
             rows: events.next_offset,
             stored: true,
             duckdb: None,
@@ -171,8 +183,7 @@ impl Lakehouse {
                 let Some(sink) = self.postgres() else {
                     return Err(Error::NoPostgres { model: model.name.to_string() });
                 };
-                let there = InPostgres(sink, table);
-                compared("postgres", &as_kept(PostgresSink::as_kept), &there, expected, &key).await
+                in_postgres((sink, table), &as_kept(PostgresSink::as_kept), expected, &key).await
             }
             "delta" => match self.delta()? {
                 Some(sink) => {
@@ -193,6 +204,20 @@ impl Lakehouse {
             },
         }
     }
+}
+
+/// What a table of PostgreSQL's has otherwise: other columns, or other rows than `kept`.
+async fn in_postgres(
+    (sink, table): (&PostgresSink, &TableImage),
+    kept: &dyn Scan,
+    expected: Option<Content>,
+    key: &[usize],
+) -> Result<Option<Difference>> {
+    let altered = sink.altered(table).await?;
+    if !altered.is_empty() {
+        return Ok(Some(Difference::altered("postgres", altered)));
+    }
+    compared("postgres", kept, &InPostgres(sink, table), expected, key).await
 }
 
 /// What is `there` otherwise than in `kept`: the rows as they can be kept there, which are those that are `expected` unless something

@@ -65,7 +65,7 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
         Ok(project) => {
             let lakehouse = Lakehouse::open(project.clone()).await;
             findings.push(Finding::of("models", models(&project, lakehouse.as_ref().ok()).await));
-            findings.extend(sinks(&project, lakehouse.as_ref().ok()).await);
+            findings.extend(sinks(&project, lakehouse.as_ref()).await);
         }
         Err(error) => findings.push(Finding::bad("models", &error)),
     }
@@ -144,20 +144,26 @@ async fn models(project: &Project, lakehouse: Option<&Lakehouse>) -> Result<Stri
 }
 
 /// The sinks that models are kept in.
-async fn sinks(project: &Project, lakehouse: Option<&Lakehouse>) -> Vec<Finding> {
+async fn sinks(project: &Project, lakehouse: Result<&Lakehouse, &QueryError>) -> Vec<Finding> {
     let kept_in = |sink: &str| project.models.iter().filter(|model| model.is_kept_in(sink)).count();
     let mut findings = Vec::new();
     if kept_in("duckdb") > 0 {
         let models = kept_in("duckdb");
         findings.push(match lakehouse {
-            Some(lakehouse) => Finding::of("duckdb", published(lakehouse, models).await),
-            None => Finding::good("duckdb", format!("{models} models; nothing is published yet")),
+            Ok(lakehouse) => Finding::of("duckdb", published(lakehouse, models).await),
+            Err(_) => Finding::good("duckdb", format!("{models} models; nothing is published yet")),
         });
     }
     if kept_in("postgres") > 0 || project.config.postgres.url.is_some() {
         let sink = sinks::postgres::PostgresSink::new(&project.config.postgres, &project.directory);
         let found = match sink {
-            Ok(Some(sink)) => sink.look().await.map_err(Error::from),
+            Ok(Some(sink)) => {
+                let models = project.models.iter().filter(|model| model.is_kept_in("postgres"));
+                let log = project.config.postgres.events && kept_in("postgres") > 0;
+                let log = log.then(|| "bronze.events".to_owned());
+                let models: Vec<String> = models.map(|model| model.name.to_string()).chain(log).collect();
+                sink.look(lake_id(lakehouse).await.as_deref(), &models).await.map_err(Error::from)
+            }
             Ok(None) => {
                 let models = project.models.iter();
                 let model = models.filter(|model| model.is_kept_in("postgres")).map(|model| model.name.to_string());
@@ -179,6 +185,19 @@ async fn sinks(project: &Project, lakehouse: Option<&Lakehouse>) -> Vec<Finding>
         findings.push(Finding::of("delta", found));
     }
     findings
+}
+
+/// By what sinks know the lake, as far as it is known.
+async fn lake_id(lakehouse: Result<&Lakehouse, &QueryError>) -> Option<String> {
+    use lakebed_log::Error::NoLog;
+    match lakehouse {
+        Ok(lakehouse) => Some(lakehouse.log().table_id().await.simple().to_string()),
+        // One that is not there yet will be another than those that are.
+        Err(QueryError::Log(NoLog { .. }) | QueryError::Project(lakebed_project::Error::Log(NoLog { .. }))) => {
+            Some(String::new())
+        }
+        Err(_) => None,
+    }
 }
 
 async fn published(lakehouse: &Lakehouse, models: usize) -> Result<String> {

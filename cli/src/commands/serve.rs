@@ -59,6 +59,11 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     if session.tables().iter().all(|table| table.schema == "bronze") {
         invocation.output.say("there is bronze.events alone: `lakebed run`, or --watch here, builds the other tables");
     }
+    let policies = Policies::of(&invocation.directory);
+    let rules = policies.rules()?;
+    if let Some(rules) = &rules {
+        rules.check_over(&session).await?;
+    }
     let (sessions, lake) = watch::channel(served(session, &lakehouse));
     let key =
         configured.secret.as_ref().map_or_else(Key::of_this_process, |key| Key::of_secret(key.as_str().as_bytes()));
@@ -72,8 +77,6 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     let users = Users::of(&invocation.directory);
     let tls = tls(&invocation.directory, configured)?;
     let has_tls = tls.is_some();
-    let policies = Policies::of(&invocation.directory);
-    let rules = policies.rules()?;
     let behind_tls_proxy = configured.behind_tls_proxy;
     let options = Options { key, limits, users: users.clone(), policies, tls, behind_tls_proxy };
     let server = Server::bind(addresses, lake, options).await?;

@@ -19,6 +19,8 @@ mod models;
 #[cfg(test)]
 mod operating;
 #[cfg(test)]
+mod policies;
+#[cfg(test)]
 mod posting;
 #[cfg(test)]
 mod served;

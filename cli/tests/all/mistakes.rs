@@ -36,6 +36,13 @@ fn a_wrong_setting_is_named_with_its_line() {
 }
 
 #[test]
+fn a_level_that_cannot_be_read_is_told_once() {
+    let shop = Shop::new();
+    let said = stderr(&shop.command(&["log", "show"]).env("LAKEBED_LOG", "lakebed_log=loud").output().unwrap());
+    assert_eq!(said.matches("LAKEBED_LOG is 'lakebed_log=loud'").count(), 1, "{said}");
+}
+
+#[test]
 fn a_wrong_model_is_named_with_its_line() {
     let shop = Shop::new();
     shop.edit("sql/gold/extra.sql", "SELECT user_id\nFROM silver.evnts");

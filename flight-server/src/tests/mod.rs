@@ -3,6 +3,7 @@
 mod lake;
 mod listings;
 mod logins;
+mod policies;
 mod results;
 mod running;
 mod statements;

@@ -12,15 +12,18 @@ use lakebed_ingest::lambda::Function;
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
-    let level = std::env::var("LAKEBED_LOG").ok().and_then(|level| level.parse().ok());
+    let level = level(std::env::var("LAKEBED_LOG").ok().as_deref());
     // CloudWatch has the time of every line.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .without_time()
         .with_target(false)
-        .with_max_level(level.unwrap_or(LevelFilter::INFO))
+        .with_max_level(level.as_ref().map_or(LevelFilter::INFO, |level| *level))
         .init();
+    if let Err(wrong) = level {
+        tracing::warn!("{wrong}");
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err((error, hint)) => {
@@ -30,6 +33,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// How much is said; or what is wrong with what is set, and then it is as if nothing were.
+fn level(set: Option<&str>) -> Result<LevelFilter, String> {
+    let Some(set) = set else { return Ok(LevelFilter::INFO) };
+    set.parse().map_err(|_| format!("LAKEBED_LOG is '{set}', and none of error, warn, info and debug: it is info then"))
 }
 
 fn run() -> Result<(), (String, Option<String>)> {
@@ -48,4 +57,16 @@ fn run() -> Result<(), (String, Option<String>)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| (format!("cannot start: {error}"), None))?;
     runtime.block_on(function.run()).map_err(|error| (error.to_string(), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_is_none_is_told() {
+        assert_eq!(level(None), Ok(LevelFilter::INFO));
+        assert_eq!(level(Some("debug")), Ok(LevelFilter::DEBUG));
+        assert!(level(Some("loud")).unwrap_err().contains("'loud'"));
+    }
 }

@@ -25,14 +25,10 @@ use tokio::sync::OnceCell;
 use self::invocation::Invocation;
 use crate::error::{Error, Result};
 use crate::intake::{Intake, Sent, Tally};
+use crate::post;
 
 /// The source of events that do not name theirs.
 const SOURCE: &str = "lambda";
-
-/// A batch of an object is cut after this many bytes, so that one of any size fits a small function, …
-const BATCH_BYTES: usize = 8 << 20;
-/// … or after this many events.
-const BATCH_EVENTS: usize = 65_536;
 
 /// More than AWS lets a call carry, in bytes.
 const MOST_OF_A_CALL: usize = 64 << 20;
@@ -61,9 +57,7 @@ impl Function {
         environment: &dyn Fn(&str) -> Option<String>,
         clock: fn() -> DateTime<Utc>,
     ) -> lakebed_project::Result<Self> {
-        let mut config = Config::load_or_default(&directory, environment)?;
-        // An object is cut at the same places whenever it comes again, whatever was set meanwhile.
-        (config.ingest.batch_bytes, config.ingest.batch_events) = (BATCH_BYTES, BATCH_EVENTS);
+        let config = Config::load_or_default(&directory, environment)?;
         Ok(Self { config, directory, clock, opened: OnceCell::new() })
     }
 
@@ -96,7 +90,8 @@ impl Function {
     /// What an invocation is answered.
     ///
     /// # Errors
-    /// Where nothing is known to be in the log, and the same invocation may succeed later; AWS repeats it.
+    /// Where nothing is known to be in the log, and the same invocation may succeed later; AWS repeats it. And
+    /// [`Error::BatchName`] and [`Error::TooMany`] for a call that has to be another one.
     pub async fn answer(&self, payload: &RawValue) -> Result<Value> {
         let Opened { intake, tokens } = self.opened().await?;
         // An answer that says less than this would have AWS forget the events.
@@ -123,6 +118,9 @@ impl Function {
                 counts(&take(&intake, event.get(), None, "eventbridge", ack).await?)
             }
             Invocation::Events { events, id, source } => {
+                if let Some(id) = &id {
+                    post::check_name("batch_id", id)?;
+                }
                 counts(&take(intake, &events, id, source.as_deref().unwrap_or(SOURCE), ack).await?)
             }
         })
@@ -151,4 +149,47 @@ fn in_words(error: Error) -> lambda_runtime::Diagnostic {
         None => error.to_string(),
     };
     lambda_runtime::Diagnostic { error_type: "lakebed".to_owned(), error_message: message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a function answers to a call, in a lake of its own, where `batch_events` is set.
+    async fn answered(batch_events: Option<&str>, payload: &str) -> Result<Value> {
+        let directory = tempfile::tempdir().unwrap();
+        let lake = directory.path().join("lake").display().to_string();
+        let environment = |name: &str| match name {
+            "LAKEBED_LAKE_URL" => Some(lake.clone()),
+            "LAKEBED_PROJECT_NAME" => Some("shop".to_owned()),
+            "LAKEBED_INGEST_BATCH_EVENTS" => batch_events.map(str::to_owned),
+            _ => None,
+        };
+        let function = Function::new(directory.path().to_owned(), &environment, Utc::now).unwrap();
+        function.answer(&RawValue::from_string(payload.to_owned()).unwrap()).await
+    }
+
+    fn call(events: usize, id: &str) -> String {
+        let event = |at: usize| json!({ "event_id": at.to_string(), "event_type": "t", "event_time": 0 });
+        json!({ "events": (0..events).map(event).collect::<Vec<_>>(), "batch_id": id }).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_call_has_as_many_events_as_are_set() {
+        let error = answered(Some("2"), &call(3, "a")).await.unwrap_err();
+        assert!(matches!(error, Error::TooMany { most: 2 }), "{error}");
+        assert_eq!(answered(Some("3"), &call(3, "a")).await.unwrap()["accepted"], 3);
+    }
+
+    #[tokio::test]
+    async fn a_call_names_its_batch_or_does_not() {
+        for (id, bytes) in [(String::new(), 0), ("k".repeat(256), 256)] {
+            let said = in_words(answered(None, &call(1, &id)).await.unwrap_err()).error_message;
+            assert!(
+                said.starts_with(&format!("batch_id has {bytes} bytes; give the batch a name of 1 to 255")),
+                "{said}"
+            );
+        }
+        assert_eq!(answered(None, &call(1, &"k".repeat(255))).await.unwrap()["accepted"], 1);
+    }
 }

@@ -19,14 +19,21 @@ use crate::intake::{Intake, Outlet, Prepared, Tally};
 /// The source of events that do not name theirs.
 const SOURCE: &str = "s3";
 
+/// An object is cut after this many bytes, so that one of any size fits a small function, …
+const BATCH_BYTES: usize = 8 << 20;
+/// … or after this many events.
+const BATCH_EVENTS: usize = 65_536;
+
 /// Appends the events of every object that a notification names.
 ///
 /// # Errors
 /// As [`take`].
 pub(super) async fn take_all(intake: &Intake, settings: &S3Settings, event: &S3Event, ack: Ack) -> Result<Tally> {
+    // At the same places whenever it comes again, whatever was set meanwhile.
+    let intake = intake.with_cuts(BATCH_BYTES, BATCH_EVENTS);
     let mut tally = Tally::default();
     for record in &event.records {
-        tally.add(&take(intake, settings, record, ack).await?);
+        tally.add(&take(&intake, settings, record, ack).await?);
     }
     Ok(tally)
 }

@@ -122,6 +122,8 @@ async fn objects_that_come_to_a_bucket_are_read() {
     let environment = [
         ("LAKEBED_LAKE_URL", lake.as_str()),
         ("LAKEBED_PROJECT_NAME", "lakebed"),
+        // Of no account for objects.
+        ("LAKEBED_INGEST_BATCH_EVENTS", "1"),
         ("AWS_REGION", &region),
         ("AWS_ENDPOINT_URL", &endpoint),
         ("AWS_ACCESS_KEY_ID", &id),
@@ -183,6 +185,7 @@ async fn objects_that_come_to_a_bucket_are_read() {
     let (rows, quarantined) = content(&log).await;
     let ids: Vec<_> = rows.iter().map(|row| row.event_id.as_str()).collect();
     assert_eq!((ids, quarantined), (vec!["a", "b", "c", "d", "f"], 5));
+    assert!(rows.iter().all(|row| !row.batch_id.contains('#')), "an object is cut at the same places, whatever is set");
 }
 
 /// A service's payload that is not understood is not taken for done.

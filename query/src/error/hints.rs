@@ -67,12 +67,14 @@ impl Error {
                     .to_owned(),
             ),
             Self::DatabaseTaken { .. } => Some(
-                "give this lake a database of its own; or, if that lake is gone, DROP SCHEMA lakebed, silver, gold CASCADE there"
+                "give this lake a database of its own; or, if that lake is gone, DROP SCHEMA IF EXISTS lakebed, bronze, silver, gold CASCADE there"
                     .to_owned(),
             ),
-            Self::TableTaken { .. } => {
-                Some("move it away or drop it, or give the sink another database or directory".to_owned())
-            }
+            Self::TableTaken { .. } => Some(
+                "move it away or drop it, or give the sink another database or directory; if lakebed.watermarks was dropped from a \
+                 database: DROP SCHEMA IF EXISTS bronze, silver, gold CASCADE there, and the next run makes them anew"
+                    .to_owned(),
+            ),
             Self::NotAsRecorded { .. } => {
                 Some("`lakebed verify` says what differs, and `lakebed replay` puts it right".to_owned())
             }

@@ -155,8 +155,12 @@ impl Lakehouse {
     async fn stored_models(&self, manifest: Option<&Manifest>) -> Result<Models> {
         let mut models = Models::default();
         for (name, state) in manifest.iter().flat_map(|manifest| &manifest.models) {
-            models.tables.push((name.clone(), state.schema()?, self.stored_rows(state).await?));
+            let (columns, rows) = (state.schema()?, state.stored(self.log().store()).await?);
+            let table = self.inner.memory.table(name, Arc::clone(&columns), rows);
+            models.tables.push((name.clone(), columns, table));
         }
+        let runs = manifest.iter().flat_map(|manifest| manifest.models.values()).flat_map(|state| &state.runs);
+        self.inner.memory.forget_others(runs);
         Ok(models)
     }
 

@@ -166,6 +166,7 @@ impl ReadSession {
     /// # Errors
     /// [`Error::Policy`] for an expression that does not plan over its table: then the reader is to see nothing at all.
     pub async fn for_reader(&self, rules: &Rules, reader: &Reader) -> Result<Self> {
+        rules.check_columns(self.tables())?;
         let functions = functions(reader);
         let state = self.state_with(&functions)?;
         let catalog = Arc::new(MemoryCatalogProvider::new());

@@ -32,7 +32,7 @@ pub struct Part {
     pub condition: Option<String>,
     /// Columns that are seen, where not all are.
     pub columns: Option<Vec<String>>,
-    /// Columns with other values than there are.
+    /// Columns with other values than there are, each with what stands for them.
     pub masked: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ impl Rules {
                     rows: count(&narrowed, &name).await?,
                     condition: access.condition(),
                     columns: access.columns.map(|columns| columns.into_iter().map(str::to_owned).collect()),
-                    masked: access.masks.iter().map(|(column, _)| (*column).to_owned()).collect(),
+                    masked: access.masks.iter().map(|(column, (using, _))| format!("{column}: {using}")).collect(),
                 }),
             };
             tables.push(Seen { table: name.to_string(), part, rows: count(whole, &name).await? });

@@ -203,6 +203,8 @@ async fn wrong_policies_are_told_with_their_line() {
         ("REVOKE SELECT ON gold.sales FROM a", 1, "GRANT, CREATE POLICY or CREATE MASK"),
         ("GRANT SELECT ON sales TO a", 1, "with its schema"),
         ("GRANT SELECT ON gold.sales", 1, "TO"),
+        ("GRANT analysts", 1, "TO"),
+        ("GRANT analysts TO PUBLIC", 1, "a user or a role"),
         ("\n\nCREATE POLICY p ON gold.sales USING amount", 3, "("),
         ("CREATE POLICY p ON gold.sales FOR UPDATE USING (true)", 1, "SELECT"),
         ("CREATE TABLE x (a INT)", 1, "POLICY or MASK"),
@@ -229,6 +231,21 @@ async fn wrong_policies_are_told_with_their_line() {
             "{using}: {wrong}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_misspelled_column_is_an_error() {
+    let lake = lake().await;
+    for text in [
+        "GRANT SELECT (id, mail) ON gold.sales TO a",
+        "GRANT SELECT ON gold.sales TO a; CREATE MASK ON gold.sales (mail) USING (1)",
+    ] {
+        let wrong = rules(text).check_over(&lake).await.unwrap_err();
+        assert!(wrong.to_string().contains("there is no column 'mail' in gold.sales"), "{wrong}");
+        assert_eq!(wrong.hint().unwrap(), "did you mean 'email'?");
+    }
+    let role = rules("GRANT SELECT ON gold.sales TO a; CREATE POLICY p ON gold.sales TO a USING (nay)");
+    assert!(role.check_over(&lake).await.is_err(), "a role that nobody has yet is looked at too");
 }
 
 #[test]

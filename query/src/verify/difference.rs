@@ -27,6 +27,8 @@ pub struct Difference {
     pub place: &'static str,
     /// Whether there is such a table.
     pub is_there: bool,
+    /// The columns that are of other types there, each with both types; then no row is compared.
+    pub columns: Vec<String>,
     /// The first few keys whose rows differ, each with how; none where the rows are right, and what is said of them is not.
     pub keys: Vec<(String, Differs)>,
     /// Whether there are others.
@@ -36,7 +38,12 @@ pub struct Difference {
 impl Difference {
     /// There is no such table.
     pub(super) fn absent(place: &'static str) -> Self {
-        Self { place, is_there: false, keys: Vec::new(), more: false }
+        Self { place, is_there: false, columns: Vec::new(), keys: Vec::new(), more: false }
+    }
+
+    /// Its columns are of other types.
+    pub(super) fn altered(place: &'static str, columns: Vec<String>) -> Self {
+        Self { is_there: true, columns, ..Self::absent(place) }
     }
 }
 
@@ -65,6 +72,9 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_there {
             return write!(f, "{}: the table, or a part of it, is not there", self.place);
+        }
+        if !self.columns.is_empty() {
+            return write!(f, "{}: {}", self.place, self.columns.join(", "));
         }
         if self.keys.is_empty() {
             return write!(f, "{}: the rows are those of a replay, and the epoch says other ones", self.place);
@@ -127,7 +137,8 @@ pub(super) async fn difference(
         (key, differs)
     });
     let named = keys.by_ref().take(NAMED).collect();
-    Ok(Difference { place, is_there: true, keys: named, more: keys.next().is_some() || differ.len() > LOOKED_AT })
+    let more = keys.next().is_some() || differ.len() > LOOKED_AT;
+    Ok(Difference { place, is_there: true, columns: Vec::new(), keys: named, more })
 }
 
 /// The share of each row's key.

@@ -23,6 +23,8 @@ mod growth;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod kept_tables;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod models;
@@ -30,6 +32,8 @@ mod models;
 mod pipeline;
 #[cfg(test)]
 mod postgres;
+#[cfg(test)]
+mod postgres_rights;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]

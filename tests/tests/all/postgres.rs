@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::pipeline::{append, bring, project_over, write};
 
 /// A project whose models are kept in DuckDB and in a database.
-async fn kept_in(directory: &Path, database: &Database) -> Lakehouse {
+pub(crate) async fn kept_in(directory: &Path, database: &Database) -> Lakehouse {
     project_over(directory, |config| keep_in(config, database)).await
 }
 
@@ -37,6 +37,13 @@ async fn holds(lakehouse: &Lakehouse) {
     for verified in lakehouse.verify(&[]).await.unwrap() {
         assert!(verified.holds() && verified.postgres == Some(true), "{verified:?}");
     }
+}
+
+/// What a doctor hears of the database.
+async fn look(lakehouse: &Lakehouse) -> lakebed_query::Result<String> {
+    let lake = lakehouse.log().table_id().await.simple().to_string();
+    let models: Vec<String> = lakehouse.project().models.iter().map(|model| model.name.to_string()).collect();
+    lakehouse.postgres().unwrap().look(Some(&lake), &models).await
 }
 
 fn number(database: &Database, sql: &str) -> u64 {
@@ -202,6 +209,10 @@ async fn the_log_is_a_table_too() {
     database.ask("UPDATE bronze.events SET n = 7 WHERE _offset = 3").unwrap();
     let wrong: Vec<_> = lakehouse.verify(&[]).await.unwrap().into_iter().filter(|model| !model.holds()).collect();
     assert!(matches!(&wrong[..], [only] if only.model == "bronze.events"), "{wrong:?}");
+    let named = lakehouse.verify(&["bronze.events".to_owned()]).await.unwrap();
+    assert_eq!(named, wrong);
+    let both = lakehouse.verify(&["bronze.events".to_owned(), "gold.counts".to_owned()]).await.unwrap();
+    assert_eq!(both.iter().map(|model| model.model.as_str()).collect::<Vec<_>>(), ["gold.counts", "bronze.events"]);
     database.ask("ALTER TABLE bronze.events DROP COLUMN s").unwrap();
     database.ask("DELETE FROM lakebed.watermarks WHERE model = 'gold.counts'; DROP TABLE gold.counts").unwrap();
     lakehouse.refresh(&[], &()).await.unwrap();
@@ -233,9 +244,20 @@ async fn tables_changed_by_hand_are_put_right() {
     append(&lakehouse, 0).await;
     let error = lakehouse.refresh(&[], &()).await.unwrap_err();
     assert!(matches!(&error, Error::TableTaken { table } if table == "gold.revenue"), "{error}");
+    let looked = look(&lakehouse).await.unwrap_err();
+    assert_eq!(looked.to_string(), error.to_string());
     assert_eq!(taken.ask("SELECT x FROM gold.revenue").unwrap(), "7");
     assert_eq!(taken.ask("SELECT to_regclass('silver.events') IS NULL").unwrap(), "t", "all tables or none");
     taken.ask("DROP TABLE gold.revenue").unwrap();
+    lakehouse.refresh(&[], &()).await.unwrap();
+    holds(&lakehouse).await;
+    look(&lakehouse).await.unwrap();
+    // Without the watermarks nobody knows whose the tables are; the hint says what to do.
+    taken.ask("DROP TABLE lakebed.watermarks").unwrap();
+    let error = lakehouse.refresh(&[], &()).await.unwrap_err();
+    let drop = "DROP SCHEMA IF EXISTS bronze, silver, gold CASCADE";
+    assert!(matches!(&error, Error::TableTaken { .. }) && error.hint().unwrap().contains(drop), "{error}");
+    taken.ask(drop).unwrap();
     lakehouse.refresh(&[], &()).await.unwrap();
     holds(&lakehouse).await;
 }
@@ -250,7 +272,11 @@ async fn another_lake_keeps_out() {
     let stranger = kept_in(other.path(), &database).await;
     append(&stranger, 0).await;
     let error = stranger.refresh(&[], &()).await.unwrap_err();
-    assert!(matches!(error, Error::DatabaseTaken { .. }) && error.hint().is_some(), "{error}");
+    assert!(matches!(error, Error::DatabaseTaken { .. }), "{error}");
+    assert!(error.hint().unwrap().contains("DROP SCHEMA IF EXISTS lakebed, bronze, silver, gold CASCADE"), "{error}");
+    let looked = look(&stranger).await.unwrap_err();
+    assert_eq!(looked.to_string(), error.to_string());
+    look(&lakehouse).await.unwrap();
     holds(&lakehouse).await;
 
     // The same lake says that it is at the rows of a table that somebody has filled with others: only their hash tells.
@@ -303,6 +329,25 @@ async fn verify_tells_of_a_changed_row() {
     assert_eq!(told, [format!("postgres: user_id={user} has other values")]);
     let replayed = lakehouse.replay(&lakebed_query::Replay::default(), &()).await.unwrap();
     assert_eq!(replayed.differed, ["gold.user_activity"]);
+    holds(&lakehouse).await;
+}
+
+/// A table whose columns were given other types by hand is named with them, and the others are looked at all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_tells_of_a_changed_column() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    database.ask("ALTER TABLE gold.revenue ALTER COLUMN day TYPE text").unwrap();
+    let verified = lakehouse.verify(&[]).await.unwrap();
+    assert_eq!(verified.len(), 12);
+    let wrong: Vec<_> = verified.iter().filter(|model| !model.holds()).collect();
+    assert!(matches!(&wrong[..], [only] if only.model == "gold.revenue"), "{wrong:?}");
+    let told = wrong[0].differences.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(told, ["postgres: column day is text there, date here"]);
+    let replayed = lakehouse.replay(&lakebed_query::Replay::default(), &()).await.unwrap();
+    assert_eq!(replayed.differed, ["gold.revenue"]);
     holds(&lakehouse).await;
 }
 

@@ -9,7 +9,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::events::{self, Stands};
-use super::session::{Session, literal, quoted};
+use super::session::{Session, literal, quoted, sql_name};
 use crate::catalog::BRONZE;
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
@@ -214,4 +214,40 @@ pub(super) async fn tables(session: &mut Session, image: &Image) -> Result<HashM
 pub(super) async fn indexes(session: &mut Session, image: &Image) -> Result<HashSet<String>> {
     let schemas = image.tables.iter().map(|table| literal(&table.schema)).collect::<Vec<_>>().join(", ");
     texts(session, format!("SELECT indexname::text FROM pg_indexes WHERE schemaname IN ({schemas})")).await
+}
+
+/// Makes sure that nobody else keeps tables where those of these models would be, before anything is published.
+///
+/// # Errors
+/// [`Error::DatabaseTaken`] for tables of another lake, where this one's id is known; [`Error::TableTaken`] for a table
+/// under a model's name that no lake keeps.
+pub(super) async fn check_free(
+    session: &mut Session,
+    (lake, models): (Option<&str>, &[String]),
+    server: &str,
+) -> Result<()> {
+    let watermarks = "SELECT relname::text FROM pg_class WHERE oid = to_regclass('lakebed.watermarks')".to_owned();
+    let (mut lakes, mut kept) = (HashSet::new(), HashSet::new());
+    if !texts(session, watermarks).await?.is_empty() {
+        lakes = texts(session, "SELECT DISTINCT lake FROM lakebed.watermarks".to_owned()).await?;
+        kept = texts(session, "SELECT model FROM lakebed.watermarks".to_owned()).await?;
+    }
+    if lake.is_some_and(|lake| lakes.iter().any(|other| other != lake)) {
+        return Err(Error::DatabaseTaken { server: server.to_owned() });
+    }
+    let visible = |model: &String| match model.split_once('.') {
+        Some((schema, name)) => format!("{schema}.{}", sql_name(name)),
+        None => model.clone(),
+    };
+    let names = models.iter().map(|model| literal(&visible(model))).chain(["''".to_owned()]).collect::<Vec<_>>();
+    let there = format!(
+        "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname || '.' || c.relname IN ({}) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
+        names.join(", ")
+    );
+    let there = texts(session, there).await?;
+    match models.iter().find(|model| there.contains(&visible(model)) && !kept.contains(*model)) {
+        Some(model) => Err(Error::TableTaken { table: model.clone() }),
+        None => Ok(()),
+    }
 }

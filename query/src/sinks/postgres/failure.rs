@@ -1,7 +1,12 @@
 //! What PostgreSQL's errors say, by their SQLSTATE (PostgreSQL's documentation, appendix A).
 
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
 use sqlx::Error;
 use sqlx::postgres::PgDatabaseError;
+
+use crate::error::Error as Failure;
 
 /// A limit of PostgreSQL's own, such as that of an index row.
 const LIMIT_EXCEEDED: &str = "54000";
@@ -23,6 +28,26 @@ pub(crate) fn in_one_line(error: &Error) -> String {
         }
         Error::Io(error) => error.to_string(),
         other => other.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// What of a file fails otherwise than a connection does.
+const OF_A_FILE: [ErrorKind; 4] =
+    [ErrorKind::NotFound, ErrorKind::PermissionDenied, ErrorKind::IsADirectory, ErrorKind::NotADirectory];
+
+/// The failure to connect; where it is that of one of these files, with its path, which sqlx does not say.
+pub(super) fn with_file(error: Failure, files: &[PathBuf]) -> Failure {
+    let reason = match &error {
+        Failure::Postgres { source, .. } => source.as_ref(),
+        _ => return error,
+    };
+    if !matches!(reason, Error::Io(reason) if OF_A_FILE.contains(&reason.kind())) {
+        return error;
+    }
+    let unreadable = |path: &PathBuf| Some((path.clone(), std::fs::read(path).err()?));
+    match files.iter().find_map(unreadable) {
+        Some((path, source)) => Failure::File { path, source },
+        None => error,
     }
 }
 
@@ -61,4 +86,25 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Some(_) => return None,
     };
     Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let (there, missing) = (directory.path().join("there.pem"), directory.path().join("missing.pem"));
+        std::fs::write(&there, "").unwrap();
+        let failed = |kind: ErrorKind| Failure::Postgres {
+            server: "127.0.0.1:5432/shop".to_owned(),
+            source: Box::new(Error::Io(kind.into())),
+        };
+        let named = |kind, files: &[PathBuf]| with_file(failed(kind), files).to_string();
+        let files = [there.clone(), missing.clone()];
+        assert!(named(ErrorKind::NotFound, &files).starts_with(&format!("'{}': ", missing.display())));
+        assert!(named(ErrorKind::NotFound, &[there]).starts_with("postgres at 127.0.0.1:5432/shop: "));
+        assert!(named(ErrorKind::ConnectionRefused, &files).starts_with("postgres at "), "it was not asked for");
+    }
 }

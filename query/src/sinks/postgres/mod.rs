@@ -52,12 +52,17 @@ const PARAMETERS: [&str; 12] = [
     "password",
 ];
 
+/// Those of them that name files.
+const CERTIFICATES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
+
 /// Publishes tables in a PostgreSQL database.
 #[derive(Clone)]
 pub struct PostgresSink {
     options: PgConnectOptions,
     /// Read with each connection: a password may change.
     password_file: Option<PathBuf>,
+    /// The files of certificates and keys that the URL names.
+    certificates: Vec<PathBuf>,
     policies: Policies,
 }
 
@@ -107,18 +112,28 @@ impl PostgresSink {
         }
         let file = config.password_file.as_ref().filter(|_| config.password.is_none());
         let password_file = file.map(|file| directory.join(file));
-        Ok(Some(Self { options, password_file, policies: Policies::of(directory) }))
+        // A certificate or a key may stand there itself; then there is no file, and it is shown to nobody.
+        let certificates = parsed.query_pairs().filter(|(name, value)| {
+            CERTIFICATES.contains(&name.as_ref()) && !value.trim_start().starts_with("-----BEGIN")
+        });
+        let certificates = certificates.map(|(_, path)| PathBuf::from(path.into_owned())).collect();
+        Ok(Some(Self { options, password_file, certificates, policies: Policies::of(directory) }))
     }
 
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::File`] for a password file that cannot be read, and [`Error::Postgres`].
+    /// [`Error::File`] for a file of a password or a certificate that cannot be read, and [`Error::Postgres`].
     async fn session(&self) -> Result<Session> {
-        let Some(path) = &self.password_file else { return Session::open(&self.options).await };
-        let password = tokio::fs::read_to_string(path).await;
-        let password = password.map_err(|source| Error::File { path: path.clone(), source })?;
-        Session::open(&self.options.clone().password(password.trim_end_matches(['\r', '\n']))).await
+        let opened = match &self.password_file {
+            None => Session::open(&self.options).await,
+            Some(path) => {
+                let password = tokio::fs::read_to_string(path).await;
+                let password = password.map_err(|source| Error::File { path: path.clone(), source })?;
+                Session::open(&self.options.clone().password(password.trim_end_matches(['\r', '\n']))).await
+            }
+        };
+        opened.map_err(|error| failure::with_file(error, &self.certificates))
     }
 
     /// The server and the database, without secrets.
@@ -246,17 +261,20 @@ impl PostgresSink {
         Published { version, server: self.server(), rows_written, tables_rebuilt, tables_changed, unchanged: false }
     }
 
-    /// Looks whether a publication could be made: connects, and asks whether the user may make what is not there. Gives the
-    /// server, its version, and where the tables stand.
+    /// Looks whether a publication of these models, `schema.name`, could be made: connects, and asks whether the user
+    /// may make what is not there, and whether what is there is this lake's. `lake` is Delta's id of the log's table;
+    /// where it is not known, another lake's tables are not found. Gives the server, its version, and where the tables stand.
     ///
     /// # Errors
-    /// [`Error::Postgres`], and [`Error::PostgresUnfit`] for a database that no publication goes into.
-    pub async fn look(&self) -> Result<String> {
+    /// [`Error::Postgres`], and what refuses a publication: [`Error::PostgresUnfit`], [`Error::DatabaseTaken`] and
+    /// [`Error::TableTaken`].
+    pub async fn look(&self, lake: Option<&str>, models: &[String]) -> Result<String> {
         let mut session = self.session().await?;
         let (version, may_create) = self.fit(&mut session).await?;
         if !may_create {
             return Err(self.unfit("its user may not CREATE in this database"));
         }
+        bookkeeping::check_free(&mut session, (lake, models), &self.server()).await?;
         let watermarks = bookkeeping::watermarks(&mut session).await?;
         let stands = match watermarks.iter().map(|watermark| watermark.version).max() {
             Some(at) => format!("{} tables at version {at}", watermarks.len()),
@@ -313,6 +331,14 @@ impl PostgresSink {
     /// Events without their documents.
     pub(crate) fn without_documents(batch: &RecordBatch) -> Result<RecordBatch> {
         events::without_documents(batch)
+    }
+
+    /// The columns of a table that are of other types in the database, each with both; none where there is no table.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`], and [`Error::UnsupportedColumn`].
+    pub(crate) async fn altered(&self, table: &TableImage) -> Result<Vec<String>> {
+        reading::altered(&mut self.session().await?, table).await
     }
 
     /// Gives every row of a table to `each`, in batches of the table's columns.

@@ -3,7 +3,7 @@
 //! The format: PostgreSQL's documentation of COPY, "Binary Format", and the `send` functions of its types.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -17,8 +17,10 @@ use arrow_json::ReaderBuilder;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::TryStreamExt;
 use serde_json::value::RawValue;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
 
-use super::session::{Session, quoted};
+use super::session::{Session, literal, quoted, sql_name};
 use super::tables::qualified;
 use super::types::{Stored, Way, stored, to_wire};
 use crate::error::{Error, Result};
@@ -75,6 +77,30 @@ pub(super) async fn read(
         finish(&mut rows)?;
     }
     if rows.ended { Ok(()) } else { Err(wrong("its COPY broke off")) }
+}
+
+/// The columns of a table that are of other types in the database, each with both. One that is not there is told by
+/// who reads it.
+pub(super) async fn altered(session: &mut Session, table: &TableImage) -> Result<Vec<String>> {
+    let select = format!(
+        "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+         WHERE attrelid = to_regclass({}) AND attnum > 0 AND NOT attisdropped",
+        literal(&qualified(&table.schema, &table.name))
+    );
+    let failed = session.failed();
+    let read = |row: &PgRow| -> sqlx::Result<(String, String)> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+    let rows = session.rows(select).await?;
+    let there: HashMap<String, String> = rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(failed)?;
+    Ok(differing(&table.kept(stored)?, &there))
+}
+
+/// The columns whose types are others `there`, in words.
+fn differing(columns: &[(String, Stored)], there: &HashMap<String, String>) -> Vec<String> {
+    let differs = |(name, kept): &(String, Stored)| {
+        let kind = there.get(&*sql_name(name)).filter(|kind| **kind != kept.sql)?;
+        Some(format!("column {name} is {kind} there, {} here", kept.sql))
+    };
+    columns.iter().filter_map(differs).collect()
 }
 
 /// A COPY as far as it has come: the values of whole rows, by column.
@@ -348,6 +374,18 @@ fn has_map(data_type: &DataType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_of_other_types_are_named_with_both() {
+        let columns = [("day", DataType::Date32), ("xmin", DataType::Utf8), ("gone", DataType::Int64)]
+            .map(|(name, data_type)| (name.to_owned(), stored(&data_type).unwrap()));
+        let there = |day: &str| {
+            let kinds = [("day", day), ("xmin_", "text"), ("more", "text")];
+            HashMap::from(kinds.map(|(name, kind)| (name.to_owned(), kind.to_owned())))
+        };
+        assert_eq!(differing(&columns, &there("date")), Vec::<String>::new());
+        assert_eq!(differing(&columns, &there("text")), ["column day is text there, date here"]);
+    }
 
     /// Numbers as `numeric_send` writes them.
     #[test]

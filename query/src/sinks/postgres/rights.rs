@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::Row;
 
 use super::LOG;
-use super::session::{Session, literal, quoted, sql_name};
+use super::session::{Session, literal, quoted};
 use super::tables::qualified;
 use crate::error::{Error, Result};
 use crate::models::TableName;
@@ -47,7 +47,7 @@ pub(super) async fn bring_up(
     if stands {
         return Ok(false);
     }
-    take_back(session, written.as_ref(), &published).await?;
+    take_back(session, written.as_ref(), &wanted.roles, &published).await?;
     make_roles(session, &wanted.roles, server).await?;
     for statement in &wanted.statements {
         session.run(statement.clone()).await?;
@@ -115,7 +115,7 @@ fn statements(rules: &Rules, published: &Published) -> Wanted {
         for (table, columns) in published {
             let Some(granted) = granted(rules, &role, table, columns) else { continue };
             schemas.insert(&table.schema);
-            let (place, name) = (qualified(&table.schema, sql_name(&table.name).as_ref()), name_of(&role));
+            let (place, name) = (qualified(&table.schema, &table.name), name_of(&role));
             let what = match granted.as_slice() {
                 // Every column is masked: of the table, that it is there.
                 [] => continue,
@@ -132,7 +132,7 @@ fn statements(rules: &Rules, published: &Published) -> Wanted {
     }
     let mut secured = BTreeSet::new();
     for policy in rules.rows.iter().filter(|policy| published.contains_key(&policy.table)) {
-        let place = qualified(&policy.table.schema, sql_name(&policy.table.name).as_ref());
+        let place = qualified(&policy.table.schema, &policy.table.name);
         if secured.insert(&policy.table) {
             wanted.statements.push(format!("ALTER TABLE {place} ENABLE ROW LEVEL SECURITY"));
         }
@@ -189,8 +189,13 @@ async fn written(session: &mut Session) -> Result<Option<Before>> {
     rows.first().map(read).transpose().map_err(failed)
 }
 
-/// Takes back what was written before, and the row policies that are ours.
-async fn take_back(session: &mut Session, written: Option<&Before>, published: &Published) -> Result<()> {
+/// Takes back what was written before, the row policies that are ours, and whatever roles have that are to have what the files say.
+async fn take_back(
+    session: &mut Session,
+    written: Option<&Before>,
+    roles: &BTreeSet<String>,
+    published: &Published,
+) -> Result<()> {
     let schemas: BTreeSet<&str> = published.keys().map(|table| table.schema.as_str()).collect();
     let ours = format!(
         "SELECT n.nspname::text, c.relname::text, p.polname::text, d.description IS NOT NULL
@@ -217,8 +222,8 @@ async fn take_back(session: &mut Session, written: Option<&Before>, published: &
     for (place, _) in tables.iter().filter(|(_, others)| !**others) {
         session.run(format!("ALTER TABLE {place} DISABLE ROW LEVEL SECURITY")).await?;
     }
-    let Some(written) = written else { return Ok(()) };
-    let there = there(session, written.roles.iter().map(String::as_str)).await?;
+    let before = written.iter().flat_map(|written| &written.roles);
+    let there = there(session, before.chain(roles).map(String::as_str)).await?;
     let from: Vec<String> = there.iter().map(|role| quoted(role)).chain([PUBLIC.to_owned()]).collect();
     for schema in schemas {
         let (schema, from) = (quoted(schema), from.join(", "));
@@ -228,7 +233,7 @@ async fn take_back(session: &mut Session, written: Option<&Before>, published: &
             ))
             .await?;
     }
-    for membership in &written.members {
+    for membership in written.iter().flat_map(|written| &written.members) {
         let both = membership.split_once(" FROM ");
         let both_there = both.is_some_and(|(role, member)| {
             [role, member].iter().all(|name| there.iter().any(|there| quoted(there) == **name))

@@ -1,0 +1,154 @@
+//! Policies in PostgreSQL: a role reads there what a reader of the same name reads here, and nothing else.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use lakebed_query::{Error, Lakehouse, Policies, ReadSession};
+use lakebed_tests::postgres::Database;
+use tempfile::TempDir;
+
+use crate::pipeline::{append, project_over, write};
+use crate::postgres::kept_in;
+
+/// Roles are of a whole server, which other tests have theirs on.
+struct Roles(String);
+
+impl Roles {
+    fn of(database: &Database) -> Self {
+        Self(database.url().rsplit_once('/').unwrap().1.to_owned())
+    }
+
+    /// A text in which `@name` is a role of this test.
+    fn in_text(&self, text: &str) -> String {
+        text.replace('@', &format!("{}_", self.0))
+    }
+}
+
+fn as_role(database: &Database, role: &str, sql: &str) -> Result<String, String> {
+    database.ask(&format!("SET ROLE \"{role}\"; {sql}"))
+}
+
+fn write_policies(directory: &Path, roles: &Roles, text: &str) {
+    write(directory, "sql/policies/all.sql", &roles.in_text(text));
+}
+
+const POLICIES: &str = "
+    GRANT @analysts TO @ana; GRANT @managers TO @boss;
+    GRANT SELECT ON ALL TABLES IN SCHEMA gold TO @analysts;
+    GRANT SELECT (day, revenue, country) ON gold.revenue TO @clerks;
+    GRANT SELECT ON silver.purchases TO @analysts, @managers;
+    CREATE POLICY known ON gold.revenue TO @analysts, @clerks USING (country <> 'unknown');
+    CREATE POLICY some ON gold.revenue AS RESTRICTIVE TO @clerks USING (country IN ('DE', 'FR', 'US', 'unknown'));
+    CREATE POLICY phones ON silver.purchases TO @analysts USING (device = 'mobile' AND pg_has_role('@analysts', 'member'));
+    CREATE POLICY all_of_them ON silver.purchases TO @managers USING (true);
+    CREATE MASK ON silver.purchases (user_id, page) TO @analysts USING ('somebody');";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_reads_there_what_it_reads_here() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let roles = Roles::of(&database);
+    write_policies(directory.path(), &roles, POLICIES);
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    let masked = BTreeSet::from(["user_id", "page"]);
+    compare(&lakehouse, directory.path(), &database, &roles, &masked).await;
+    assert!(as_role(&database, &roles.in_text("@analysts"), "SELECT user_id FROM silver.purchases").is_err());
+    let managers =
+        as_role(&database, &roles.in_text("@boss"), "SELECT count(DISTINCT user_id) > 1 FROM silver.purchases");
+    assert_eq!(managers.unwrap(), "t");
+    // What grants were made by hand stays with its role, and with ours only what the files say.
+    let by_hand = roles.in_text("@by_hand");
+    database.ask(&format!("CREATE ROLE {by_hand}; GRANT USAGE ON SCHEMA gold TO {by_hand}; GRANT SELECT ON gold.hourly_traffic TO {by_hand}")).unwrap();
+    let changed = POLICIES.replace("GRANT SELECT ON ALL TABLES IN SCHEMA gold", "GRANT SELECT ON gold.daily_activity");
+    write_policies(directory.path(), &roles, &changed.replace("GRANT @managers TO @boss;", ""));
+    assert!(lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap().unchanged, "no row is written");
+    compare(&lakehouse, directory.path(), &database, &roles, &masked).await;
+    assert!(as_role(&database, &roles.in_text("@ana"), "SELECT 1 FROM gold.hourly_traffic").is_err());
+    assert!(as_role(&database, &roles.in_text("@boss"), "SELECT 1 FROM silver.purchases").is_err());
+    assert!(as_role(&database, &by_hand, "SELECT 1 FROM gold.hourly_traffic").is_ok());
+    // A table that is made anew is granted and secured as the one before.
+    database.ask("DROP TABLE gold.revenue").unwrap();
+    append(&lakehouse, 1).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    compare(&lakehouse, directory.path(), &database, &roles, &masked).await;
+    // What locks nobody out: a refresh that finds all of it as it is.
+    let reads = as_role(&database, &roles.in_text("@ana"), "BEGIN; SELECT count(*) FROM gold.daily_activity; COMMIT");
+    assert!(reads.is_ok(), "{reads:?}");
+    std::fs::remove_dir_all(directory.path().join("sql/policies")).unwrap();
+    // A process that knew them takes nothing for everything; the next one has none.
+    lakehouse.refresh(&[], &()).await.unwrap();
+    assert!(as_role(&database, &roles.in_text("@ana"), "SELECT 1 FROM gold.daily_activity").is_err());
+    drop(lakehouse);
+    let lakehouse = kept_in(directory.path(), &database).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    assert_eq!(
+        database.ask("SELECT count(*) FROM pg_policy WHERE polname IN ('known', 'some', 'phones')").unwrap(),
+        "0"
+    );
+    assert_eq!(database.ask("SELECT count(*) FROM pg_class WHERE relrowsecurity").unwrap(), "0");
+    assert!(as_role(&database, &by_hand, "SELECT 1 FROM gold.hourly_traffic").is_ok());
+}
+
+/// Every table, for every role: the same rows where there are rows, and a refusal where there is no table.
+async fn compare(lakehouse: &Lakehouse, directory: &Path, database: &Database, roles: &Roles, masked: &BTreeSet<&str>) {
+    let rules = Policies::of(directory).rules().unwrap().unwrap();
+    let whole = lakehouse.read(None).await.unwrap();
+    for role in ["@ana", "@analysts", "@clerks", "@managers", "@boss"].map(|role| roles.in_text(role)) {
+        let seen = whole.for_reader(&rules, &rules.reader(&role)).await.unwrap();
+        for table in whole.tables().iter().filter(|table| ["silver", "gold"].contains(&table.schema.as_str())) {
+            let name = format!("{}.{}", table.schema, table.name);
+            let Some(here) = seen.tables().iter().find(|here| here.schema == table.schema && here.name == table.name)
+            else {
+                let refused = as_role(database, &role, &format!("SELECT 1 FROM {name}")).unwrap_err();
+                assert!(refused.contains("permission denied"), "{role}, {name}: {refused}");
+                continue;
+            };
+            let plain: Vec<&str> = here.columns.fields().iter().map(|field| field.name().as_str()).collect();
+            let is_masked = name == "silver.purchases" && !role.ends_with("managers") && !role.ends_with("boss");
+            let plain: Vec<&str> = plain.into_iter().filter(|column| !is_masked || !masked.contains(column)).collect();
+            let columns = plain.iter().map(|column| format!("\"{column}\"")).collect::<Vec<_>>().join(", ");
+            let there = as_role(database, &role, &format!("SELECT count(*) FROM (SELECT {columns} FROM {name}) t"));
+            let there = there.unwrap_or_else(|error| panic!("{role}, {name}: {error}"));
+            assert_eq!(there, count(&seen, &name).await.to_string(), "{role}, {name}");
+        }
+    }
+}
+
+async fn count(session: &ReadSession, table: &str) -> i64 {
+    let plan = session.plan(&format!("SELECT count(*) FROM {table}")).await.unwrap();
+    let batches: Vec<RecordBatch> = session.stream(plan).await.unwrap().try_collect().await.unwrap();
+    batches[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_cannot_be_made_is_told_and_nothing_is_published() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let roles = Roles::of(&database);
+    let user = roles.in_text("@plain");
+    let name = &roles.0;
+    database.ask(&format!("CREATE ROLE {user} LOGIN; GRANT CREATE, TEMPORARY ON DATABASE {name} TO {user}")).unwrap();
+    write_policies(directory.path(), &roles, "GRANT SELECT ON ALL TABLES IN SCHEMA gold TO @readers");
+    let lakehouse = project_over(directory.path(), |config| {
+        config.sinks = vec!["postgres".to_owned()];
+        let url = database.url().replacen("lakebed@", &format!("{user}@"), 1);
+        config.postgres.url = Some(lakebed_project::Secret::new(url));
+    });
+    let lakehouse = lakehouse.await;
+    append(&lakehouse, 0).await;
+    let refused = lakehouse.refresh(&[], &()).await.unwrap_err();
+    assert!(matches!(&refused, Error::PostgresRole { role, .. } if role.ends_with("_readers")), "{refused}");
+    assert!(refused.hint().unwrap().contains("CREATE ROLE"), "{refused}");
+    database.ask(&roles.in_text("CREATE ROLE @readers")).unwrap();
+    lakehouse.refresh(&[], &()).await.unwrap();
+    let answer = as_role(&database, &roles.in_text("@readers"), "SELECT count(*) > 0 FROM gold.revenue");
+    assert_eq!(answer.unwrap(), "t");
+    // A file that is wrong stops the publication, and leaves what was granted.
+    write_policies(directory.path(), &roles, "GRANT SELECT ON gold.revenu TO @readers");
+    append(&lakehouse, 1).await;
+    let refused = lakehouse.refresh(&[], &()).await.unwrap_err();
+    assert!(matches!(refused, Error::Policy { line: 1, .. }), "{refused}");
+}
