@@ -8,6 +8,7 @@ mod actions;
 mod admission;
 mod bounded;
 mod connections;
+mod do_get;
 mod error;
 mod gate;
 mod handles;

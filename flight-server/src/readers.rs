@@ -73,7 +73,14 @@ impl Readers {
         }
         let (of, by, reader) = (Arc::clone(&whole), Arc::clone(&rules), rules.reader(user));
         let versions = Arc::new(OfReader { versions, rules: Arc::clone(&rules), reader: reader.clone() });
-        let narrowed = self.threads.run(async move { of.for_reader(&by, &reader).await }).await?;
+        let is_newest = whole.version() == self.lake.borrow().session.version();
+        let narrowed = self.threads.run(async move {
+            match is_newest {
+                true => of.for_reader(&by, &reader).await,
+                false => of.earlier_for_reader(&by, &reader).await,
+            }
+        });
+        let narrowed = narrowed.await?;
         let session = Arc::new(narrowed.map_err(|error| status::of_query(&error))?);
         let seen = Seen { session, versions, whole, rules: Some(rules) };
         // An earlier version would be held with what was computed for it.

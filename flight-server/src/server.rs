@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
 use futures::StreamExt;
 use lakebed_project::Users;
@@ -18,6 +17,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::admission::{Admission, Limits};
 use crate::connections::Numbered;
+use crate::do_get::Answering;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::handles::Key;
@@ -221,9 +221,7 @@ async fn serve_flight(
         stopped.await;
         return Ok(());
     };
-    let service = FlightServiceServer::new(LakeService(shared))
-        .max_decoding_message_size(MOST_RECEIVED)
-        .max_encoding_message_size(MOST_SENT);
+    let service = Answering::new(LakeService(shared), MOST_RECEIVED, MOST_SENT);
     let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
     let incoming = incoming.map(|stream| stream.map(Numbered::new));
     let mut server = tonic::transport::Server::builder();

@@ -27,6 +27,7 @@ use crate::error::Result;
 use crate::exact;
 use crate::long_joins::LongJoins;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
+use crate::projections::physical_rules;
 use crate::rows::Rows;
 use crate::session::{TableInfo, TableKind};
 use crate::system_tables;
@@ -67,6 +68,7 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     context.register_object_store(Place::Log.url()?.as_ref(), lake.objects());
     context.register_object_store(Place::Runs.url()?.as_ref(), runs.objects());
     let state = SessionStateBuilder::new_from_existing(context.state()).with_optimizer_rules(optimizer_rules());
+    let state = state.with_physical_optimizer_rules(physical_rules());
     let mut state = state.with_physical_optimizer_rule(Arc::new(LongJoins)).build();
     datafusion_functions_json::register_all(&mut state)?;
     for aggregate in exact::aggregates() {

@@ -1,15 +1,17 @@
 //! What can go wrong between the log and the gold tables, and whose fault it is.
 
 mod hints;
+mod words;
 
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
-use datafusion::sql::sqlparser::parser::ParserError;
 use deltalake::errors::DeltaTableError;
 
+pub(crate) use self::words::nearest;
+use self::words::{in_words, plural, were};
 use crate::session::TableInfo;
 use crate::sinks::postgres::failure;
 use crate::statement::without_version;
@@ -378,29 +380,5 @@ impl Error {
                 | Self::NotPublished { .. }
                 | Self::FileTaken { .. }
         )
-    }
-}
-
-/// The known name that is most like a wrong one, if any is like it at all.
-pub(crate) fn nearest(wrong: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
-    let wrong = wrong.to_lowercase();
-    let likeness = |name: &String| strsim::jaro_winkler(&wrong, &name.to_lowercase());
-    let scored = known.into_iter().map(|name| (likeness(&name), name)).filter(|(likeness, _)| *likeness > 0.75);
-    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
-fn were(count: usize) -> &'static str {
-    if count == 1 { "was" } else { "were" }
-}
-
-/// A syntax error without the parser's own wrapping: `Expected: an expression, found: FROM at Line: 2, Column: 7`.
-fn in_words(syntax: &ParserError) -> String {
-    match syntax {
-        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
-        ParserError::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),
     }
 }

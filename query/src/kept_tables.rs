@@ -4,8 +4,8 @@
 //! is read. A table is kept once it is asked for a second time, and read from its files before that; one that would take more than
 //! half of the memory always is.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -18,7 +18,6 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use parquet::arrow::arrow_reader::RowSelection;
-use tokio::sync::OnceCell;
 
 use crate::catalog;
 use crate::parquet_table::Place;
@@ -44,13 +43,20 @@ struct Kept {
     runs: HashMap<String, KeptRun>,
     /// Tables that were asked for.
     asked: HashMap<String, u64>,
+    /// Bytes of the runs of tables that turned out to be too large.
+    too_large: HashMap<String, u64>,
 }
 
 struct KeptRun {
-    batches: Arc<Vec<RecordBatch>>,
+    all: Arc<Vec<RecordBatch>>,
+    /// Those of them that were asked for last.
+    some: Option<(SelectionId, Arc<Vec<RecordBatch>>)>,
     bytes: usize,
     used: u64,
 }
+
+/// What tells the selections of one run apart.
+type SelectionId = blake3::Hash;
 
 impl TableMemory {
     /// One of so many bytes; with 0, nothing is kept.
@@ -69,43 +75,55 @@ impl TableMemory {
                 rows,
                 files,
                 memory: self.clone(),
-                view: OnceCell::new(),
+                parts: OnceLock::new(),
+                reading: tokio::sync::Mutex::default(),
             }),
         }
     }
 
     /// Lets go of the runs that no table has any more.
     pub(crate) fn forget_others<'r>(&self, runs: impl Iterator<Item = &'r Run>) {
-        let there: std::collections::HashSet<&str> = runs.map(|run| run.path.as_str()).collect();
+        let there: HashSet<&str> = runs.map(|run| run.path.as_str()).collect();
         let mut kept = self.locked();
         kept.runs.retain(|path, _| there.contains(path.as_str()));
         kept.bytes = kept.runs.values().map(|run| run.bytes).sum();
     }
 
-    /// Whether a table is asked for again.
-    fn is_asked_again(&self, name: &str) -> bool {
+    /// Whether a table, with runs of so many bytes, is to be kept: it is asked for again, and not known to be too large.
+    fn is_wanted(&self, name: &str, bytes: u64) -> bool {
         let mut kept = self.locked();
         let asked = kept.asked.entry(name.to_owned()).or_default();
         *asked += 1;
-        *asked > 1
+        let is_again = *asked > 1;
+        is_again && bytes * GROWTH <= self.limit as u64 && kept.too_large.get(name).is_none_or(|large| bytes < *large)
     }
 
-    fn get(&self, run: &Run) -> Option<Arc<Vec<RecordBatch>>> {
+    fn is_too_large(&self, name: &str, bytes: u64) {
+        self.locked().too_large.insert(name.to_owned(), bytes);
+    }
+
+    /// The rows of a part, and where not those, all that its run has.
+    fn get(&self, part: &Part) -> Found {
         let mut kept = self.locked();
         kept.uses += 1;
         let uses = kept.uses;
-        let found = kept.runs.get_mut(&run.path)?;
+        let Some(found) = kept.runs.get_mut(&part.run.path) else { return Found::Nothing };
         found.used = uses;
-        Some(Arc::clone(&found.batches))
+        match (&part.selection, &found.some) {
+            (None, _) => Found::Rows(Arc::clone(&found.all)),
+            (Some((id, _)), Some((of, rows))) if id == of => Found::Rows(Arc::clone(rows)),
+            _ => Found::All(Arc::clone(&found.all)),
+        }
     }
 
-    /// Keeps a run; those that were not used for longest make room.
-    fn put(&self, run: &Run, batches: &Arc<Vec<RecordBatch>>) {
-        let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    /// Keeps a part; runs that were not used for longest make room.
+    fn put(&self, part: &Part, all: &Arc<Vec<RecordBatch>>, rows: &Arc<Vec<RecordBatch>>) {
+        let some = part.selection.as_ref().map(|(id, _)| (*id, Arc::clone(rows)));
+        let bytes = bytes_of(all) + some.as_ref().map_or(0, |(_, rows)| bytes_of(rows));
         let mut kept = self.locked();
         kept.uses += 1;
-        let kept_run = KeptRun { batches: Arc::clone(batches), bytes, used: kept.uses };
-        let before = kept.runs.insert(run.path.clone(), kept_run).map_or(0, |before| before.bytes);
+        let run = KeptRun { all: Arc::clone(all), some, bytes, used: kept.uses };
+        let before = kept.runs.insert(part.run.path.clone(), run).map_or(0, |before| before.bytes);
         kept.bytes = kept.bytes + bytes - before;
         while kept.bytes > self.limit {
             let oldest = kept.runs.iter().min_by_key(|(_, run)| run.used).map(|(path, _)| path.clone());
@@ -119,15 +137,33 @@ impl TableMemory {
     }
 }
 
-/// A table at one version.
+fn bytes_of(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::get_array_memory_size).sum()
+}
+
+enum Found {
+    Rows(Arc<Vec<RecordBatch>>),
+    All(Arc<Vec<RecordBatch>>),
+    Nothing,
+}
+
+/// A table at one version. It holds no rows: those are the memory's, which may let go of them.
 struct KeptTable {
     name: String,
     columns: SchemaRef,
     rows: Rows,
     files: Arc<dyn TableProvider>,
     memory: TableMemory,
-    /// Its rows, once they were read; `None` where they are too large.
-    view: OnceCell<Option<Vec<RecordBatch>>>,
+    parts: OnceLock<Vec<Part>>,
+    /// Held by who reads what is missing: others wait for that instead of reading it too.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// What is the table's of a run.
+struct Part {
+    run: Run,
+    /// `None` for all of its rows.
+    selection: Option<(SelectionId, RowSelection)>,
 }
 
 impl std::fmt::Debug for KeptTable {
@@ -137,33 +173,65 @@ impl std::fmt::Debug for KeptTable {
 }
 
 impl KeptTable {
-    /// The table's rows, if they are to be in memory.
-    async fn view(&self, state: &dyn Session) -> Result<Option<&[RecordBatch]>> {
-        let bytes: u64 = self.rows.runs.iter().map(|run| run.bytes).sum();
-        if bytes * GROWTH > self.memory.limit as u64 || !self.memory.is_asked_again(&self.name) {
-            return Ok(None);
-        }
-        Ok(self.view.get_or_try_init(|| self.read(state)).await?.as_deref())
+    fn parts(&self) -> &[Part] {
+        self.parts.get_or_init(|| {
+            let part = |(run, selection): (&Run, Option<RowSelection>)| {
+                let selection = selection.map(|selection| (id_of(&selection), selection));
+                Part { run: run.clone(), selection }
+            };
+            self.rows.in_runs().map(part).collect()
+        })
     }
 
-    async fn read(&self, state: &dyn Session) -> Result<Option<Vec<RecordBatch>>> {
-        let (mut view, mut bytes) = (Vec::new(), 0);
-        for (run, selection) in self.rows.in_runs() {
-            let batches = match self.memory.get(run) {
-                Some(batches) => batches,
-                None => Arc::new(self.read_run(run, state).await?),
+    /// The table's rows, if they are to be in memory.
+    async fn in_memory(&self, state: &dyn Session) -> Result<Option<Vec<RecordBatch>>> {
+        let bytes = self.parts().iter().map(|part| part.run.bytes).sum();
+        if !self.memory.is_wanted(&self.name, bytes) {
+            return Ok(None);
+        }
+        if let Some(rows) = self.at_hand() {
+            return Ok(Some(rows));
+        }
+        let _reading = self.reading.lock().await;
+        let (mut rows, mut held) = (Vec::new(), 0);
+        for part in self.parts() {
+            let of_part = match self.memory.get(part) {
+                Found::Rows(rows) => rows,
+                found => {
+                    let all = match found {
+                        Found::All(all) => all,
+                        _ => Arc::new(self.read_run(&part.run, state).await?),
+                    };
+                    let some = match &part.selection {
+                        None => Arc::clone(&all),
+                        Some((_, selection)) => Arc::new(selected(&all, selection)?),
+                    };
+                    held += bytes_of(&all);
+                    // Others are not to make room for what is read from its files after all.
+                    if held <= self.memory.limit / 2 {
+                        self.memory.put(part, &all, &some);
+                    }
+                    some
+                }
             };
-            bytes += batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
-            if bytes > self.memory.limit / 2 {
+            held += bytes_of(&of_part);
+            if held > self.memory.limit / 2 {
+                self.memory.is_too_large(&self.name, bytes);
                 return Ok(None);
             }
-            self.memory.put(run, &batches);
-            match selection {
-                None => view.extend(batches.iter().cloned()),
-                Some(selection) => view.extend(selected(&batches, &selection)?),
-            }
+            rows.extend(of_part.iter().cloned());
         }
-        Ok(Some(view))
+        Ok(Some(rows))
+    }
+
+    /// The table's rows, if all of them are in memory.
+    fn at_hand(&self) -> Option<Vec<RecordBatch>> {
+        let mut rows = Vec::new();
+        for part in self.parts() {
+            let Found::Rows(of_part) = self.memory.get(part) else { return None };
+            rows.extend(of_part.iter().cloned());
+        }
+        Some(rows)
     }
 
     /// All rows of a run, those that are gone among them.
@@ -174,6 +242,14 @@ impl KeptTable {
         let named = |batch: RecordBatch| Ok(RecordBatch::try_new(Arc::clone(&self.columns), batch.columns().to_vec())?);
         collect(plan, state.task_ctx()).await?.into_iter().map(named).collect()
     }
+}
+
+fn id_of(selection: &RowSelection) -> SelectionId {
+    let mut hasher = blake3::Hasher::new();
+    for selector in selection.iter() {
+        hasher.update(&[u8::from(selector.skip)]).update(&selector.row_count.to_le_bytes());
+    }
+    hasher.finalize()
 }
 
 /// Some rows of a run.
@@ -216,14 +292,14 @@ impl TableProvider for KeptTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(view) = self.view(state).await? else {
+        let Some(batches) = self.in_memory(state).await? else {
             return self.files.scan(state, projection, filters, limit).await;
         };
-        let rows: usize = view.iter().map(RecordBatch::num_rows).sum();
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let threads = (rows / WORTH_A_THREAD).clamp(1, state.config().target_partitions());
-        let parts: Vec<Vec<RecordBatch>> = match view.len() {
+        let parts: Vec<Vec<RecordBatch>> = match batches.len() {
             0 => vec![Vec::new()],
-            count => view.chunks(count.div_ceil(threads)).map(<[RecordBatch]>::to_vec).collect(),
+            count => batches.chunks(count.div_ceil(threads)).map(<[RecordBatch]>::to_vec).collect(),
         };
         let source = MemorySourceConfig::try_new(&parts, Arc::clone(&self.columns), projection.cloned())?;
         Ok(DataSourceExec::from_data_source(source.with_limit(limit)))

@@ -20,6 +20,7 @@ pub mod models;
 pub mod parameters;
 mod parquet_table;
 pub mod policies;
+mod projections;
 mod refresh;
 pub mod replay;
 pub mod rows;

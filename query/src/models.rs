@@ -3,6 +3,7 @@
 mod change_data;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -109,15 +110,19 @@ pub(crate) fn sql_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Files with their time, their length, and what else the system changes with them.
+pub type Stamp = Vec<(PathBuf, Option<SystemTime>, u64, [u64; 2])>;
+
 /// What the files of the models and the policies look like from outside: another value where one of them was written, made or
 /// deleted.
-pub fn stamp(directory: &Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+pub fn stamp(directory: &Path) -> Stamp {
     let mut stamp = Vec::new();
     for folder in [LAYERS[0], LAYERS[1], FOLDER] {
         let entries = std::fs::read_dir(directory.join("sql").join(folder)).into_iter().flatten().flatten();
         stamp.extend(entries.filter_map(|entry| {
-            let about = entry.metadata().ok()?;
-            Some((entry.path(), about.modified().ok(), about.len()))
+            // Of the file that a link leads to. One that took another's place may have its time and length.
+            let about = std::fs::metadata(entry.path()).ok()?;
+            Some((entry.path(), about.modified().ok(), about.len(), [about.ino(), about.ctime_nsec().unsigned_abs()]))
         }));
     }
     stamp.sort();

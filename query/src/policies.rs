@@ -15,18 +15,20 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 pub use self::readers::{OfReader, Reader};
 pub use self::summary::{Part, Seen};
 use crate::catalog::{BRONZE, EVENTS};
 use crate::error::{Error, Result};
-use crate::models::{self, LAYERS, TableName};
-use crate::session::{ReadSession, TableInfo};
+use crate::models::{self, LAYERS, Stamp, TableName};
+use crate::session::ReadSession;
 use crate::system_tables;
 
 /// The folder of `sql/` that they are in.
 pub const FOLDER: &str = "policies";
+
+/// Bytes of a role's name: PostgreSQL's NAMEDATALEN, without the end.
+const LONGEST_ROLE: usize = 63;
 
 /// The policies of a project, read again when a file has changed. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub struct Policies {
 /// The files as they were read last, and what they looked like from outside.
 #[derive(Debug)]
 struct Read {
-    stamp: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    stamp: Stamp,
     rules: Arc<Rules>,
 }
 
@@ -113,6 +115,7 @@ pub(crate) struct Membership {
     pub(crate) role: String,
     /// A role, or a user.
     pub(crate) member: String,
+    at: At,
 }
 
 /// `GRANT SELECT (columns) ON on TO to`.
@@ -178,6 +181,17 @@ impl At {
 }
 
 impl Rules {
+    /// The first statement that names a role.
+    fn at_of(&self, name: &str) -> At {
+        let is_it = |role: &Role| matches!(role, Role::Named(named) if named == name);
+        let members = self.members.iter().filter(|of| of.role == name || of.member == name).map(|of| &of.at);
+        let grants = self.grants.iter().filter(|grant| grant.to.iter().any(is_it)).map(|grant| &grant.at);
+        let rows = self.rows.iter().filter(|policy| policy.to.iter().any(is_it)).map(|policy| &policy.at);
+        let masks = self.masks.iter().filter(|mask| mask.to.iter().any(is_it)).map(|mask| &mask.at);
+        let at = members.chain(grants).chain(rows).chain(masks).next();
+        at.cloned().unwrap_or_else(|| At { file: PathBuf::new(), line: 1 })
+    }
+
     /// How many statements there are.
     pub fn count(&self) -> usize {
         self.members.len() + self.grants.len() + self.rows.len() + self.masks.len()
@@ -200,8 +214,21 @@ impl Rules {
         members.chain(to).map(String::as_str).collect()
     }
 
-    /// A misspelled table would be one without its policy: every one that is named has to be there.
+    /// A misspelled table would be one without its policy: every one that is named has to be there. And a role is one that
+    /// PostgreSQL can have, too.
     fn check(&self, known: &BTreeSet<TableName>) -> Result<()> {
+        let wrong_name =
+            |name: &&str| name.is_empty() || name.len() > LONGEST_ROLE || name.eq_ignore_ascii_case("public");
+        if let Some(name) = self.roles().into_iter().find(wrong_name) {
+            let message = format!("'{name}' is no name of a role: it has 1 to {LONGEST_ROLE} bytes, and is not public");
+            return Err(self.at_of(name).wrong(message, None));
+        }
+        for membership in &self.members {
+            if membership.role == membership.member || self.reader(&membership.role).has(&membership.member) {
+                let message = format!("'{}' would be in itself, by way of '{}'", membership.role, membership.member);
+                return Err(membership.at.wrong(message, None));
+            }
+        }
         let granted = self.grants.iter().map(|grant| (&grant.at, &grant.on));
         for (at, on) in granted {
             match on {
@@ -227,18 +254,19 @@ impl Rules {
 
 impl Rules {
     /// A misspelled column would be one without its mask.
-    fn check_columns(&self, tables: &[TableInfo]) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Policy`] for the first that is not among the columns of its table, as far as there is one.
+    pub(crate) fn check_columns(&self, columns_of: impl Fn(&TableName) -> Option<Vec<String>>) -> Result<()> {
         let granted = self.grants.iter().filter_map(|grant| match &grant.on {
             On::Table(table) => Some(grant.columns.iter().map(move |column| (&grant.at, table, column))),
             On::Schema(_) => None,
         });
         let masked = self.masks.iter().map(|mask| (&mask.at, &mask.table, &mask.column));
         for (at, name, column) in granted.flatten().chain(masked) {
-            let table = tables.iter().find(|table| table.schema == name.schema && table.name == name.name);
             // A table that is not there yet hides nothing.
-            let Some(table) = table.filter(|table| table.columns.field_with_name(column).is_err()) else { continue };
-            let nearest =
-                crate::error::nearest(column, table.columns.fields().iter().map(|field| field.name().clone()));
+            let Some(columns) = columns_of(name).filter(|columns| !columns.contains(column)) else { continue };
+            let nearest = crate::error::nearest(column, columns);
             return Err(at.wrong(format!("there is no column '{column}' in {name}"), did_you_mean(nearest)));
         }
         Ok(())

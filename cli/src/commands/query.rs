@@ -18,7 +18,11 @@ pub(crate) async fn query(invocation: &Invocation, arguments: QueryArguments) ->
         Some(name) => {
             let rules = Policies::of(&invocation.directory).rules()?.ok_or(Error::NoPolicies)?;
             let reader = rules.reader(&name);
-            let seen = Arc::new(whole.for_reader(&rules, &reader).await?);
+            let seen = match arguments.as_of {
+                None => whole.for_reader(&rules, &reader).await?,
+                Some(_) => whole.earlier_for_reader(&rules, &reader).await?,
+            };
+            let seen = Arc::new(seen);
             let versions = OfReader { versions: Arc::new(lakehouse), rules, reader };
             seen.for_statement(&statement, &versions).await?
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use lakebed_flight_server::{Addresses, Key, Limits, Options, Served, Server, Tls};
 use lakebed_ingest::http;
@@ -173,7 +173,7 @@ struct Following<'i> {
     left: BTreeSet<String>,
     /// Whether something that was away kept a refresh from its end.
     behind: bool,
-    files: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    files: models::Stamp,
 }
 
 impl Following<'_> {

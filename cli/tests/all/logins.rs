@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::served::Served;
-use crate::serving::client;
+use crate::serving::{client, jdbc_client};
 use crate::shop::{Shop, says, stderr};
 
 /// A certificate for this machine, with its key and the one that signed it.
@@ -85,6 +85,8 @@ fn users_log_in_over_tls() {
         arguments.extend(own.iter().map(String::as_str).filter(|_| mutual));
         let said = client("logins.py", &arguments);
         assert!(said.lines().filter(|line| line.starts_with("ok")).count() >= 9, "{said}");
+        let said = jdbc_client("JdbcLogin.java", &arguments);
+        assert_eq!(said.lines().filter(|line| line.starts_with("ok")).count(), 6, "{said}");
         // Over HTTP it is the same login.
         let sql = |header: &str| {
             let headers: Vec<&str> = [header].into_iter().filter(|header| !header.is_empty()).collect();

@@ -20,6 +20,20 @@ fn run(python: &Path, script: &str, arguments: &[&str]) -> String {
     said
 }
 
+/// Runs a program with DBeaver's driver. It needs Java 17 or newer.
+pub(crate) fn jdbc_client(program: &str, arguments: &[&str]) -> String {
+    let java = Command::new("java")
+        .args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-XX:TieredStopAtLevel=1", "-cp"])
+        .arg(jdbc().unwrap())
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/java").join(program))
+        .args(arguments)
+        .output();
+    let output = java.expect("java starts; install a JDK, 17 or newer (Debian, Ubuntu: default-jdk-headless)");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    said
+}
+
 #[test]
 fn adbc_and_pyarrow_list_and_query() {
     let shop = Shop::of_two_versions();
@@ -41,7 +55,7 @@ fn the_dashboard_shows_any_version() {
     served.stop();
 }
 
-/// DBeaver's driver, by the calls that DBeaver makes. It needs Java 17 or newer.
+/// DBeaver's driver, by the calls that DBeaver makes.
 #[test]
 fn jdbc_walks_the_lake_as_dbeaver_does() {
     let shop = Shop::of_two_versions();
@@ -51,16 +65,7 @@ fn jdbc_walks_the_lake_as_dbeaver_does() {
     shop.edit("sql/gold/revenue.sql", &revenue.replace(key, &refers));
     let served = Served::start(&shop, &[]);
     let (host, port) = served.flight.rsplit_once(':').unwrap();
-    let walk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/java/JdbcWalk.java");
-    let java = Command::new("java")
-        .args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-XX:TieredStopAtLevel=1", "-cp"])
-        .arg(jdbc().unwrap())
-        .arg(walk)
-        .args([host, port, "1"])
-        .output();
-    let output = java.expect("java starts; install a JDK, 17 or newer (Debian, Ubuntu: default-jdk-headless)");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let said = jdbc_client("JdbcWalk.java", &[host, port, "1"]);
     assert!(said.lines().filter(|line| line.starts_with("ok")).count() > 300, "{said}");
     served.stop();
 }

@@ -21,6 +21,8 @@ use datafusion::logical_expr::{
     BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
@@ -84,6 +86,12 @@ impl TableProvider for Guarded {
             plan = plan.limit(0, Some(limit))?;
         }
         let guarded = state.create_physical_plan(&plan.build()?).await.map_err(|error| hushed(&self.name, error))?;
+        // How many partitions there are hangs on what is behind the policies, and shows in plans.
+        let partitions = state.config().target_partitions();
+        let guarded: Arc<dyn ExecutionPlan> = match guarded.output_partitioning().partition_count() {
+            count if count == partitions => guarded,
+            _ => Arc::new(RepartitionExec::try_new(guarded, Partitioning::RoundRobinBatch(partitions))?),
+        };
         Ok(Arc::new(GuardedExec::new(Arc::clone(&self.name), guarded)))
     }
 }
@@ -178,6 +186,11 @@ impl ExecutionPlan for GuardedExec {
         Ok(self)
     }
 
+    /// What is behind it is run again as well, where a recursive query does.
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(Arc::clone(&self.name), reset_plan_states(Arc::clone(&self.guarded))?)))
+    }
+
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let name = Arc::clone(&self.name);
         let rows = self.guarded.execute(partition, context).map_err(|error| hushed(&name, error))?;
@@ -189,13 +202,11 @@ impl ExecutionPlan for GuardedExec {
 /// An error without the values that a policy failed on: they are those of rows that the reader may not see.
 fn hushed(table: &str, error: DataFusionError) -> DataFusionError {
     match error.find_root() {
-        DataFusionError::ResourcesExhausted(_)
-        | DataFusionError::ObjectStore(_)
-        | DataFusionError::IoError(_)
-        | DataFusionError::ParquetError(_) => error,
+        // Those of Parquet are not told: its reader evaluates policies too.
+        DataFusionError::ResourcesExhausted(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => error,
         _ => {
-            tracing::error!("a policy of {table} failed: {error}");
-            DataFusionError::Execution(format!("a policy of {table} cannot be applied to its rows"))
+            tracing::error!("{table} or a policy of it: {error}");
+            DataFusionError::External(format!("{table} cannot be read now, or a policy of it not be applied").into())
         }
     }
 }

@@ -80,7 +80,7 @@ impl Reading<'_> {
             }
             let members = self.list(Self::name)?;
             for (role, member) in roles.iter().flat_map(|role| members.iter().map(move |member| (role, member))) {
-                rules.members.push(Membership { role: role.clone(), member: member.clone() });
+                rules.members.push(Membership { role: role.clone(), member: member.clone(), at: at.clone() });
             }
             return Ok(());
         }

@@ -33,6 +33,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Whether a role is the reader's.
+    pub(super) fn has(&self, role: &str) -> bool {
+        self.roles.contains(role)
+    }
+
     fn is_in(&self, to: &[Role]) -> bool {
         to.iter().any(|role| match role {
             Role::Public => true,
@@ -58,6 +63,11 @@ impl Access<'_> {
         let any = match any.as_slice() {
             [] => "false".to_owned(),
             any => any.iter().map(|(text, _)| format!("({text})")).collect::<Vec<_>>().join(" OR "),
+        };
+        let any = if self.rows.as_ref().is_some_and(|rows| rows.any.len() > 1) && !all.is_empty() {
+            format!("({any})")
+        } else {
+            any
         };
         let all = all.iter().map(|(text, _)| format!("({text})"));
         Some(std::iter::once(any).chain(all).collect::<Vec<_>>().join(" AND "))
@@ -156,7 +166,7 @@ pub struct OfReader {
 impl Versions for OfReader {
     async fn as_of(&self, as_of: AsOf) -> Result<Arc<ReadSession>> {
         let whole = self.versions.as_of(as_of).await?;
-        Ok(Arc::new(whole.for_reader(&self.rules, &self.reader).await?))
+        Ok(Arc::new(whole.earlier_for_reader(&self.rules, &self.reader).await?))
     }
 }
 
@@ -166,7 +176,22 @@ impl ReadSession {
     /// # Errors
     /// [`Error::Policy`] for an expression that does not plan over its table: then the reader is to see nothing at all.
     pub async fn for_reader(&self, rules: &Rules, reader: &Reader) -> Result<Self> {
-        rules.check_columns(self.tables())?;
+        rules.check_columns(|name| {
+            let table = self.tables().iter().find(|info| info.schema == name.schema && info.name == name.name);
+            table.map(|table| table.columns.fields().iter().map(|field| field.name().clone()).collect())
+        })?;
+        self.narrowed(rules, reader, false).await
+    }
+
+    /// The same of an earlier version, which columns may be younger than: a table whose policies ask for such a one is not there.
+    ///
+    /// # Errors
+    /// As [`Self::for_reader`], but for expressions that do not plan.
+    pub async fn earlier_for_reader(&self, rules: &Rules, reader: &Reader) -> Result<Self> {
+        self.narrowed(rules, reader, true).await
+    }
+
+    async fn narrowed(&self, rules: &Rules, reader: &Reader, is_earlier: bool) -> Result<Self> {
         let functions = functions(reader);
         let state = self.state_with(&functions)?;
         let catalog = Arc::new(MemoryCatalogProvider::new());
@@ -182,7 +207,10 @@ impl ReadSession {
             let name = TableName { schema: info.schema.clone(), name: info.name.clone() };
             let Some(access) = rules.access(reader, &name) else { continue };
             let Some(whole) = self.table(&name).await? else { continue };
-            let (info, table) = seen(&state, info, whole, &name, &access)?;
+            let (info, table) = match seen(&state, info, whole, &name, &access) {
+                Err(Error::Policy { .. }) if is_earlier => continue,
+                seen => seen?,
+            };
             if let Some(schema) = catalog.schema(&name.schema) {
                 schema.register_table(name.name, table)?;
                 tables.push(info);
@@ -245,8 +273,7 @@ fn seen(
     let nullable = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
     let columns = plan.schema().fields().iter().map(nullable).collect::<Vec<_>>();
     let schema = Arc::new(Schema::new(columns));
-    let is_shown = |column: &String| schema.field_with_name(column).is_ok();
-    let key = if info.key.iter().all(is_shown) { info.key.clone() } else { Vec::new() };
+    let key = if info.key.iter().all(|column| plain.contains(column)) { info.key.clone() } else { Vec::new() };
     let info = TableInfo { key, columns: Arc::clone(&schema), ..info.clone() };
     let guarded = Guarded { name: name.to_string().into(), plan, schema, plain, kind };
     Ok((info, Arc::new(guarded)))

@@ -202,7 +202,7 @@ impl PostgresSink {
         };
         if let Some(version) = superseding(image, &published).filter(|_| whole && log_is_there) {
             let to = (image, events);
-            match rights::bring_up(&mut session, rules.as_deref(), to, false, &self.server()).await? {
+            match rights::bring_up(&mut session, rules.as_deref(), to, &BTreeSet::new(), &self.server()).await? {
                 true => self.commit(session, image).await?,
                 false => session.run("ROLLBACK".to_owned()).await.map(drop)?,
             }
@@ -228,8 +228,9 @@ impl PostgresSink {
         };
         bookkeeping::record(&mut session, image, &written.unchanged, log).await?;
         // A table that was made anew has none.
-        let anew = written.rebuilt > 0 || events.is_some() && !there.contains_key(LOG);
-        rights::bring_up(&mut session, rules.as_deref(), (image, events), anew, &self.server()).await?;
+        let log = events.is_some() && !there.contains_key(LOG);
+        let anew = written.swapped.iter().cloned().chain(log.then(|| LOG.to_owned())).collect();
+        rights::bring_up(&mut session, rules.as_deref(), (image, events), &anew, &self.server()).await?;
         self.commit(session, image).await?;
         Ok(self.published(image.version, &written))
     }

@@ -22,34 +22,47 @@ type Published = BTreeMap<TableName, Vec<String>>;
 /// What says that a row policy is ours.
 const OURS: &str = "of lakebed, from the files of the project";
 
+/// Between a role and its member: in no name that people write.
+const OF: char = '\u{1f}';
+
 /// Whom PostgreSQL knows without a role.
 const PUBLIC: &str = "PUBLIC";
 
-/// Writes what the policies say, where it is not written, and says whether anything was. With `anew`, tables may have lost it.
+/// Writes what the policies say, where it is not written, and says whether anything was. Tables that were made `anew` have lost it.
 ///
 /// # Errors
-/// [`Error::Postgres`] for whatever the server says, [`Error::PostgresRole`] for a role that is not there and cannot be made.
+/// [`Error::Postgres`] for whatever the server says, [`Error::PostgresRole`] for a role that is not there and cannot be made, and
+/// [`Error::Policy`] for a column that is not there.
 pub(super) async fn bring_up(
     session: &mut Session,
     rules: Option<&Rules>,
     (image, events): (&Image, Option<&EventsImage>),
-    anew: bool,
+    anew: &BTreeSet<String>,
     server: &str,
 ) -> Result<bool> {
     let published = published(image, events);
+    if let Some(rules) = rules {
+        rules.check_columns(|table| published.get(table).cloned())?;
+    }
     let wanted = rules.map(|rules| statements(rules, &published)).unwrap_or_default();
     let said = wanted.text();
     let written = written(session).await?;
     let stands = match &written {
         None => rules.is_none(),
-        Some(written) => rules.is_some() && written.said == said && !anew,
+        Some(written) => rules.is_some() && written.said == said,
     };
     if stands {
-        return Ok(false);
+        // Others are not touched: a statement about a table waits for whoever reads it.
+        let lost =
+            wanted.statements.iter().filter(|(table, _)| table.as_ref().is_some_and(|table| anew.contains(table)));
+        for (_, statement) in lost {
+            session.run(statement.clone()).await?;
+        }
+        return Ok(!anew.is_empty());
     }
     take_back(session, written.as_ref(), &wanted.roles, &published).await?;
     make_roles(session, &wanted.roles, server).await?;
-    for statement in &wanted.statements {
+    for (_, statement) in &wanted.statements {
         session.run(statement.clone()).await?;
     }
     let record = match rules {
@@ -70,14 +83,19 @@ pub(super) async fn bring_up(
 #[derive(Default)]
 struct Wanted {
     roles: BTreeSet<String>,
-    /// As they are revoked: `"role" FROM "member"`.
+    /// A role, [`OF`], and its member.
     members: BTreeSet<String>,
-    statements: Vec<String>,
+    /// Each with the table that it is about, if it is about one.
+    statements: Vec<(Option<String>, String)>,
 }
 
 impl Wanted {
     fn text(&self) -> String {
-        blake3::hash(self.statements.join("\n").as_bytes()).to_hex().to_string()
+        let mut hasher = blake3::Hasher::new();
+        for (_, statement) in &self.statements {
+            hasher.update(&statement.len().to_le_bytes()).update(statement.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
     }
 }
 
@@ -105,9 +123,9 @@ fn published(image: &Image, events: Option<&EventsImage>) -> Published {
 fn statements(rules: &Rules, published: &Published) -> Wanted {
     let mut wanted = Wanted { roles: rules.roles().into_iter().map(str::to_owned).collect(), ..Wanted::default() };
     for membership in &rules.members {
-        let (role, member) = (quoted(&membership.role), quoted(&membership.member));
-        wanted.statements.push(format!("GRANT {role} TO {member}"));
-        wanted.members.insert(format!("{role} FROM {member}"));
+        let (role, member) = (&membership.role, &membership.member);
+        wanted.statements.push((None, format!("GRANT {} TO {}", quoted(role), quoted(member))));
+        wanted.members.insert(format!("{role}{OF}{member}"));
     }
     let to = rules.roles().into_iter().map(|name| Role::Named(name.to_owned())).chain([Role::Public]);
     for role in to {
@@ -124,26 +142,28 @@ fn statements(rules: &Rules, published: &Published) -> Wanted {
                     format!("SELECT ({})", granted.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", "))
                 }
             };
-            wanted.statements.push(format!("GRANT {what} ON {place} TO {name}"));
+            wanted.statements.push((Some(table.to_string()), format!("GRANT {what} ON {place} TO {name}")));
         }
         for schema in schemas {
-            wanted.statements.push(format!("GRANT USAGE ON SCHEMA {} TO {}", quoted(schema), name_of(&role)));
+            wanted.statements.push((None, format!("GRANT USAGE ON SCHEMA {} TO {}", quoted(schema), name_of(&role))));
         }
     }
     let mut secured = BTreeSet::new();
     for policy in rules.rows.iter().filter(|policy| published.contains_key(&policy.table)) {
         let place = qualified(&policy.table.schema, &policy.table.name);
         if secured.insert(&policy.table) {
-            wanted.statements.push(format!("ALTER TABLE {place} ENABLE ROW LEVEL SECURITY"));
+            let secure = format!("ALTER TABLE {place} ENABLE ROW LEVEL SECURITY");
+            wanted.statements.push((Some(policy.table.to_string()), secure));
         }
         let kind = if policy.restrictive { "RESTRICTIVE" } else { "PERMISSIVE" };
         let (name, to) = (quoted(&policy.name), policy.to.iter().map(name_of).collect::<Vec<_>>().join(", "));
-        wanted.statements.push(format!(
+        let create = format!(
             "CREATE POLICY {name} ON {place} AS {kind} FOR SELECT TO {to} USING ({});
              COMMENT ON POLICY {name} ON {place} IS {}",
             policy.using,
             literal(OURS)
-        ));
+        );
+        wanted.statements.push((Some(policy.table.to_string()), create));
     }
     wanted
 }
@@ -225,21 +245,19 @@ async fn take_back(
     let before = written.iter().flat_map(|written| &written.roles);
     let there = there(session, before.chain(roles).map(String::as_str)).await?;
     let from: Vec<String> = there.iter().map(|role| quoted(role)).chain([PUBLIC.to_owned()]).collect();
+    let from = from.join(", ");
+    // Tables of others may be in the same schemas.
+    for table in published.keys() {
+        let place = qualified(&table.schema, &table.name);
+        session.run(format!("REVOKE ALL ON {place} FROM {from}")).await?;
+    }
     for schema in schemas {
-        let (schema, from) = (quoted(schema), from.join(", "));
-        session
-            .run(format!(
-                "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {from}; REVOKE USAGE ON SCHEMA {schema} FROM {from}"
-            ))
-            .await?;
+        session.run(format!("REVOKE USAGE ON SCHEMA {} FROM {from}", quoted(schema))).await?;
     }
     for membership in written.iter().flat_map(|written| &written.members) {
-        let both = membership.split_once(" FROM ");
-        let both_there = both.is_some_and(|(role, member)| {
-            [role, member].iter().all(|name| there.iter().any(|there| quoted(there) == **name))
-        });
-        if both_there {
-            session.run(format!("REVOKE {membership}")).await?;
+        let Some((role, member)) = membership.split_once(OF) else { continue };
+        if there.contains(role) && there.contains(member) {
+            session.run(format!("REVOKE {} FROM {}", quoted(role), quoted(member))).await?;
         }
     }
     Ok(())

@@ -26,6 +26,8 @@ pub(super) struct Written {
     pub(super) rows: u64,
     pub(super) rebuilt: usize,
     pub(super) changed: usize,
+    /// Models whose tables are others than before, without what was granted on those.
+    pub(super) swapped: BTreeSet<String>,
     /// Models whose tables hold what they held.
     pub(super) unchanged: BTreeSet<String>,
 }
@@ -80,6 +82,7 @@ pub(super) async fn bring_up(
     }
     for Swap { sql, model, long_key } in swaps {
         session.run(sql).await.map_err(|error| long_key_error(error, &model, long_key))?;
+        written.swapped.insert(model);
     }
     Ok(written)
 }

@@ -1,0 +1,203 @@
+//! DoGet without copies: an answer's batches go to the connection as they were encoded.
+//!
+//! tonic's codec writes a message into a buffer that grows to its size, which for batches of 2 MiB is most of the work. A message is
+//! five bytes of gRPC, the head of its protobuf, and the body of its batch; nothing says that they are in one buffer.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{FlightData, Ticket};
+use axum::body::to_bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::FutureExt;
+use http_body::{Body, Frame};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
+use tonic::codegen::{BoxFuture, Service, http};
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
+use tonic::{Request, Status};
+
+use crate::service::LakeService;
+use crate::status;
+use crate::stream::FlightDataStream;
+
+const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
+
+/// The field of a batch's body in `FlightData`.
+const DATA_BODY: u32 = 1000;
+
+/// gRPC's own five bytes: whether a message is compressed, and its length.
+const HEAD: usize = 5;
+
+/// The server that tonic generates, with a DoGet of its own.
+#[derive(Clone)]
+pub(crate) struct Answering {
+    lake: LakeService,
+    others: FlightServiceServer<LakeService>,
+    most_received: usize,
+}
+
+impl Answering {
+    /// One that takes messages of so many bytes.
+    pub(crate) fn new(lake: LakeService, most_received: usize, most_sent: usize) -> Self {
+        let others = FlightServiceServer::new(lake.clone())
+            .max_decoding_message_size(most_received)
+            .max_encoding_message_size(most_sent);
+        Self { lake, others, most_received }
+    }
+}
+
+impl NamedService for Answering {
+    const NAME: &'static str = <FlightServiceServer<LakeService> as NamedService>::NAME;
+}
+
+type Answer = http::Response<tonic::body::Body>;
+
+impl Service<http::Request<tonic::body::Body>> for Answering {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = BoxFuture<Answer, Infallible>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<http::Request<tonic::body::Body>>::poll_ready(&mut self.others, context)
+    }
+
+    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+        if request.uri().path() != DO_GET {
+            return self.others.call(request);
+        }
+        let (lake, most) = (self.lake.clone(), self.most_received);
+        let answering = async move { do_get(&lake, request, most).await };
+        answering.map(|answered| Ok(answered.unwrap_or_else(Status::into_http))).boxed()
+    }
+}
+
+async fn do_get(lake: &LakeService, request: http::Request<tonic::body::Body>, most: usize) -> Result<Answer, Status> {
+    let (parts, body) = request.into_parts();
+    let received = to_bytes(axum::body::Body::new(body), most.saturating_add(HEAD)).await;
+    let ticket = ticket(&received.map_err(|_| Status::out_of_range(format!("a ticket has {most} bytes at most")))?)?;
+    let request = Request::from_parts(MetadataMap::from_headers(parts.headers), parts.extensions, ticket);
+    let (headers, messages, extensions) = lake.do_get(request).await?.into_parts();
+    let mut answer = http::Response::new(tonic::body::Body::new(Messages { messages, rest: None, ended: false }));
+    *answer.headers_mut() = headers.into_headers();
+    let kind = http::HeaderValue::from_static("application/grpc");
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    *answer.extensions_mut() = extensions;
+    Ok(answer)
+}
+
+/// The one message of a request.
+fn ticket(received: &Bytes) -> Result<Ticket, Status> {
+    let wrong = || status::of_body("ticket");
+    let [compressed, length @ ..] = received.first_chunk::<HEAD>().ok_or_else(wrong)?;
+    if *compressed != 0 {
+        return Err(Status::unimplemented("messages are taken without compression"));
+    }
+    let message = received.slice(HEAD..);
+    match u32::from_be_bytes(*length) as usize == message.len() {
+        true => Ticket::decode(message).map_err(|_| wrong()),
+        false => Err(wrong()),
+    }
+}
+
+/// The frames of an answer.
+struct Messages {
+    messages: FlightDataStream,
+    /// The body of the message whose head went last.
+    rest: Option<Bytes>,
+    ended: bool,
+}
+
+impl Body for Messages {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(rest) = self.rest.take() {
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let end = match ready!(self.messages.as_mut().poll_next(context)) {
+            Some(Ok(message)) => {
+                let (head, body) = framed(message);
+                self.rest = Some(body).filter(|body| !body.is_empty());
+                return Poll::Ready(Some(Ok(Frame::data(head))));
+            }
+            Some(Err(status)) => status,
+            None => Status::ok(""),
+        };
+        self.ended = true;
+        let mut trailers = http::HeaderMap::new();
+        Poll::Ready(Some(end.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+/// A message as it goes over the wire: all that comes before the body, and the body.
+fn framed(message: FlightData) -> (Bytes, Bytes) {
+    let FlightData { flight_descriptor, data_header, app_metadata, data_body } = message;
+    let before = FlightData { flight_descriptor, data_header, app_metadata, data_body: Bytes::new() };
+    let mut head = BytesMut::with_capacity(HEAD + before.encoded_len() + 16);
+    head.put_bytes(0, HEAD);
+    before.encode_raw(&mut head);
+    if !data_body.is_empty() {
+        encode_key(DATA_BODY, WireType::LengthDelimited, &mut head);
+        encode_varint(data_body.len() as u64, &mut head);
+    }
+    // What is longer is refused before: a value is no longer than 32-bit offsets can address.
+    let length = u32::try_from(head.len() - HEAD + data_body.len()).unwrap_or(u32::MAX);
+    head[1..HEAD].copy_from_slice(&length.to_be_bytes());
+    (head.freeze(), data_body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_framed_as_prost_would() {
+        for body in [0, 1, 200, 70_000] {
+            let message = FlightData {
+                flight_descriptor: None,
+                data_header: vec![1; 300].into(),
+                app_metadata: "7".into(),
+                data_body: vec![2; body].into(),
+            };
+            let mut expected = vec![0];
+            expected.extend((message.encoded_len() as u32).to_be_bytes());
+            expected.extend(message.encode_to_vec());
+            let (head, rest) = framed(message.clone());
+            assert_eq!([head.as_ref(), rest.as_ref()].concat(), expected);
+            let again = FlightData::decode(&expected[HEAD..]).unwrap();
+            assert_eq!(again, message);
+        }
+    }
+
+    #[test]
+    fn a_request_is_one_message_without_compression() {
+        let message = |compressed: u8, length: u32, ticket: &[u8]| {
+            Bytes::from([&[compressed], &length.to_be_bytes()[..], ticket].concat())
+        };
+        let sent = Ticket::new("abc").encode_to_vec();
+        let length = sent.len() as u32;
+        assert_eq!(ticket(&message(0, length, &sent)).unwrap(), Ticket::new("abc"));
+        for wrong in [
+            Bytes::new(),
+            Bytes::from_static(&[0, 0]),
+            message(0, length + 1, &sent),
+            message(0, length - 1, &sent),
+            message(0, 2, &[0xff, 0xff]),
+        ] {
+            assert_eq!(ticket(&wrong).unwrap_err().code(), tonic::Code::InvalidArgument);
+        }
+        assert_eq!(ticket(&message(1, length, &sent)).unwrap_err().code(), tonic::Code::Unimplemented);
+    }
+}
