@@ -33,13 +33,14 @@ pub(crate) fn share_freed_memory() {
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, i32::try_from(cores).unwrap_or(i32::MAX)) };
 }
 
-/// Has the process keep memory that it freed, for the next of many alike batches: by default glibc gives large pieces back, and each
+/// Has the process keep so many bytes of memory that it freed, for the next of many alike batches: by default glibc gives large pieces back, and each
 /// page that is touched anew is a fault, a sixth of the CPU time of an ingest.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "mallopt has no safe binding; it takes a lock, and may be called at any time")]
-pub(crate) fn keep_freed_memory() {
+pub(crate) fn keep_freed_memory(most: u32) {
     // The first is as high as glibc takes it.
-    let thresholds = [(libc::M_MMAP_THRESHOLD, 32 << 20), (libc::M_TRIM_THRESHOLD, 1 << 30)];
+    let thresholds =
+        [(libc::M_MMAP_THRESHOLD, 32 << 20), (libc::M_TRIM_THRESHOLD, i32::try_from(most).unwrap_or(i32::MAX))];
     if std::env::var_os("MALLOC_TRIM_THRESHOLD_").is_some() {
         return;
     }
@@ -54,4 +55,4 @@ pub(crate) fn share_freed_memory() {}
 
 /// Other systems' allocators have no such setting.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(crate) fn keep_freed_memory() {}
+pub(crate) fn keep_freed_memory(_: u32) {}

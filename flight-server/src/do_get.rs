@@ -1,28 +1,29 @@
 //! DoGet without copies: an answer's batches go to the connection as they were encoded.
 //!
 //! tonic's codec writes a message into a buffer that grows to its size, which for batches of 2 MiB is most of the work. A message is
-//! five bytes of gRPC, the head of its protobuf, and the body of its batch; nothing says that they are in one buffer.
+//! five bytes of gRPC, the head of its protobuf, and the buffers of its batch; nothing says that they are in one place.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::flight_service_server::FlightServiceServer;
 use arrow_flight::{FlightData, Ticket};
 use axum::body::to_bytes;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::FutureExt;
 use http_body::{Body, Frame};
-use prost::Message;
+use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
 use tonic::{Request, Status};
 
+use crate::messages::Message;
 use crate::service::LakeService;
 use crate::status;
-use crate::stream::FlightDataStream;
+use crate::stream::Batches;
 
 const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 
@@ -80,8 +81,9 @@ async fn do_get(lake: &LakeService, request: http::Request<tonic::body::Body>, m
     let received = to_bytes(axum::body::Body::new(body), most.saturating_add(HEAD)).await;
     let ticket = ticket(&received.map_err(|_| Status::out_of_range(format!("a ticket has {most} bytes at most")))?)?;
     let request = Request::from_parts(MetadataMap::from_headers(parts.headers), parts.extensions, ticket);
-    let (headers, messages, extensions) = lake.do_get(request).await?.into_parts();
-    let mut answer = http::Response::new(tonic::body::Body::new(Messages { messages, rest: None, ended: false }));
+    let (headers, messages, extensions) = lake.get(request).await?.into_parts();
+    let mut answer =
+        http::Response::new(tonic::body::Body::new(Frames { messages, rest: Vec::new().into_iter(), ended: false }));
     *answer.headers_mut() = headers.into_headers();
     let kind = http::HeaderValue::from_static("application/grpc");
     answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
@@ -104,20 +106,20 @@ fn ticket(received: &Bytes) -> Result<Ticket, Status> {
 }
 
 /// The frames of an answer.
-struct Messages {
-    messages: FlightDataStream,
-    /// The body of the message whose head went last.
-    rest: Option<Bytes>,
+struct Frames {
+    messages: Batches,
+    /// What is left of the body of the message that went last.
+    rest: std::vec::IntoIter<Bytes>,
     ended: bool,
 }
 
-impl Body for Messages {
+impl Body for Frames {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(rest) = self.rest.take() {
-            return Poll::Ready(Some(Ok(Frame::data(rest))));
+        if let Some(piece) = self.rest.next() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if self.ended {
             return Poll::Ready(None);
@@ -125,7 +127,7 @@ impl Body for Messages {
         let end = match ready!(self.messages.as_mut().poll_next(context)) {
             Some(Ok(message)) => {
                 let (head, body) = framed(message);
-                self.rest = Some(body).filter(|body| !body.is_empty());
+                self.rest = body.into_iter();
                 return Poll::Ready(Some(Ok(Frame::data(head))));
             }
             Some(Err(status)) => status,
@@ -142,20 +144,20 @@ impl Body for Messages {
 }
 
 /// A message as it goes over the wire: all that comes before the body, and the body.
-fn framed(message: FlightData) -> (Bytes, Bytes) {
-    let FlightData { flight_descriptor, data_header, app_metadata, data_body } = message;
-    let before = FlightData { flight_descriptor, data_header, app_metadata, data_body: Bytes::new() };
+fn framed(message: Message) -> (Bytes, Vec<Bytes>) {
+    let bytes = message.body_bytes();
+    let before = FlightData { data_header: message.header, ..FlightData::default() };
     let mut head = BytesMut::with_capacity(HEAD + before.encoded_len() + 16);
     head.put_bytes(0, HEAD);
     before.encode_raw(&mut head);
-    if !data_body.is_empty() {
+    if bytes > 0 {
         encode_key(DATA_BODY, WireType::LengthDelimited, &mut head);
-        encode_varint(data_body.len() as u64, &mut head);
+        encode_varint(bytes as u64, &mut head);
     }
-    // What is longer is refused before: a value is no longer than 32-bit offsets can address.
-    let length = u32::try_from(head.len() - HEAD + data_body.len()).unwrap_or(u32::MAX);
+    // A row that long has a value that arrow's own offsets do not reach.
+    let length = u32::try_from(head.len() - HEAD + bytes).unwrap_or(u32::MAX);
     head[1..HEAD].copy_from_slice(&length.to_be_bytes());
-    (head.freeze(), data_body)
+    (head.freeze(), message.body)
 }
 
 #[cfg(test)]
@@ -165,19 +167,14 @@ mod tests {
     #[test]
     fn a_message_is_framed_as_prost_would() {
         for body in [0, 1, 200, 70_000] {
-            let message = FlightData {
-                flight_descriptor: None,
-                data_header: vec![1; 300].into(),
-                app_metadata: "7".into(),
-                data_body: vec![2; body].into(),
-            };
+            let pieces = vec![Bytes::from(vec![2; body]), Bytes::from(vec![3; body / 2])];
+            let message = Message { header: vec![1; 300].into(), body: pieces };
+            let whole = FlightData::from(message.clone());
             let mut expected = vec![0];
-            expected.extend((message.encoded_len() as u32).to_be_bytes());
-            expected.extend(message.encode_to_vec());
-            let (head, rest) = framed(message.clone());
-            assert_eq!([head.as_ref(), rest.as_ref()].concat(), expected);
-            let again = FlightData::decode(&expected[HEAD..]).unwrap();
-            assert_eq!(again, message);
+            expected.extend((whole.encoded_len() as u32).to_be_bytes());
+            expected.extend(whole.encode_to_vec());
+            let (head, rest) = framed(message);
+            assert_eq!([head.as_ref(), &rest.concat()].concat(), expected);
         }
     }
 

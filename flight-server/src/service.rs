@@ -39,7 +39,7 @@ use crate::runtime::QueryThreads;
 use crate::server::Served;
 use crate::session_options::Sessions;
 use crate::statements::{Redeemed, Statements};
-use crate::stream::{self, FlightDataStream};
+use crate::stream::{self, Batches};
 use crate::terms::Terms;
 use crate::{actions, status};
 
@@ -187,11 +187,7 @@ impl LakeService {
         Ok((info.with_total_records(-1).with_total_bytes(-1), version))
     }
 
-    async fn rows(
-        &self,
-        ticket: Ticket,
-        Caller { user, terms, .. }: Caller,
-    ) -> Result<Response<FlightDataStream>, Status> {
+    async fn rows(&self, ticket: Ticket, Caller { user, terms, .. }: Caller) -> Result<Response<Batches>, Status> {
         let shared = &self.0;
         let redeemed = match command(&ticket.ticket)? {
             Command::TicketStatementQuery(ticket) => shared.statements.redeem(&ticket.statement_handle, &user).await?,
@@ -207,7 +203,13 @@ impl LakeService {
             }
         };
         let version = redeemed.planned.session.version();
-        Ok(versioned(stream::results(redeemed, shared, |schema| Ok(Encoder::new(Arc::clone(schema)))).await?, version))
+        let encoder = |schema: &_| Encoder::new(Arc::clone(schema)).map_err(|error| status::of_arrow(&error));
+        Ok(versioned(stream::results(redeemed, shared, encoder).await?, version))
+    }
+
+    /// What DoGet is answered, before it is put into messages of gRPC.
+    pub(crate) async fn get(&self, request: Request<Ticket>) -> Result<Response<Batches>, Status> {
+        self.call_of("DoGet", request, |ticket, caller| self.rows(ticket, caller)).await
     }
 
     /// Takes values for the parameters of a prepared statement; the answer is the handle of the statement with them.
@@ -248,7 +250,7 @@ const MOST_PARAMETERS: usize = 16 << 20;
 impl FlightService for LakeService {
     type HandshakeStream = HandshakeStream;
     type ListFlightsStream = BoxStream<'static, Result<FlightInfo, Status>>;
-    type DoGetStream = FlightDataStream;
+    type DoGetStream = BoxStream<'static, Result<FlightData, Status>>;
     type DoPutStream = BoxStream<'static, Result<PutResult, Status>>;
     type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
@@ -294,7 +296,8 @@ impl FlightService for LakeService {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        self.call_of("DoGet", request, |ticket, caller| self.rows(ticket, caller)).await
+        let answer = self.get(request).await?;
+        Ok(answer.map(|batches| batches.map_ok(FlightData::from).boxed()))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow_flight::FlightData;
 use futures::{Stream, StreamExt};
 use lakebed_query::Interrupt;
 use tokio::sync::mpsc;
@@ -19,7 +18,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use crate::admission::{Admission, Turn};
-use crate::messages::{self, Coalescer, Encoder};
+use crate::messages::{self, Coalescer, Encoder, Message};
 use crate::metrics::Metrics;
 use crate::plans::Planned;
 use crate::runtime::StopOnDrop;
@@ -29,7 +28,7 @@ use crate::status;
 use crate::wire::{self, wire_batch, wire_schema};
 
 /// What DoGet answers with.
-pub(crate) type FlightDataStream = Messages<FlightData>;
+pub(crate) type Batches = Messages<Message>;
 
 /// Messages that wait for the connection: with 1–2 MiB each, what one stream holds in memory.
 const QUEUE: usize = 3;
@@ -62,22 +61,22 @@ pub(crate) trait Encode: Send + 'static {
 }
 
 impl Encode for Encoder {
-    type Message = FlightData;
+    type Message = Message;
 
-    fn begin(&mut self) -> Result<Vec<FlightData>, ArrowError> {
+    fn begin(&mut self) -> Result<Vec<Message>, ArrowError> {
         Ok(vec![self.schema()])
     }
 
-    fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>, ArrowError> {
+    fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<Message>, ArrowError> {
         Self::batch(self, batch)
     }
 
-    fn end(self) -> Result<Vec<FlightData>, ArrowError> {
+    fn end(self) -> Result<Vec<Message>, ArrowError> {
         Ok(Vec::new())
     }
 
-    fn bytes(message: &FlightData) -> usize {
-        messages::message_bytes(message)
+    fn bytes(message: &Message) -> usize {
+        message.bytes()
     }
 }
 
@@ -122,9 +121,9 @@ pub(crate) async fn results<E: Encode>(
 ///
 /// # Errors
 /// Where arrow cannot write one of the types.
-pub(crate) fn listing(batch: &RecordBatch, metrics: &Metrics) -> Result<FlightDataStream, Status> {
+pub(crate) fn listing(batch: &RecordBatch, metrics: &Metrics) -> Result<Batches, Status> {
     let messages = messages::encode_all(batch).map_err(|error| status::of_arrow(&error))?;
-    metrics.sent(batch.num_rows(), messages.iter().map(messages::message_bytes).sum());
+    metrics.sent(batch.num_rows(), messages.iter().map(Message::bytes).sum());
     Ok(Box::pin(futures::stream::iter(messages.into_iter().map(Ok))))
 }
 

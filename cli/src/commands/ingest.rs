@@ -16,7 +16,7 @@ use crate::system;
 /// Appends the events of every input and says in one line what became of them.
 pub(crate) async fn ingest(invocation: &Invocation, arguments: &IngestArguments) -> Result<()> {
     let inputs = inputs(arguments)?;
-    system::keep_freed_memory();
+    system::keep_freed_memory(1 << 30);
     let config = invocation.config()?;
     // One that cannot be opened is told before anything is made or appended.
     let settings = lakebed_ingest::Settings::of(&config);

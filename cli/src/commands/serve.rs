@@ -22,7 +22,7 @@ use crate::commands::run::{LOOK_EVERY, maintain, refresh, refresh_alone};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::progress::ModelBar;
-use crate::signals;
+use crate::{signals, system};
 
 /// How often it looks whether it has appended something itself, which costs no request.
 const OWN_EVERY: Duration = Duration::from_millis(10);
@@ -36,6 +36,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Serves the newest refreshed version, whoever refreshed it; with `--watch` it refreshes whenever the log has moved.
 pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -> Result<()> {
     let stopped = signals::stop()?;
+    // Results go out in messages of about 2 MiB, one like the other.
+    system::keep_freed_memory(64 << 20);
     let lakehouse = invocation.lakehouse_or_new().await?;
     let configured = &lakehouse.project().config.serve;
     let addresses =
