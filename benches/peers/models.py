@@ -45,11 +45,15 @@ CHECKS = {
     "gold.hourly": "SELECT count(*) AS n, sum(events) AS total FROM gold.hourly",
 }
 
-# What is served: many rows of mixed types as the log holds them, and one gold table.
+# What is served: many rows of mixed types as the log holds them, read from its files, and a silver and a gold table, which lakebed
+# keeps in memory once they are asked for again.
 SERVED = {
     "events": """SELECT event_id, event_type, event_time, source, user_user_id, session_session_id,
        user_agent_browser, location_country, location_latitude, page_url, engagement_duration_ms, properties_price
 FROM bronze.events""",
+    "silver.events": """SELECT event_id, event_type, event_time, user_user_id, location_country, page_url,
+       engagement_duration_ms, engagement_scroll_depth, properties_price, user_agent_device
+FROM silver.events""",
     "gold.users": "SELECT user_user_id, first_seen, last_seen, events, revenue FROM gold.users",
 }
 

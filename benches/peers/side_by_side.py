@@ -144,6 +144,8 @@ class Bench:
             self.expect(project, "SELECT count(*) AS n, 0 AS total FROM bronze.events", [given.events, 0], "bronze.events")
         if "models" in given.only or "refresh" in given.only:
             self.build("models", given.events, project, parquet, remove(database))
+        elif lakebed and "flight" in given.only:
+            self.lakebed(project, "run")
         if "flight" in given.only:
             for name in models.SERVED:
                 self.flight(name, parquet, project)

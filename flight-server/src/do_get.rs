@@ -30,6 +30,9 @@ const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 /// The field of a batch's body in `FlightData`.
 const DATA_BODY: u32 = 1000;
 
+/// Bytes of a body that is copied behind its head, rather than sent apart from it.
+const SMALL: usize = 64 << 10;
+
 /// gRPC's own five bytes: whether a message is compressed, and its length.
 const HEAD: usize = 5;
 
@@ -157,6 +160,13 @@ fn framed(message: Message) -> (Bytes, Vec<Bytes>) {
     // A row that long has a value that arrow's own offsets do not reach.
     let length = u32::try_from(head.len() - HEAD + bytes).unwrap_or(u32::MAX);
     head[1..HEAD].copy_from_slice(&length.to_be_bytes());
+    // A small answer is one frame, and one packet.
+    if bytes <= SMALL {
+        for piece in &message.body {
+            head.extend_from_slice(piece);
+        }
+        return (head.freeze(), Vec::new());
+    }
     (head.freeze(), message.body)
 }
 
