@@ -49,6 +49,24 @@ pub(crate) fn keep_freed_memory(most: u32) {
     }
 }
 
+/// Gives memory that was freed back to the system, all but what the next messages will be in.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "malloc_trim has no safe binding; it takes a lock, and may be called at any time")]
+pub(crate) fn give_memory_back() {
+    let _ = unsafe { libc::malloc_trim(64 << 20) };
+}
+
+/// Bytes of memory that the process has, as far as the system tells.
+pub(crate) fn resident() -> Option<u64> {
+    // In pages; they have 4 KiB where it matters, and elsewhere it is an estimate.
+    let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
+    Some(pages << 12)
+}
+
+/// Other systems' allocators do so by themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn give_memory_back() {}
+
 /// Other systems' allocators do so by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn share_freed_memory() {}

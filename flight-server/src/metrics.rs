@@ -83,6 +83,11 @@ impl Metrics {
         self.bytes_sent.inc_by(bytes as u64);
     }
 
+    /// How many results are being sent.
+    pub fn active_streams(&self) -> i64 {
+        self.active_streams.get()
+    }
+
     /// Counts a stream as active until the guard is dropped, however it ends.
     pub(crate) fn stream_started(self: &Arc<Self>) -> ActiveStream {
         self.active_streams.inc();

@@ -111,7 +111,8 @@ impl Readers {
     fn rules(&self) -> Result<Option<Arc<Rules>>, Status> {
         // What is wrong with them is for who wrote them.
         self.policies.rules().map_err(|error| {
-            tracing::error!("nobody reads anything: {error}");
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            tracing::error!("nobody reads anything: {error}{hint}");
             status::no_policies()
         })
     }

@@ -14,7 +14,8 @@ pub(crate) fn of_query(error: &Error) -> Status {
     let (code, sentence) = match error {
         // What the policies say is for who wrote them.
         Error::Policy { .. } => {
-            tracing::error!("nobody reads anything: {error}");
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            tracing::error!("a policy cannot be applied, and whom it is about reads nothing: {error}{hint}");
             return no_policies();
         }
         Error::Sql { .. } | Error::UnknownColumn { .. } | Error::Parameters { .. } | Error::Parameter { .. } => {

@@ -206,7 +206,8 @@ impl KeptTable {
                         None => Arc::clone(&all),
                         Some((_, selection)) => Arc::new(selected(&all, selection)?),
                     };
-                    held += bytes_of(&all);
+                    // Without a selection they are the same.
+                    held += part.selection.as_ref().map_or(0, |_| bytes_of(&all));
                     // Others are not to make room for what is read from its files after all.
                     if held <= self.memory.limit / 2 {
                         self.memory.put(part, &all, &some);

@@ -5,6 +5,7 @@ mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use lakebed_project::SINKS;
@@ -24,6 +25,12 @@ use crate::sinks::postgres::PostgresSink;
 
 /// The log's table in PostgreSQL.
 const LOG: &str = "bronze.events";
+
+/// So often it looks, while the lake is published beside it.
+const MOST_LOOKS: usize = 4;
+
+/// Time for a publication to end.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// What the comparison of one model found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +69,27 @@ impl Lakehouse {
     /// [`Error::UnknownTable`] for a model that is not in the newest epoch, [`Error::Stale`] where the SQL has changed since
     /// or nothing was stored yet; any failure on the way. A difference is no error but an answer.
     pub async fn verify(&self, only: &[String]) -> Result<Vec<Verified>> {
+        for _ in 1..MOST_LOOKS {
+            let before = self.epoch().await?;
+            let verified = self.look(only).await?;
+            if verified.iter().all(Verified::holds) || !self.is_being_published(before).await? {
+                return Ok(verified);
+            }
+            // A server that watches may be in the middle of it.
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        self.look(only).await
+    }
+
+    /// Whether somebody refreshed the lake since an epoch, or has not published yet what the newest one has.
+    async fn is_being_published(&self, before: Option<u64>) -> Result<bool> {
+        let newest = epoch::newest(self.log().store()).await?;
+        let is_newer = newest.as_ref().map(|manifest| manifest.epoch) != before;
+        let published = self.published_at().await.unwrap_or(None);
+        Ok(is_newer || newest.zip(published).is_some_and(|(manifest, published)| published < manifest.version))
+    }
+
+    async fn look(&self, only: &[String]) -> Result<Vec<Verified>> {
         let store = self.log().store();
         let Some(manifest) = epoch::newest(store).await? else {
             let models = self.project().models.iter().map(|model| model.name.to_string()).collect();

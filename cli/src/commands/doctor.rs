@@ -61,9 +61,11 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
     let owner = config.owner();
     let mut findings = vec![Finding::good("settings", format!("project '{owner}', lake {}", config.lake))];
     findings.push(Finding::of("lake", lake(invocation, &config).await));
+    let mut policies = None;
     match Project::load(&invocation.directory, config.clone()).map_err(Error::from) {
         Ok(project) => {
             let lakehouse = Lakehouse::open(project.clone()).await;
+            policies = Some(rules(invocation, lakehouse.as_ref().ok()).await);
             findings.push(Finding::of("models", models(&project, lakehouse.as_ref().ok()).await));
             findings.extend(sinks(&project, lakehouse.as_ref()).await);
         }
@@ -83,14 +85,7 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
             many => format!("{many} may ask"),
         }),
     ));
-    let rules = Policies::of(&invocation.directory).rules();
-    findings.push(Finding::of(
-        "policies",
-        rules.map_err(Error::from).map(|rules| match rules {
-            None => "none: whoever may ask reads everything".to_owned(),
-            Some(rules) => format!("{} under sql/policies", rules.count()),
-        }),
-    ));
+    findings.extend(policies.map(|policies| Finding::of("policies", policies)));
     let has_tls = config.serve.tls_cert.is_some() || config.serve.behind_tls_proxy;
     let flight =
         |address: SocketAddr| -> Result<()> { Ok(lakebed_flight_server::check_flight(address, has_users, has_tls)?) };
@@ -141,6 +136,17 @@ async fn models(project: &Project, lakehouse: Option<&Lakehouse>) -> Result<Stri
         lakehouse.plan().await?;
     }
     Ok(format!("{} models under sql/", project.models.len()))
+}
+
+/// The policies, and whether they can be applied to the tables as they are.
+async fn rules(invocation: &Invocation, lakehouse: Option<&Lakehouse>) -> Result<String> {
+    let Some(rules) = Policies::of(&invocation.directory).rules()? else {
+        return Ok("none: whoever may ask reads everything".to_owned());
+    };
+    if let Some(lakehouse) = lakehouse {
+        rules.check_over(&lakehouse.read(None).await?).await?;
+    }
+    Ok(format!("{} under sql/policies", rules.count()))
 }
 
 /// The sinks that models are kept in.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lakebed_flight_server::{Addresses, Key, Limits, Options, Served, Server, Tls};
+use lakebed_flight_server::{Addresses, Key, Limits, Metrics, Options, Served, Server, Tls};
 use lakebed_ingest::http;
 use lakebed_project::{ServeConfig, Tokens, Users};
 use lakebed_query::{Lakehouse, Policies, Progress, ReadSession, models};
@@ -29,6 +29,12 @@ const OWN_EVERY: Duration = Duration::from_millis(10);
 
 /// For how long the log is quiet before it looks into the inbox.
 const DRAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// How often it looks whether a result ended that held much memory.
+const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
+
+/// Bytes more than before, for which freed memory is gone through.
+const WORTH_GIVING: u64 = 128 << 20;
 
 /// How long to wait for what is away.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -111,11 +117,26 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
     let (watch, quiet, left) = (arguments.watch, Instant::now(), BTreeSet::new());
     let following =
         Following { invocation, lakehouse, sessions, upkeep: None, state, watch, head, quiet, left, behind, files };
+    let metrics = server.metrics();
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),
         failed = following.follow() => failed,
         () = looking => Ok(()),
+        () = give_memory_back(&metrics) => Ok(()),
+    }
+}
+
+/// Gives memory back to the system after results that held much of it. Never returns.
+async fn give_memory_back(metrics: &Metrics) {
+    let (mut streams, mut held) = (0, system::resident());
+    loop {
+        tokio::time::sleep(GIVE_BACK_AFTER).await;
+        let before = std::mem::replace(&mut streams, metrics.active_streams());
+        let grown = system::resident().zip(held).is_some_and(|(now, held)| now > held + WORTH_GIVING);
+        if grown && streams < before && tokio::task::spawn_blocking(system::give_memory_back).await.is_ok() {
+            held = system::resident();
+        }
     }
 }
 
