@@ -42,15 +42,16 @@ pub(crate) struct Answering {
     lake: LakeService,
     others: FlightServiceServer<LakeService>,
     most_received: usize,
+    most_sent: usize,
 }
 
 impl Answering {
-    /// One that takes messages of so many bytes.
+    /// One that takes, and gives, messages of so many bytes.
     pub(crate) fn new(lake: LakeService, most_received: usize, most_sent: usize) -> Self {
         let others = FlightServiceServer::new(lake.clone())
             .max_decoding_message_size(most_received)
             .max_encoding_message_size(most_sent);
-        Self { lake, others, most_received }
+        Self { lake, others, most_received, most_sent }
     }
 }
 
@@ -73,20 +74,25 @@ impl Service<http::Request<tonic::body::Body>> for Answering {
         if request.uri().path() != DO_GET {
             return self.others.call(request);
         }
-        let (lake, most) = (self.lake.clone(), self.most_received);
-        let answering = async move { do_get(&lake, request, most).await };
+        let (lake, received, sent) = (self.lake.clone(), self.most_received, self.most_sent);
+        let answering = async move { do_get(&lake, request, received, sent).await };
         answering.map(|answered| Ok(answered.unwrap_or_else(Status::into_http))).boxed()
     }
 }
 
-async fn do_get(lake: &LakeService, request: http::Request<tonic::body::Body>, most: usize) -> Result<Answer, Status> {
+async fn do_get(
+    lake: &LakeService,
+    request: http::Request<tonic::body::Body>,
+    most: usize,
+    most_sent: usize,
+) -> Result<Answer, Status> {
     let (parts, body) = request.into_parts();
     let received = to_bytes(axum::body::Body::new(body), most.saturating_add(HEAD)).await;
     let ticket = ticket(&received.map_err(|_| Status::out_of_range(format!("a ticket has {most} bytes at most")))?)?;
     let request = Request::from_parts(MetadataMap::from_headers(parts.headers), parts.extensions, ticket);
     let (headers, messages, extensions) = lake.get(request).await?.into_parts();
-    let mut answer =
-        http::Response::new(tonic::body::Body::new(Frames { messages, rest: Vec::new().into_iter(), ended: false }));
+    let frames = Frames { messages, most_sent, rest: Vec::new().into_iter(), ended: false };
+    let mut answer = http::Response::new(tonic::body::Body::new(frames));
     *answer.headers_mut() = headers.into_headers();
     let kind = http::HeaderValue::from_static("application/grpc");
     answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
@@ -111,6 +117,8 @@ fn ticket(received: &Bytes) -> Result<Ticket, Status> {
 /// The frames of an answer.
 struct Frames {
     messages: Batches,
+    /// Bytes of a message.
+    most_sent: usize,
     /// What is left of the body of the message that went last.
     rest: std::vec::IntoIter<Bytes>,
     ended: bool,
@@ -128,11 +136,13 @@ impl Body for Frames {
             return Poll::Ready(None);
         }
         let end = match ready!(self.messages.as_mut().poll_next(context)) {
-            Some(Ok(message)) => {
-                let (head, body) = framed(message);
-                self.rest = body.into_iter();
-                return Poll::Ready(Some(Ok(Frame::data(head))));
-            }
+            Some(Ok(message)) => match framed(message, self.most_sent) {
+                Ok((head, body)) => {
+                    self.rest = body.into_iter();
+                    return Poll::Ready(Some(Ok(Frame::data(head))));
+                }
+                Err(status) => status,
+            },
             Some(Err(status)) => status,
             None => Status::ok(""),
         };
@@ -147,7 +157,10 @@ impl Body for Frames {
 }
 
 /// A message as it goes over the wire: all that comes before the body, and the body.
-fn framed(message: Message) -> (Bytes, Vec<Bytes>) {
+///
+/// # Errors
+/// OUT_OF_RANGE for one of more than `most` bytes.
+fn framed(message: Message, most: usize) -> Result<(Bytes, Vec<Bytes>), Status> {
     let bytes = message.body_bytes();
     let before = FlightData { data_header: message.header, ..FlightData::default() };
     let mut head = BytesMut::with_capacity(HEAD + before.encoded_len() + 16);
@@ -157,17 +170,20 @@ fn framed(message: Message) -> (Bytes, Vec<Bytes>) {
         encode_key(DATA_BODY, WireType::LengthDelimited, &mut head);
         encode_varint(bytes as u64, &mut head);
     }
-    // A row that long has a value that arrow's own offsets do not reach.
-    let length = u32::try_from(head.len() - HEAD + bytes).unwrap_or(u32::MAX);
+    let length = head.len() - HEAD + bytes;
+    let length = u32::try_from(length).ok().filter(|_| length <= most).ok_or_else(|| {
+        let hint = "ask for fewer columns at once, or for a part of the value";
+        Status::out_of_range(format!("a row has {length} bytes, and {most} are sent at once\nhint: {hint}"))
+    })?;
     head[1..HEAD].copy_from_slice(&length.to_be_bytes());
     // A small answer is one frame, and one packet.
     if bytes <= SMALL {
         for piece in &message.body {
             head.extend_from_slice(piece);
         }
-        return (head.freeze(), Vec::new());
+        return Ok((head.freeze(), Vec::new()));
     }
-    (head.freeze(), message.body)
+    Ok((head.freeze(), message.body))
 }
 
 #[cfg(test)]
@@ -183,7 +199,10 @@ mod tests {
             let mut expected = vec![0];
             expected.extend((whole.encoded_len() as u32).to_be_bytes());
             expected.extend(whole.encode_to_vec());
-            let (head, rest) = framed(message);
+            let most = whole.encoded_len();
+            let refused = framed(message.clone(), most - 1).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::OutOfRange);
+            let (head, rest) = framed(message, most).unwrap();
             assert_eq!([head.as_ref(), &rest.concat()].concat(), expected);
         }
     }
