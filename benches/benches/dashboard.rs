@@ -9,45 +9,19 @@
     reason = "a bench prints its figures, and says what failed by panicking"
 )]
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+mod serving;
 
-use arrow_flight::sql::client::FlightSqlServiceClient;
+use std::time::{Duration, Instant};
+
 use futures::TryStreamExt;
-use lakebed_benches::{batch, project};
-use lakebed_flight_server::{Addresses, Key, Limits, Options, Served, Server};
-use lakebed_log::Ack;
-use lakebed_project::Users;
-use lakebed_query::{Lakehouse, Policies};
-use tokio::runtime::Runtime;
-use tokio::sync::{oneshot, watch};
-use tonic::transport::Channel;
+
+use self::serving::{Client, Serving, read};
 
 /// Statements a second.
 const RATE: u32 = 50;
 
 /// Thousands of rows of a gold table, as a chart asks for them.
 const STATEMENT: &str = "SELECT hour, device, events, users FROM gold.hourly_traffic WHERE events > 0 ORDER BY hour";
-
-async fn served(directory: &std::path::Path, events: u64) -> Served {
-    let lakehouse = Lakehouse::open_or_create(project(directory).unwrap(), SystemTime::now().into()).await.unwrap();
-    for from in (0..events).step_by(20_000) {
-        let many = (events - from).min(20_000);
-        let events = batch(format!("from {from}"), from, many, &lakehouse.project().config.columns).unwrap();
-        lakehouse.log().append(&events, Ack::Committed, SystemTime::now().into()).await.unwrap();
-    }
-    lakehouse.refresh(&[], &()).await.unwrap();
-    Served { session: Arc::new(lakehouse.read(None).await.unwrap()), versions: Arc::new(lakehouse) }
-}
-
-type Client = FlightSqlServiceClient<Channel>;
-
-/// Rows of an answer, all of them received.
-async fn read(client: &mut Client, info: arrow_flight::FlightInfo) -> usize {
-    let ticket = info.endpoint.into_iter().next().unwrap().ticket.unwrap();
-    let batches: Vec<_> = client.do_get(ticket).await.unwrap().try_collect().await.unwrap();
-    batches.iter().map(|batch| batch.num_rows()).sum()
-}
 
 async fn ask_for(client: &mut Client, seconds: u64) -> (usize, Vec<Duration>) {
     let mut statement = client.prepare(STATEMENT.to_owned(), None).await.unwrap();
@@ -81,33 +55,18 @@ fn shown(name: &str, mut times: Vec<Duration>) {
 fn main() {
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let (events, seconds) = (numbers.next().unwrap_or(200_000), numbers.next().unwrap_or(20));
-    let runtime = Runtime::new().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let (_lake, sessions) = watch::channel(runtime.block_on(served(directory.path(), events)));
-    let key = Key::of_this_process();
-    let (users, policies) = (Users::of(directory.path()), Policies::of(directory.path()));
-    let options = Options { key, limits: Limits::default(), users, policies, tls: None, behind_tls_proxy: false };
-    let addresses = Addresses { flight: Some(([127, 0, 0, 1], 0).into()), http: None };
-    let server = runtime.block_on(Server::bind(addresses, sessions, options)).unwrap();
-    let address = format!("http://{}", server.flight_address().unwrap());
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = runtime.spawn(server.run(async move {
-        // Told to, or the bench is gone.
-        let _ = stopped.await;
-    }));
-    let channel = runtime.block_on(Channel::from_shared(address).unwrap().connect()).unwrap();
-    let mut client = FlightSqlServiceClient::new(channel);
+    let mut serving = Serving::start(events);
+    let Serving { runtime, client, .. } = &mut serving;
     // The second time brings the tables into memory.
-    runtime.block_on(ask_for(&mut client, 1));
-    let (rows, times) = runtime.block_on(ask_for(&mut client, seconds));
+    runtime.block_on(ask_for(client, 1));
+    let (rows, times) = runtime.block_on(ask_for(client, seconds));
     println!("{events} events, {rows} rows an answer, prepared once, {RATE} a second for {seconds} s");
     shown("whole answers", times);
     for (name, sql) in [
         ("first rows of silver.events", "SELECT * FROM silver.events"),
         ("first rows of bronze.events", "SELECT * FROM bronze.events"),
     ] {
-        shown(name, (0..20).map(|_| runtime.block_on(first_rows(&mut client, sql))).collect());
+        shown(name, (0..20).map(|_| runtime.block_on(first_rows(client, sql))).collect());
     }
-    stop.send(()).unwrap();
-    runtime.block_on(serving).unwrap().unwrap();
+    serving.stop();
 }
