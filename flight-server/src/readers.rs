@@ -55,9 +55,10 @@ impl Readers {
     pub(crate) async fn seen(&self, terms: &Terms, user: &str) -> Result<Seen, Status> {
         let rules = self.rules()?;
         let Served { session, versions } = self.lake.borrow().clone();
+        let newest = session.version();
         let whole = match terms.as_of {
             None => session,
-            Some(AsOf::Version(version)) if version == session.version() => session,
+            Some(AsOf::Version(version)) if version == newest => session,
             Some(as_of) => {
                 let versions = Arc::clone(&versions);
                 let session = self.threads.run(async move { versions.as_of(as_of).await }).await?;
@@ -73,7 +74,7 @@ impl Readers {
         }
         let (of, by, reader) = (Arc::clone(&whole), Arc::clone(&rules), rules.reader(user));
         let versions = Arc::new(OfReader { versions, rules: Arc::clone(&rules), reader: reader.clone() });
-        let is_newest = whole.version() == self.lake.borrow().session.version();
+        let is_newest = whole.version() == newest;
         let narrowed = self.threads.run(async move {
             match is_newest {
                 true => of.for_reader(&by, &reader).await,
@@ -109,12 +110,7 @@ impl Readers {
     }
 
     fn rules(&self) -> Result<Option<Arc<Rules>>, Status> {
-        // What is wrong with them is for who wrote them.
-        self.policies.rules().map_err(|error| {
-            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            tracing::error!("nobody reads anything: {error}{hint}");
-            status::no_policies()
-        })
+        self.policies.rules().map_err(|error| status::of_policies(&error))
     }
 }
 

@@ -12,12 +12,7 @@ const LONGEST: usize = 1_000;
 /// The status of a statement that could not be planned or run.
 pub(crate) fn of_query(error: &Error) -> Status {
     let (code, sentence) = match error {
-        // What the policies say is for who wrote them.
-        Error::Policy { .. } => {
-            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            tracing::error!("a policy cannot be applied, and whom it is about reads nothing: {error}{hint}");
-            return no_policies();
-        }
+        Error::Policy { .. } => return of_policies(error),
         Error::Sql { .. } | Error::UnknownColumn { .. } | Error::Parameters { .. } | Error::Parameter { .. } => {
             (Code::InvalidArgument, error.to_string())
         }
@@ -57,8 +52,10 @@ pub(crate) fn come_again(sentence: &str) -> Status {
     status
 }
 
-/// The status of whatever is asked while the policies are wrong.
-pub(crate) fn no_policies() -> Status {
+/// The status of whatever is asked while policies are wrong. What is wrong with them is for who wrote them.
+pub(crate) fn of_policies(error: &Error) -> Status {
+    let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    tracing::error!("policies cannot be applied, and whom they are about reads nothing: {error}{hint}");
     Status::unavailable("the policies of this server cannot be applied now")
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::post;
+
 /// The result of this room's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -93,9 +95,7 @@ impl Error {
                 "check that the source is complete, and start again: what is in the log already is not repeated"
                     .to_owned(),
             ),
-            Self::TooLarge { .. } => {
-                Some("send the events in several bodies, or set [serve] max_body_bytes in lakebed.toml".to_owned())
-            }
+            Self::TooLarge { .. } => Some(post::several_bodies(post::MOST_OF_A_BODY)),
             Self::TooMany { .. } => {
                 Some("send the events in several bodies, or set [ingest] batch_events in lakebed.toml".to_owned())
             }

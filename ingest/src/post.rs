@@ -168,8 +168,13 @@ pub(crate) const MOST_OF_A_BODY: &str = "[serve] max_body_bytes in lakebed.toml"
 
 /// The answer to a body of more than so many bytes, and what to set for longer ones.
 pub(crate) fn too_large(limit: usize, set: &str) -> Answer {
-    let hint = format!("send the events in several bodies, or set {set}");
+    let hint = several_bodies(set);
     Answer::refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {limit} bytes"), Some(hint))
+}
+
+/// What to do with more than a body may have.
+pub(crate) fn several_bodies(set: &str) -> String {
+    format!("send the events in several bodies, or set {set}")
 }
 
 /// Refuses what no batch can be called; `what` is how the sender names it.

@@ -74,7 +74,7 @@ impl Policies {
         if !rules.is_empty() {
             self.were_there.store(true, Ordering::Relaxed);
         }
-        Ok(Some(rules).filter(|rules| !rules.is_empty() || self.were_there.load(Ordering::Relaxed)))
+        Ok(self.were_there.load(Ordering::Relaxed).then_some(rules))
     }
 
     fn load(&self, folder: &Path) -> Result<Rules> {
@@ -134,6 +134,16 @@ pub(crate) enum On {
     Table(TableName),
     /// All tables of a schema, whenever they come.
     Schema(String),
+}
+
+impl On {
+    /// Whether a table is among what is granted.
+    pub(crate) fn covers(&self, table: &TableName) -> bool {
+        match self {
+            Self::Table(name) => name == table,
+            Self::Schema(schema) => *schema == table.schema,
+        }
+    }
 }
 
 /// `CREATE POLICY name ON table AS … TO to USING (using)`.

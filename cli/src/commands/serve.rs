@@ -133,8 +133,8 @@ async fn give_memory_back(metrics: &Metrics) {
     loop {
         tokio::time::sleep(GIVE_BACK_AFTER).await;
         let before = std::mem::replace(&mut streams, metrics.active_streams());
-        let grown = system::resident().zip(held).is_some_and(|(now, held)| now > held + WORTH_GIVING);
-        if grown && streams < before && tokio::task::spawn_blocking(system::give_memory_back).await.is_ok() {
+        let has_grown = || system::resident().zip(held).is_some_and(|(now, held)| now > held + WORTH_GIVING);
+        if streams < before && has_grown() && tokio::task::spawn_blocking(system::give_memory_back).await.is_ok() {
             held = system::resident();
         }
     }

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 };
 
 use super::guarded::Guarded;
-use super::{At, On, Role, Rules};
+use super::{At, Role, Rules};
 use crate::error::{Error, Result};
 use crate::lakehouse::AsOf;
 use crate::models::TableName;
@@ -60,17 +60,13 @@ impl Access<'_> {
     /// Which rows are the reader's, as SQL; `None` for all of them.
     pub(super) fn condition(&self) -> Option<String> {
         let RowAccess { any, all } = self.rows.as_ref()?;
-        let any = match any.as_slice() {
+        let written = |rules: &[Rule<'_>]| rules.iter().map(|(text, _)| format!("({text})")).collect::<Vec<_>>();
+        let any = match written(any).as_slice() {
             [] => "false".to_owned(),
-            any => any.iter().map(|(text, _)| format!("({text})")).collect::<Vec<_>>().join(" OR "),
+            several if several.len() > 1 && !all.is_empty() => format!("({})", several.join(" OR ")),
+            any => any.join(" OR "),
         };
-        let any = if self.rows.as_ref().is_some_and(|rows| rows.any.len() > 1) && !all.is_empty() {
-            format!("({any})")
-        } else {
-            any
-        };
-        let all = all.iter().map(|(text, _)| format!("({text})"));
-        Some(std::iter::once(any).chain(all).collect::<Vec<_>>().join(" AND "))
+        Some(std::iter::once(any).chain(written(all)).collect::<Vec<_>>().join(" AND "))
     }
 }
 
@@ -114,14 +110,7 @@ impl Rules {
     pub(super) fn access(&self, reader: &Reader, table: &TableName) -> Option<Access<'_>> {
         let mut columns = Some(BTreeSet::new());
         let mut granted = false;
-        for grant in self.grants.iter().filter(|grant| reader.is_in(&grant.to)) {
-            let is_on = match &grant.on {
-                On::Table(name) => name == table,
-                On::Schema(schema) => *schema == table.schema,
-            };
-            if !is_on {
-                continue;
-            }
+        for grant in self.grants.iter().filter(|grant| grant.on.covers(table) && reader.is_in(&grant.to)) {
             granted = true;
             match &mut columns {
                 Some(some) if !grant.columns.is_empty() => some.extend(grant.columns.iter().map(String::as_str)),

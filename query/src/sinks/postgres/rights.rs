@@ -13,7 +13,7 @@ use super::session::{Session, literal, quoted};
 use super::tables::qualified;
 use crate::error::{Error, Result};
 use crate::models::TableName;
-use crate::policies::{On, Role, Rules};
+use crate::policies::{Role, Rules};
 use crate::sinks::{EventsImage, Image};
 
 /// The columns of each table that is published, as the project names them.
@@ -170,14 +170,8 @@ fn statements(rules: &Rules, published: &Published) -> Wanted {
 
 /// The columns of a table that a role by itself is granted; `None` where it is granted nothing.
 fn granted(rules: &Rules, role: &Role, table: &TableName, columns: &[String]) -> Option<Vec<String>> {
-    let grants = rules.grants.iter().filter(|grant| {
-        let is_on = match &grant.on {
-            On::Table(name) => name == table,
-            On::Schema(schema) => *schema == table.schema,
-        };
-        is_on && grant.to.contains(role)
-    });
-    let grants: Vec<_> = grants.collect();
+    let grants: Vec<_> =
+        rules.grants.iter().filter(|grant| grant.on.covers(table) && grant.to.contains(role)).collect();
     if grants.is_empty() {
         return None;
     }
