@@ -140,7 +140,7 @@ async fn produce<E: Encode>(
     let mut coalescer = Coalescer::new(Arc::clone(&planned.schema));
     let mut begun = false;
     for plan in &planned.plans {
-        let started = planned.session.stream_within(plan.clone(), admission.memory(), Arc::clone(&interrupt));
+        let started = planned.session.stream_within(plan, admission.memory(), Arc::clone(&interrupt));
         let mut batches = clock.run(started).await?.map_err(|error| status::of_query(&error))?;
         if let Some(difference) = wire::difference(&planned.schema, &wire_schema(&batches.schema(), planned.terms.wire))
         {

@@ -7,9 +7,10 @@ use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use arrow::array::Array;
+use arrow::buffer::Buffer;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use lakebed_log::{Ack, Appended, Batch, BatchId, ContentHash, LaneStep, Log, Quarantined};
+use lakebed_log::{Ack, Appended, Batch, BatchId, ContentHash, Day, LaneStep, Log, Quarantined};
 use lakebed_project::{Config, EventsConfig};
 use serde::de::IgnoredAny;
 
@@ -120,10 +121,12 @@ impl Prepared {
 
     /// How much memory it takes, in bytes.
     pub(crate) fn memory(&self) -> usize {
-        let events = &self.batch.events;
-        let columns = events.columns.iter().map(|column| column.values.get_array_memory_size()).sum::<usize>();
-        columns
-            + events.doc.get_array_memory_size()
+        let columns = |day: &Day| day.values.iter().map(|values| values.get_array_memory_size()).sum::<usize>();
+        let days = &self.batch.events.days;
+        // The documents of all days are views of one text.
+        let text = days.first().map_or(0, |day| day.doc.data_buffers().iter().map(Buffer::len).sum());
+        days.iter().map(columns).sum::<usize>()
+            + text
             + self.batch.quarantine.iter().map(|bad| bad.bytes.len()).sum::<usize>()
     }
 

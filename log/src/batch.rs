@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, StringArray, StringViewArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Int64Array, StringArray, StringViewArray, TimestampMicrosecondArray};
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::ColumnType;
@@ -130,9 +131,34 @@ pub struct Batch {
     pub quarantine: Vec<Quarantined>,
 }
 
-/// Decoded events, column by column; every array has the same length and the order is the order sent.
-#[derive(Clone, Debug)]
+/// Decoded events: those of each day apart from the others', as they are written.
+#[derive(Clone, Debug, Default)]
 pub struct Events {
+    /// The flattened columns, one for each path and type that was seen; in order of first appearance.
+    pub columns: Vec<Column>,
+    /// The days of their times, ascending; none without an event.
+    pub days: Vec<Day>,
+}
+
+impl Events {
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.days.iter().map(Day::len).sum()
+    }
+
+    /// Whether there is no event.
+    pub fn is_empty(&self) -> bool {
+        self.days.is_empty()
+    }
+}
+
+/// The events of one day, column by column; every array has the same length and the order is the order sent.
+#[derive(Clone, Debug)]
+pub struct Day {
+    /// The day of their times in UTC.
+    pub date: NaiveDate,
+    /// The place of each among all events of the batch that were read, from 0.
+    pub rows: Int64Array,
     /// `event_id`, never null.
     pub event_id: StringArray,
     /// `event_type`, never null.
@@ -143,44 +169,25 @@ pub struct Events {
     pub source: StringArray,
     /// `_doc`: each event's original JSON text, byte for byte; never null.
     pub doc: StringViewArray,
-    /// The flattened columns, one for each path and type that was seen; in order of first appearance.
-    pub columns: Vec<Column>,
+    /// Those of each of the batch's columns, with the Arrow type of its `kind`; null where an event has none.
+    pub values: Vec<ArrayRef>,
 }
 
-impl Events {
-    /// No events at all.
-    pub fn none() -> Self {
-        let none = || StringArray::from(Vec::<&str>::new());
-        Self {
-            event_id: none(),
-            event_type: none(),
-            event_time: TimestampMicrosecondArray::from(Vec::<i64>::new()).with_timezone("UTC"),
-            source: none(),
-            doc: StringViewArray::from(Vec::<&str>::new()),
-            columns: Vec::new(),
-        }
-    }
-
-    /// How many events there are.
+impl Day {
+    /// How many events there are, at least one.
+    #[allow(clippy::len_without_is_empty, reason = "there is no day without an event")]
     pub fn len(&self) -> usize {
-        self.event_id.len()
-    }
-
-    /// Whether there is no event.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.rows.len()
     }
 }
 
-/// The values at one path of the events, of one type. `values` has the Arrow type of `kind` and one slot per event.
-#[derive(Clone, Debug)]
+/// A path in the events, and one type of what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// The keys from the event's root, as sent.
     pub path: Arc<[String]>,
     /// The declared type, or the default one of the JSON kind that was found there.
     pub kind: ColumnType,
-    /// One value per event, null where the event has none.
-    pub values: ArrayRef,
 }
 
 /// An event that could not be read, with all that is needed to find out why and to send it again.

@@ -4,12 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, AsArray, Date32Array, Int64Array, PrimitiveArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray, UInt32Array,
-};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow::compute::kernels::cmp::neq;
-use arrow::compute::{CastOptions, cast_with_options, max, min, nullif, take};
+use arrow::compute::{CastOptions, cast_with_options, max, min, nullif};
 use arrow::datatypes::{
     DataType, Field, FieldRef, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
 };
@@ -22,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Day};
 use crate::claims::Claim;
 use crate::error::Result;
 use crate::{layout, schema};
@@ -126,55 +123,32 @@ pub struct EncodedFile {
 /// # Errors
 /// Where Arrow or Parquet refuse.
 pub fn encode(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
-    if batch.events.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (schema, rows) = to_record_batch(batch, claims, ingested_at)?;
-    let mut files = Vec::new();
-    for (event_date, indices) in by_day(&batch.events.event_time) {
-        let day = match indices {
-            Some(indices) => take_rows(&rows, &UInt32Array::from(indices))?,
-            None => rows.clone(),
-        };
-        files.push(encode_day(&schema, &day, event_date)?);
-    }
-    Ok(files)
+    let encoded = |day: &Day| {
+        let (schema, rows) = to_record_batch(batch, day, claims, ingested_at)?;
+        encode_day(&schema, &rows, day.date)
+    };
+    batch.events.days.iter().map(encoded).collect()
 }
 
-/// The rows of each day; `None` where all rows are of one day, so that nothing needs to be copied.
-fn by_day(times: &TimestampMicrosecondArray) -> Vec<(NaiveDate, Option<Vec<u32>>)> {
-    const DAY: i64 = 86_400_000_000;
-    let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-    for (row, time) in times.values().iter().enumerate() {
-        // A batch is cut far below 2^32 events.
-        days.entry(time.div_euclid(DAY)).or_default().push(row as u32);
-    }
-    let date =
-        |day: i64| Date32Array::from(vec![i32::try_from(day).unwrap_or_default()]).value_as_date(0).unwrap_or_default();
-    let single = days.len() == 1;
-    days.into_iter().map(|(day, rows)| (date(day), (!single).then_some(rows))).collect()
-}
-
-fn take_rows(rows: &RecordBatch, indices: &UInt32Array) -> Result<RecordBatch> {
-    let columns = rows.columns().iter().map(|column| take(column, indices, None)).collect::<Result<Vec<_>, _>>()?;
-    Ok(RecordBatch::try_new(rows.schema(), columns)?)
-}
-
-/// The schema of a data file and its columns, with the batch's values cast to what the claims say.
-fn to_record_batch(batch: &Batch, claims: &[Claim], ingested_at: DateTime<Utc>) -> Result<(SchemaRef, RecordBatch)> {
-    let events = &batch.events;
-    let count = events.len();
+/// The schema of a data file and its columns, with the day's values cast to what the claims say.
+fn to_record_batch(
+    batch: &Batch,
+    day: &Day,
+    claims: &[Claim],
+    ingested_at: DateTime<Utc>,
+) -> Result<(SchemaRef, RecordBatch)> {
+    let count = day.len();
     let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(events.event_id.clone()),
-        Arc::new(events.event_type.clone()),
-        Arc::new(events.event_time.clone()),
-        Arc::new(events.source.clone()),
+        Arc::new(day.event_id.clone()),
+        Arc::new(day.event_type.clone()),
+        Arc::new(day.event_time.clone()),
+        Arc::new(day.source.clone()),
     ];
-    let (used, values) = one_column_a_claim(batch, claims)?;
+    let (used, values) = one_column_a_claim(&day.values, claims)?;
     columns.extend(values);
-    columns.push(Arc::new(events.doc.clone()));
+    columns.push(Arc::new(day.doc.clone()));
     columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(batch.id.as_str(), count))));
-    columns.push(Arc::new(Int64Array::from_iter_values(0..count as i64)));
+    columns.push(Arc::new(day.rows.clone()));
     let stamp: PrimitiveArray<TimestampMicrosecondType> =
         std::iter::repeat_n(Some(ingested_at.timestamp_micros()), count).collect();
     columns.push(Arc::new(stamp.with_timezone("UTC")));
@@ -194,10 +168,10 @@ fn in_memory(file: &Schema) -> SchemaRef {
 
 /// Casts each column to its claim's type; two columns that share a claim (two declared types of one family) are merged,
 /// the first value that is there wins.
-fn one_column_a_claim<'a>(batch: &Batch, claims: &'a [Claim]) -> Result<(Vec<&'a Claim>, Vec<ArrayRef>)> {
+fn one_column_a_claim<'a>(values: &[ArrayRef], claims: &'a [Claim]) -> Result<(Vec<&'a Claim>, Vec<ArrayRef>)> {
     let mut by_id: BTreeMap<i32, (&Claim, ArrayRef)> = BTreeMap::new();
-    for (column, claim) in batch.events.columns.iter().zip(claims) {
-        let values = cast_or_null(&column.values, &claim.kind.arrow())?;
+    for (values, claim) in values.iter().zip(claims) {
+        let values = cast_or_null(values, &claim.kind.arrow())?;
         let values = match by_id.remove(&claim.id) {
             Some((_, first)) => {
                 let has_first = arrow::compute::is_not_null(&first)?;

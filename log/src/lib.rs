@@ -22,7 +22,7 @@ pub mod schema;
 pub mod store;
 
 pub use append::{Ack, Appended, Begun, Staged};
-pub use batch::{Batch, BatchId, BatchKey, Column, ContentHash, Events, LaneStep, Quarantined};
+pub use batch::{Batch, BatchId, BatchKey, Column, ContentHash, Day, Events, LaneStep, Quarantined};
 pub use claims::{Claim, Claims};
 pub use columns::{ColumnType, JsonKind, column_name};
 pub use committing::Drained;

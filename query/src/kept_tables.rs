@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
@@ -16,6 +16,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use parquet::arrow::arrow_reader::RowSelection;
 
@@ -241,8 +242,39 @@ impl KeptTable {
         let files = catalog::rows_at(Place::Runs, Arc::clone(&self.columns), &rows);
         let plan = files.scan(state, None, &[], None).await?;
         let named = |batch: RecordBatch| Ok(RecordBatch::try_new(Arc::clone(&self.columns), batch.columns().to_vec())?);
-        collect(plan, state.task_ctx()).await?.into_iter().map(named).collect()
+        let read = collect(plan, state.task_ctx()).await?;
+        put_together(&self.columns, read.into_iter().map(named).collect::<Result<_>>()?)
     }
+}
+
+/// Bytes of a batch that is kept: as many as a client is sent at once, so that it can be sent as it is.
+const ENOUGH: usize = 2 << 20;
+
+/// Makes few batches of many: a plan may cut them for nothing, but not put them together.
+fn put_together(columns: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let (mut whole, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for batch in batches {
+        let more = batch.get_array_memory_size();
+        if bytes + more > ENOUGH && !waiting.is_empty() {
+            whole.push(concat_batches(columns, &std::mem::take(&mut waiting))?);
+            bytes = 0;
+        }
+        bytes += more;
+        waiting.push(batch);
+    }
+    if !waiting.is_empty() {
+        whole.push(concat_batches(columns, &waiting)?);
+    }
+    Ok(whole)
+}
+
+/// Whether a plan does nothing but hand on what is in memory: then it need not cut it into the batches that operators work on.
+pub(crate) fn hands_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if plan.is::<CoalescePartitionsExec>() {
+        return plan.children().into_iter().all(hands_on);
+    }
+    let source = plan.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
+    source.is_some_and(|source| source.downcast_ref::<MemorySourceConfig>().is_some())
 }
 
 fn id_of(selection: &RowSelection) -> SelectionId {

@@ -1,7 +1,7 @@
 //! Read-only SQL over one version of the lake, or several: what `lakebed query` and the servers run statements on.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -13,7 +13,9 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{
+    FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
+};
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
@@ -21,6 +23,7 @@ use lakebed_log::Store;
 
 use crate::catalog::{self, CATALOG};
 use crate::error::{Error, Result};
+use crate::kept_tables;
 use crate::lakehouse::AsOf;
 use crate::long_joins::Interrupt;
 use crate::models::TableName;
@@ -78,12 +81,18 @@ pub trait Versions: Send + Sync {
     async fn as_of(&self, as_of: AsOf) -> Result<Arc<ReadSession>>;
 }
 
+/// A statement's plan as the optimizer has left it, of one session. It may run any number of times.
+#[derive(Clone, Debug)]
+pub struct Optimized(LogicalPlan);
+
 /// The lake at one version, open for SELECT.
 pub struct ReadSession {
     version: u64,
     now: DateTime<Utc>,
     tables: Arc<[TableInfo]>,
     context: SessionContext,
+    /// What plans are made with: the context's own, and the time.
+    state: OnceLock<SessionState>,
     /// Where runs are that the lake does not keep.
     store: Option<(ObjectStoreUrl, Store)>,
 }
@@ -91,7 +100,7 @@ pub struct ReadSession {
 impl ReadSession {
     /// A session over `context`, whose catalog already holds `tables` as of `version`; its `now()` is `now`.
     pub fn new(version: u64, now: DateTime<Utc>, tables: Vec<TableInfo>, context: SessionContext) -> Self {
-        Self { version, now, tables: tables.into(), context, store: None }
+        Self { version, now, tables: tables.into(), context, state: OnceLock::new(), store: None }
     }
 
     /// The same with another store for some of its tables' files.
@@ -116,7 +125,8 @@ impl ReadSession {
         let of_all = statement.version_of_all().and_then(|_| others.first()).map(|(_, session)| session);
         let (version, now) = of_all.map_or((self.version, self.now), |session| (session.version, session.now));
         let context = self.context_with(&others)?;
-        Ok(Arc::new(Self { version, now, tables: Arc::clone(&self.tables), context, store: None }))
+        let (tables, state) = (Arc::clone(&self.tables), OnceLock::new());
+        Ok(Arc::new(Self { version, now, tables, context, state, store: None }))
     }
 
     /// The same session with another schema for names that have none.
@@ -126,7 +136,7 @@ impl ReadSession {
         state.config_mut().options_mut().catalog.default_schema = schema.to_owned();
         let (tables, store) = (Arc::clone(&self.tables), self.store.clone());
         let context = SessionContext::new_with_state(state);
-        Self { version: self.version, now: self.now, tables, context, store }
+        Self { version: self.version, now: self.now, tables, context, state: OnceLock::new(), store }
     }
 
     /// The session's context with the schemas of others beside its own.
@@ -173,7 +183,7 @@ impl ReadSession {
 
     /// Its state with more functions.
     pub(crate) fn state_with(&self, functions: &[ScalarUDF]) -> Result<SessionState> {
-        with_functions(self.state(), functions)
+        with_functions(self.state().clone(), functions)
     }
 
     /// The same version with other tables, and with more functions.
@@ -187,7 +197,8 @@ impl ReadSession {
         catalogs.register_catalog(CATALOG.to_owned(), catalog);
         let state = SessionStateBuilder::new_from_existing(self.context.state()).with_catalog_list(Arc::new(catalogs));
         let context = SessionContext::new_with_state(with_functions(state.build(), functions)?);
-        Ok(Self { version: self.version, now: self.now, tables: tables.into(), context, store: self.store.clone() })
+        let (tables, state, store) = (tables.into(), OnceLock::new(), self.store.clone());
+        Ok(Self { version: self.version, now: self.now, tables, context, state, store })
     }
 
     /// The log version that every answer is read at.
@@ -238,8 +249,17 @@ impl ReadSession {
         analyzed.map_err(|error| Error::planning(error, &self.tables))
     }
 
-    fn state(&self) -> SessionState {
-        catalog::at(&self.context, self.now)
+    fn state(&self) -> &SessionState {
+        self.state.get_or_init(|| catalog::at(&self.context, self.now))
+    }
+
+    /// Optimizes a plan of this session's.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] where the optimizer finds what cannot be computed.
+    pub fn optimized(&self, plan: &LogicalPlan) -> Result<Optimized> {
+        let optimized = self.state().optimize(plan);
+        optimized.map(Optimized).map_err(|error| Error::planning(error, &self.tables))
     }
 
     /// Runs a plan of this session's; dropping the stream stops the work.
@@ -247,30 +267,37 @@ impl ReadSession {
     /// # Errors
     /// [`Error::Sql`] where the plan cannot be optimized or started.
     pub async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        self.stream_in(self.state(), plan).await
+        self.run(&self.optimized(&plan)?, TaskContext::from(self.state())).await
     }
 
-    /// The same with memory from a pool, and with what stops it where it does not look around by itself.
+    /// Runs a plan of this session's with memory from a pool, and with what stops it where it does not look around by itself.
     ///
     /// # Errors
-    /// As [`Self::stream`].
+    /// [`Error::Sql`] where the plan cannot be started.
     pub async fn stream_within(
         &self,
-        plan: LogicalPlan,
+        plan: &Optimized,
         memory: Arc<dyn MemoryPool>,
         interrupt: Arc<Interrupt>,
     ) -> Result<SendableRecordBatchStream> {
-        let runtime = RuntimeEnvBuilder::from_runtime_env(&self.context.runtime_env()).with_memory_pool(memory);
-        let state = SessionStateBuilder::new_from_existing(self.state()).with_runtime_env(runtime.build_arc()?);
-        let mut state = state.build();
-        state.config_mut().set_extension(interrupt);
-        self.stream_in(state, plan).await
+        let state = self.state();
+        let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env()).with_memory_pool(memory).build_arc()?;
+        let config = state.config().clone().with_extension(interrupt);
+        self.run(plan, TaskContext::from(state).with_session_config(config).with_runtime(runtime)).await
     }
 
-    async fn stream_in(&self, state: SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let physical = state.create_physical_plan(&plan).await;
+    async fn run(&self, Optimized(plan): &Optimized, task: TaskContext) -> Result<SendableRecordBatchStream> {
+        let state = self.state();
+        let physical = state.query_planner().create_physical_plan(plan, state).await;
         let physical = physical.map_err(|error| Error::planning(error, &self.tables))?;
-        execute_stream(physical, state.task_ctx()).map_err(|error| Error::planning(error, &self.tables))
+        let task = match kept_tables::hands_on(&physical) {
+            true => {
+                let uncut = task.session_config().clone().with_batch_size(usize::MAX);
+                task.with_session_config(uncut)
+            }
+            false => task,
+        };
+        execute_stream(physical, Arc::new(task)).map_err(|error| Error::planning(error, &self.tables))
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use lakebed_log::Thresholds;
-use lakebed_query::{Lakehouse, Progress, Refreshed, Replay};
+use lakebed_query::{Lakehouse, Refreshed, Replay};
 
 use crate::arguments::RunArguments;
 use crate::columns::{numbers, texts};
@@ -51,21 +51,17 @@ pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Re
 
 /// A refresh with a progress bar; then the maintenance that is due.
 pub(crate) async fn refresh(invocation: &Invocation, lakehouse: &Lakehouse, models: &[String]) -> Result<Refreshed> {
-    let refreshed = refresh_alone(lakehouse, models, &ModelBar::new(&invocation.output)).await?;
+    let began = Instant::now();
+    let refreshed = lakehouse.refresh(models, &ModelBar::new(&invocation.output)).await?;
+    tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
     maintain(invocation, lakehouse).await?;
     Ok(refreshed)
 }
 
-/// A refresh.
-pub(crate) async fn refresh_alone(
-    lakehouse: &Lakehouse,
-    models: &[String],
-    progress: &dyn Progress,
-) -> Result<Refreshed> {
-    let began = Instant::now();
-    let refreshed = lakehouse.refresh(models, progress).await?;
-    tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
-    Ok(refreshed)
+/// A refresh that leaves the sinks to whoever publishes; then the maintenance that is due.
+pub(crate) async fn refresh_models(invocation: &Invocation, lakehouse: &Lakehouse) -> Result<()> {
+    lakehouse.refresh_models(&ModelBar::new(&invocation.output)).await?;
+    maintain(invocation, lakehouse).await
 }
 
 /// Compacts the log and writes a checkpoint, where the time has come.

@@ -1,5 +1,6 @@
 //! The clients that people have, on a lake that is served and published.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -81,6 +82,25 @@ fn a_server_that_watches_refreshes_as_events_come() {
     served.stop();
     let rows = shop.done(&["query", "SELECT count(*) FROM silver.events", "-o", "csv"]);
     assert_eq!(rows.lines().last(), Some("400"), "the server refreshed the tables, and the stretches begin alike");
+}
+
+/// A database that takes connections and never answers keeps nobody waiting but itself.
+#[test]
+fn tables_are_served_while_a_sink_hangs() {
+    let shop = Shop::with_tables();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let toml = std::fs::read_to_string(shop.path().join("lakebed.toml")).unwrap();
+    let address = silent.local_addr().unwrap();
+    shop.edit("lakebed.toml", &format!("{toml}\n[postgres]\nurl = \"postgres://me@{address}/shop\"\n"));
+    let kinds = "SELECT event_type, count(*) AS events FROM silver.events GROUP BY 1";
+    shop.edit("sql/gold/kinds.sql", &format!("-- sinks: postgres\n{kinds}"));
+    let served = Served::start(&shop, &["--watch"]);
+    let (_connection, _) = silent.accept().unwrap();
+    for (version, events) in [(2, 400), (3, 500)] {
+        shop.done(&["ingest", shop.events(events).to_str().unwrap()]);
+        served.comes_to(version);
+    }
+    served.stop();
 }
 
 /// It takes up models as they are edited, and goes on with the ones before where one is wrong.

@@ -65,7 +65,7 @@ fn decoded(bytes: &[u8], settings: &Settings) -> Result<(usize, Vec<String>), Te
         let [fast, plain] = [decode, decode_plainly].map(|decode| decode(&raw, BatchId::new("b"), "file", settings));
         same(&fast, &plain)?;
         assert_eq!(fast.batch.events.len() + fast.batch.quarantine.len(), raw.events());
-        for document in fast.batch.events.doc.iter().flatten() {
+        for document in fast.batch.events.days.iter().flat_map(|day| day.doc.iter().flatten()) {
             assert!(serde_json::from_str::<&serde_json::value::RawValue>(document).is_ok(), "{document}");
         }
         accepted += fast.batch.events.len();

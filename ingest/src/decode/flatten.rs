@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use lakebed_log::{Column, ColumnType, JsonKind, column_name};
 
 use crate::fields;
@@ -45,7 +46,7 @@ struct Growing {
 /// What came of all events.
 #[derive(Debug)]
 pub(super) struct Flattened {
-    pub(super) columns: Vec<Column>,
+    pub(super) columns: Vec<(Column, ArrayRef)>,
     /// How many values did not fit the type of their column, by its name.
     pub(super) misfits: BTreeMap<String, u64>,
     /// How many values found no column because there were too many.
@@ -70,7 +71,7 @@ impl<'s> Flattener<'s> {
     /// The columns of all events.
     pub(super) fn finish(self) -> Flattened {
         let rows = self.row;
-        let finished = |Growing { path, kind, values }| Column { path, kind, values: values.finish(rows) };
+        let finished = |Growing { path, kind, values }| (Column { path, kind }, values.finish(rows));
         let columns = self.columns.into_iter().map(finished).collect();
         Flattened { columns, misfits: self.misfits, over_limit: self.over_limit }
     }
@@ -177,12 +178,12 @@ mod tests {
 
     /// `path TYPE: value, -, value`
     fn shown(flattened: &Flattened) -> Vec<String> {
-        let show = |column: &Column| {
-            let value = |row| match column.values.is_null(row) {
+        let show = |(column, values): &(Column, ArrayRef)| {
+            let value = |row| match values.is_null(row) {
                 true => "-".to_owned(),
-                false => array_value_to_string(&column.values, row).unwrap(),
+                false => array_value_to_string(values, row).unwrap(),
             };
-            let values = (0..column.values.len()).map(value).collect::<Vec<_>>().join(", ");
+            let values = (0..values.len()).map(value).collect::<Vec<_>>().join(", ");
             format!("{} {}: {values}", column.path.join("."), column.kind)
         };
         flattened.columns.iter().map(show).collect()
@@ -282,7 +283,7 @@ mod tests {
     #[test]
     fn keys_keep_their_spelling_in_the_path() {
         let flattened = flatten(&Settings::default(), &[r#"{"a.b":1,"a":{"b":2},"":3,"\u0061B":4}"#]);
-        let paths = flattened.columns.iter().map(|column| column.path.to_vec()).collect::<Vec<_>>();
+        let paths = flattened.columns.iter().map(|(column, _)| column.path.to_vec()).collect::<Vec<_>>();
         assert_eq!(paths, [vec!["a.b"], vec!["a", "b"], vec![""], vec!["aB"]]);
     }
 }

@@ -1,10 +1,10 @@
-//! The columns of a batch, as far as they have come.
+//! The columns of a batch, as far as they have come: which they are, and their values day by day.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, NullBufferBuilder, StringArray};
+use arrow::array::{ArrayRef, NullBufferBuilder, StringArray, new_null_array};
 use arrow::buffer::OffsetBuffer;
 use lakebed_log::{Column, ColumnType, JsonKind, column_name};
 
@@ -18,21 +18,47 @@ use crate::values::{Value, Values};
 #[derive(Debug)]
 pub(super) struct Columns<'s> {
     settings: &'s Settings,
-    columns: Vec<Growing>,
-    row: usize,
-    /// How many rows there may be.
-    rows: usize,
+    /// The field and the type of each.
+    columns: Vec<(usize, ColumnType)>,
     over_limit: u64,
     /// Values of paths that have no column and no field, which did not fit their type; by column name.
     misfits: BTreeMap<String, u64>,
 }
 
+/// The values of one day's events.
 #[derive(Debug)]
-struct Growing {
-    /// Of its path.
-    field: usize,
-    kind: ColumnType,
-    grown: Grown,
+pub(super) struct DayColumns {
+    /// By column; of those that have a value.
+    grown: Vec<Option<Grown>>,
+    row: usize,
+    /// How many rows there may be.
+    room: usize,
+}
+
+impl DayColumns {
+    /// None yet, with room for so many rows.
+    pub(super) fn new(room: usize) -> Self {
+        Self { grown: Vec::new(), row: 0, room }
+    }
+
+    /// The values of a column, made if there are none yet.
+    #[inline]
+    fn of(&mut self, column: usize, kind: ColumnType, length: usize) -> &mut Grown {
+        if column >= self.grown.len() {
+            self.grown.resize_with(column + 1, || None);
+        }
+        self.grown[column].get_or_insert_with(|| Grown::new(kind, self.room, length))
+    }
+
+    /// The arrays of all columns of the batch, which have these types.
+    pub(super) fn finish(self, kinds: &[ColumnType]) -> Vec<ArrayRef> {
+        let mut grown = self.grown.into_iter();
+        let finished = |kind: &ColumnType| match grown.next().flatten() {
+            Some(grown) => grown.finish(self.row),
+            None => new_null_array(&kind.arrow(), self.row),
+        };
+        kinds.iter().map(finished).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -125,12 +151,12 @@ const MOST_EMPTY: usize = 4096;
 type Path<'a> = Vec<Cow<'a, str>>;
 
 impl<'s> Columns<'s> {
-    pub(super) fn new(settings: &'s Settings, rows: usize) -> Self {
-        Self { settings, columns: Vec::new(), row: 0, rows, over_limit: 0, misfits: BTreeMap::new() }
+    pub(super) fn new(settings: &'s Settings) -> Self {
+        Self { settings, columns: Vec::new(), over_limit: 0, misfits: BTreeMap::new() }
     }
 
-    /// Adds what the shape has found in an event with this text; gives the text that is the event's own source.
-    pub(super) fn add<'t>(&mut self, shape: &mut Shape<'_>, all: &'t str) -> Option<Json<'t>> {
+    /// Adds what the shape has found in an event of a day with this text; gives the text that is the event's own source.
+    pub(super) fn add<'t>(&mut self, day: &mut DayColumns, shape: &mut Shape<'_>, all: &'t str) -> Option<Json<'t>> {
         let mut source = None;
         let Shape { fields, found, .. } = shape;
         for found in found.iter() {
@@ -144,41 +170,55 @@ impl<'s> Columns<'s> {
             }
             let column_type = field.declared.unwrap_or_else(|| default_type(found.kind));
             if found.kind == Kind::Text && !found.escaped && column_type == ColumnType::Varchar {
-                let (row, length) = (self.row, text.len());
-                if let Some(Grown::Texts(texts)) = self.column(field, found.field, column_type, length) {
+                let row = day.row;
+                if let Some(column) = self.column(field, found.field, column_type)
+                    && let Grown::Texts(texts) = day.of(column, column_type, text.len())
+                {
                     texts.put(row, all, found.start + 1, found.end - 1);
                 }
                 continue;
             }
             match value(column_type, found, text) {
-                Some(value) => self.put(field, found.field, column_type, &value),
+                Some(value) => self.put(day, field, found.field, column_type, &value),
                 None => field.misfits += 1,
             }
         }
-        self.row += 1;
+        day.row += 1;
         source
     }
 
-    /// Adds an event that was read plainly, and has the shape know its keys from now on.
-    pub(super) fn add_entries(&mut self, shape: &mut Shape<'_>, entries: Entries<'_>) {
-        self.add_object(shape, None, &mut Path::new(), entries);
-        self.row += 1;
+    /// Adds an event of a day that was read plainly, and has the shape know its keys from now on.
+    pub(super) fn add_entries(&mut self, day: &mut DayColumns, shape: &mut Shape<'_>, entries: Entries<'_>) {
+        self.add_object((day, shape), None, &mut Path::new(), entries);
+        day.row += 1;
     }
 
-    fn add_object<'a>(&mut self, shape: &mut Shape<'_>, of: Option<usize>, path: &mut Path<'a>, entries: Entries<'a>) {
+    fn add_object<'a>(
+        &mut self,
+        (day, shape): (&mut DayColumns, &mut Shape<'_>),
+        of: Option<usize>,
+        path: &mut Path<'a>,
+        entries: Entries<'a>,
+    ) {
         // Below a path that is not known, there is none that is.
         let known = of.is_some() || path.is_empty();
         for (key, value) in entries {
             let field = if known { shape.child(of, &key) } else { None };
             path.push(key);
             if !fields::is_unflattened(&self.settings.fields, path) {
-                self.add_value(shape, field, path, value);
+                self.add_value((day, shape), field, path, value);
             }
             path.pop();
         }
     }
 
-    fn add_value<'a>(&mut self, shape: &mut Shape<'_>, field: Option<usize>, path: &mut Path<'a>, json: Json<'a>) {
+    fn add_value<'a>(
+        &mut self,
+        (day, shape): (&mut DayColumns, &mut Shape<'_>),
+        field: Option<usize>,
+        path: &mut Path<'a>,
+        json: Json<'a>,
+    ) {
         let kind = Kind::of(json);
         if kind == Kind::Null {
             return;
@@ -193,7 +233,7 @@ impl<'s> Columns<'s> {
             if inner.is_empty() && field.is_none() && shape.fields.len() < MOST_EMPTY {
                 shape.field(path, self.settings);
             }
-            return self.add_object(shape, field, path, inner);
+            return self.add_object((day, shape), field, path, inner);
         }
         let column_type = declared.unwrap_or_else(|| default_type(kind));
         let Some(value) = Value::read(column_type, json) else {
@@ -207,54 +247,52 @@ impl<'s> Columns<'s> {
             None if self.columns.len() >= self.settings.max_columns => self.over_limit += 1,
             _ => {
                 let field = field.unwrap_or_else(|| shape.field(path, self.settings));
-                self.put(&mut shape.fields[field], field, column_type, &value);
+                self.put(day, &mut shape.fields[field], field, column_type, &value);
             }
         }
     }
 
     /// Puts a value into the field's column of this type.
     #[inline]
-    fn put(&mut self, field: &mut Field, at: usize, kind: ColumnType, value: &Value<'_>) {
-        let row = self.row;
+    fn put(&mut self, day: &mut DayColumns, field: &mut Field, at: usize, kind: ColumnType, value: &Value<'_>) {
+        let Some(column) = self.column(field, at, kind) else { return };
+        let row = day.row;
         let length = if let Value::Text(text) = value { text.len() } else { 0 };
-        match (self.column(field, at, kind, length), value) {
-            (None, _) => {}
-            (Some(Grown::Texts(texts)), Value::Text(text)) => texts.put(row, text, 0, text.len()),
-            (Some(Grown::Values(values)), value) => values.put(row, value),
-            (Some(texts), value) => debug_assert!(false, "{value:?} is no value of {texts:?}"),
+        match (day.of(column, kind, length), value) {
+            (Grown::Texts(texts), Value::Text(text)) => texts.put(row, text, 0, text.len()),
+            (Grown::Values(values), value) => values.put(row, value),
+            (texts, value) => debug_assert!(false, "{value:?} is no value of {texts:?}"),
         }
     }
 
     /// The field's column of this type, which is made if it is not there; where there are too many, that is counted.
     #[inline]
-    fn column(&mut self, field: &mut Field, at: usize, kind: ColumnType, length: usize) -> Option<&mut Grown> {
+    fn column(&mut self, field: &mut Field, at: usize, kind: ColumnType) -> Option<usize> {
         let known = field.columns.iter().find(|(of, _)| *of == kind);
-        let column = match known {
-            Some(&(_, column)) => column,
+        match known {
+            Some(&(_, column)) => Some(column),
             None if self.columns.len() >= self.settings.max_columns => {
                 self.over_limit += 1;
-                return None;
+                None
             }
             None => {
                 field.columns.push((kind, self.columns.len()));
-                let grown = Grown::new(kind, self.rows, length);
-                self.columns.push(Growing { field: at, kind, grown });
-                self.columns.len() - 1
+                self.columns.push((at, kind));
+                Some(self.columns.len() - 1)
             }
-        };
-        Some(&mut self.columns[column].grown)
+        }
     }
 
     /// The columns of all events, how many values did not fit their type, by column name, and how many have no column because
     /// there are too many.
     pub(super) fn finish(self, shape: &Shape<'_>) -> (Vec<Column>, BTreeMap<String, u64>, u64) {
-        let Self { columns, row, mut misfits, over_limit, .. } = self;
+        let Self { columns, mut misfits, over_limit, .. } = self;
         for field in shape.fields.iter().filter(|field| field.misfits > 0) {
             *misfits.entry(column_name(&field.path)).or_default() += field.misfits;
         }
-        let finished = |Growing { field, kind, grown }| {
+        let finished = |(field, kind): (usize, ColumnType)| {
             let path = shape.fields.get(field).map(|field| field.path.clone()).unwrap_or_default();
-            Column { path, kind, values: grown.finish(row) }
+            Column { path, kind }
         };
         (columns.into_iter().map(finished).collect(), misfits, over_limit)
     }

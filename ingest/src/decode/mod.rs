@@ -11,18 +11,19 @@ mod grow;
 mod plain;
 mod shape;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use arrow::array::{StringBuilder, StringViewArray, TimestampMicrosecondBuilder, make_view};
-use lakebed_log::{Batch, BatchId, Events, Quarantined};
+use chrono::{DateTime, NaiveDate};
+use lakebed_log::{Batch, BatchId, ColumnType, Day, Events, Quarantined};
 
 use crate::event::{self, Event, Required};
 use crate::json;
 use crate::raw_batch::RawBatch;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
-use grow::Columns;
+use grow::{Columns, DayColumns};
 pub use plain::decode_plainly;
 use shape::Shape;
 
@@ -83,70 +84,146 @@ struct Decoder<'r> {
     settings: &'r Settings,
     shape: Shape<'r>,
     columns: Columns<'r>,
-    id: StringBuilder,
-    event_type: StringBuilder,
-    time: TimestampMicrosecondBuilder,
-    source: StringBuilder,
-    accepted: Vec<Range<usize>>,
+    days: Days,
+    accepted: i64,
 }
 
 impl<'r> Decoder<'r> {
     fn new(raw: &'r RawBatch, source_name: &'r str, settings: &'r Settings) -> Self {
-        let events = raw.events();
         Self {
             raw,
             text: simdutf8::basic::from_utf8(raw.text()).ok(),
             source_name,
             settings,
             shape: Shape::new(settings),
-            columns: Columns::new(settings, events),
-            id: StringBuilder::with_capacity(events, events * 16),
-            event_type: StringBuilder::with_capacity(events, events * 8),
-            time: TimestampMicrosecondBuilder::with_capacity(events),
-            source: StringBuilder::with_capacity(events, events * 8),
-            accepted: Vec::with_capacity(events),
+            columns: Columns::new(settings),
+            days: Days::new(raw.events()),
+            accepted: 0,
         }
     }
 
     /// Adds the event at a place in the text, or says why it is refused; then nothing of it is added.
     fn add(&mut self, range: Range<usize>) -> Result<(), Refusal> {
         let known = self.text.and_then(|text| text.get(range.clone()));
-        match known.filter(|text| self.shape.read(text).is_some()) {
+        let Self { shape, settings, columns, days, .. } = self;
+        match known.filter(|text| shape.read(text).is_some()) {
             Some(text) => {
-                let Self { shape, settings, .. } = self;
                 let required = event::required(text.as_bytes(), settings, |path| shape.at(path, text))?;
-                let source = self.columns.add(&mut self.shape, text);
-                self.put(&required, source.map(json::text).as_deref());
+                let day = days.of(required.time);
+                let source = columns.add(&mut day.columns, shape, text);
+                day.put(self.accepted, &required, source.map(json::text).as_deref().unwrap_or(self.source_name));
+                day.places.push(range);
             }
             None => {
-                let Event { required, source, rest } = event::read(&self.raw.text()[range.clone()], self.settings)?;
-                self.columns.add_entries(&mut self.shape, rest);
-                self.put(&required, source.as_deref());
+                let Event { required, source, rest } = event::read(&self.raw.text()[range.clone()], settings)?;
+                let day = days.of(required.time);
+                columns.add_entries(&mut day.columns, shape, rest);
+                day.put(self.accepted, &required, source.as_deref().unwrap_or(self.source_name));
+                day.places.push(range);
             }
         }
-        self.accepted.push(range);
+        self.accepted += 1;
         Ok(())
     }
 
-    fn put(&mut self, required: &Required<'_>, source: Option<&str>) {
+    fn finish(self) -> (Events, BTreeMap<String, u64>, u64) {
+        let (columns, misfits, over_limit) = self.columns.finish(&self.shape);
+        let kinds: Vec<_> = columns.iter().map(|column| column.kind).collect();
+        let mut days: Vec<Day> = self.days.days.into_iter().map(|day| day.finish(self.raw, &kinds)).collect();
+        days.sort_by_key(|day| day.date);
+        (Events { columns, days }, misfits, over_limit)
+    }
+}
+
+/// Events by the day of their time.
+struct Days {
+    days: Vec<GrowingDay>,
+    /// The place of each in `days`.
+    places: HashMap<i64, usize>,
+    /// That of the last event, which is often the next one's.
+    last: usize,
+    /// How many events there may be.
+    events: usize,
+}
+
+impl Days {
+    fn new(events: usize) -> Self {
+        Self { days: Vec::new(), places: HashMap::new(), last: 0, events }
+    }
+
+    /// The day of a time in µs since 1970.
+    #[inline]
+    fn of(&mut self, time: i64) -> &mut GrowingDay {
+        let number = time.div_euclid(DAY);
+        if self.days.get(self.last).is_none_or(|last| last.number != number) {
+            self.last = *self.places.entry(number).or_insert(self.days.len());
+        }
+        if self.last == self.days.len() {
+            // Most batches are of one day. The room for all days together stays bounded, however many they are.
+            let nth = self.days.len() + 1;
+            self.days.push(GrowingDay::new(number, self.events / (nth * nth)));
+        }
+        &mut self.days[self.last]
+    }
+}
+
+/// A day in µs.
+const DAY: i64 = 86_400_000_000;
+
+/// The events of a day, as far as they have come.
+struct GrowingDay {
+    /// Days since 1970.
+    number: i64,
+    rows: Vec<i64>,
+    id: StringBuilder,
+    event_type: StringBuilder,
+    time: TimestampMicrosecondBuilder,
+    source: StringBuilder,
+    /// Where each is in the text.
+    places: Vec<Range<usize>>,
+    columns: DayColumns,
+}
+
+impl GrowingDay {
+    fn new(number: i64, room: usize) -> Self {
+        Self {
+            number,
+            rows: Vec::with_capacity(room),
+            id: StringBuilder::with_capacity(room, room * 16),
+            event_type: StringBuilder::with_capacity(room, room * 8),
+            time: TimestampMicrosecondBuilder::with_capacity(room),
+            source: StringBuilder::with_capacity(room, room * 8),
+            places: Vec::with_capacity(room),
+            columns: DayColumns::new(room),
+        }
+    }
+
+    fn put(&mut self, row: i64, required: &Required<'_>, source: &str) {
+        self.rows.push(row);
         self.id.append_value(&required.id);
         self.event_type.append_value(&required.event_type);
         self.time.append_value(required.time);
-        self.source.append_value(source.unwrap_or(self.source_name));
+        self.source.append_value(source);
     }
 
-    fn finish(mut self) -> (Events, BTreeMap<String, u64>, u64) {
-        let (columns, misfits, over_limit) = self.columns.finish(&self.shape);
-        let events = Events {
+    fn finish(mut self, raw: &RawBatch, kinds: &[ColumnType]) -> Day {
+        Day {
+            date: date(self.number),
+            rows: self.rows.into(),
             event_id: self.id.finish(),
             event_type: self.event_type.finish(),
             event_time: self.time.finish().with_timezone("UTC"),
             source: self.source.finish(),
-            doc: documents(self.raw, &self.accepted),
-            columns,
-        };
-        (events, misfits, over_limit)
+            doc: documents(raw, &self.places),
+            values: self.columns.finish(kinds),
+        }
     }
+}
+
+/// The day of so many since 1970.
+fn date(number: i64) -> NaiveDate {
+    // Times are in µs, which reach a tenth as far as dates.
+    DateTime::from_timestamp_micros(number * DAY).unwrap_or_default().date_naive()
 }
 
 /// The documents at these places of a batch's text, as views of it.

@@ -28,12 +28,15 @@ fn good_and_bad_events_share_the_count_of_positions() {
         [event("a", r#","x":1"#), "garbage".into(), String::new(), event("b", r#","source":"app""#), "{}".into()];
     let Decoded { batch, misfits, over_limit, no_json, cut_off } =
         decoded(text.join("\n").as_bytes(), &Settings::default());
-    assert_eq!(batch.events.event_id.iter().flatten().collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(batch.events.source.iter().flatten().collect::<Vec<_>>(), ["file", "app"]);
-    assert_eq!(batch.events.event_time.value(0), 1_714_557_600_000_000);
-    assert_eq!(batch.events.event_time.data_type(), &ColumnType::Timestamp.arrow());
-    assert_eq!(batch.events.doc.value(1), text[3]);
-    assert_eq!((batch.events.columns.len(), batch.events.columns[0].values.len()), (1, 2));
+    let [day] = batch.events.days.as_slice() else { panic!("all of them are of one day") };
+    assert_eq!(day.date.to_string(), "2024-05-01");
+    assert_eq!(day.rows.values(), &[0, 1]);
+    assert_eq!(day.event_id.iter().flatten().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(day.source.iter().flatten().collect::<Vec<_>>(), ["file", "app"]);
+    assert_eq!(day.event_time.value(0), 1_714_557_600_000_000);
+    assert_eq!(day.event_time.data_type(), &ColumnType::Timestamp.arrow());
+    assert_eq!(day.doc.value(1), text[3]);
+    assert_eq!((batch.events.columns.len(), day.values[0].len()), (1, 2));
     let refused = |quarantined: &Quarantined| {
         (quarantined.position, quarantined.reason.clone(), String::from_utf8_lossy(&quarantined.bytes).into_owned())
     };
@@ -68,8 +71,9 @@ fn the_same_events_decode_the_same_from_lines_and_from_an_array() {
     let events = [event("a", r#","n":{"x":[1, 2]}"#), event("b", "")];
     let lines = decoded(events.join("\r\n").as_bytes(), &Settings::default()).batch.events;
     let array = decoded(format!(" [\n{}\n]", events.join(" ,\n ")).as_bytes(), &Settings::default()).batch.events;
+    let (lines, array) = (&lines.days[0], &array.days[0]);
     assert_eq!((&lines.event_id, &lines.doc), (&array.event_id, &array.doc));
-    assert_eq!(&lines.columns[0].values, &array.columns[0].values);
+    assert_eq!(&lines.values[0], &array.values[0]);
 }
 
 /// Any JSON value, as text with free blanks, repeated keys and every kind of number.
@@ -127,15 +131,18 @@ fn source() -> impl Strategy<Value = Vec<u8>> {
 /// Whether both decoders come to the same.
 pub(super) fn same(fast: &Decoded, plain: &Decoded) -> Result<(), TestCaseError> {
     let (events, expected) = (&fast.batch.events, &plain.batch.events);
-    prop_assert_eq!(&events.event_id, &expected.event_id);
-    prop_assert_eq!(&events.event_type, &expected.event_type);
-    prop_assert_eq!(&events.event_time, &expected.event_time);
-    prop_assert_eq!(&events.source, &expected.source);
-    prop_assert_eq!(&events.doc, &expected.doc);
-    let names = |events: &Events| events.columns.iter().map(|of| (of.path.clone(), of.kind)).collect::<Vec<_>>();
-    prop_assert_eq!(names(events), names(expected));
-    for (column, expected) in events.columns.iter().zip(&expected.columns) {
-        prop_assert_eq!(column.values.to_data(), expected.values.to_data(), "{:?}", column.path);
+    prop_assert_eq!(&events.columns, &expected.columns);
+    prop_assert_eq!(events.days.len(), expected.days.len());
+    for (day, expected) in events.days.iter().zip(&expected.days) {
+        prop_assert_eq!((day.date, &day.rows), (expected.date, &expected.rows));
+        prop_assert_eq!(&day.event_id, &expected.event_id);
+        prop_assert_eq!(&day.event_type, &expected.event_type);
+        prop_assert_eq!(&day.event_time, &expected.event_time);
+        prop_assert_eq!(&day.source, &expected.source);
+        prop_assert_eq!(&day.doc, &expected.doc);
+        for ((values, expected), column) in day.values.iter().zip(&expected.values).zip(&events.columns) {
+            prop_assert_eq!(values.to_data(), expected.to_data(), "{:?}", column.path);
+        }
     }
     prop_assert_eq!(&fast.batch.quarantine, &plain.batch.quarantine);
     prop_assert_eq!(&fast.misfits, &plain.misfits);
@@ -154,7 +161,11 @@ fn kin() -> impl Strategy<Value = Vec<u8>> {
         format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
     });
     let id = || prop_oneof![6 => Just("\"i\"".to_owned()), 1 => json()];
-    let time = prop_oneof![6 => Just("\"2024-05-01T10:00:00Z\"".to_owned()), 1 => json()];
+    let time = prop_oneof![
+        6 => Just("\"2024-05-01T10:00:00Z\"".to_owned()),
+        3 => (1..4, 0..24).prop_map(|(day, hour)| format!("\"1969-12-3{}T{hour:02}:00:00Z\"", day % 2)),
+        1 => json()
+    ];
     let event = (id(), time, object, any::<bool>()).prop_map(|(id, time, object, nested)| {
         let rest = if nested { format!("\"n\":{object}}}") } else { object[1..].to_owned() };
         let end = if rest == "}" { "" } else { "," };
@@ -203,7 +214,9 @@ proptest! {
         for raw in raw(&bytes, &settings) {
             let batch = decode(&raw, BatchId::of_content(raw.content()), "file", &settings).batch;
             prop_assert_eq!(batch.events.len() + batch.quarantine.len(), raw.events());
-            let mut docs = batch.events.doc.iter().flatten();
+            let documents = batch.events.days.iter().flat_map(|day| day.rows.values().iter().zip(day.doc.iter().flatten()));
+            let documents: BTreeMap<i64, &str> = documents.map(|(row, document)| (*row, document)).collect();
+            let mut docs = documents.into_values();
             let mut refused = batch.quarantine.iter().peekable();
             for (position, (sent, _)) in (0u64..).zip(raw.iter()) {
                 match refused.next_if(|refused| refused.position == position) {
@@ -212,10 +225,14 @@ proptest! {
                 }
             }
             prop_assert!(batch.events.columns.len() <= settings.max_columns);
-            for column in &batch.events.columns {
-                prop_assert_eq!(column.values.len(), batch.events.len());
-                prop_assert_eq!(column.values.data_type(), &column.kind.arrow());
-                prop_assert!(column.values.null_count() < column.values.len());
+            for (at, column) in batch.events.columns.iter().enumerate() {
+                let mut there = 0;
+                for day in &batch.events.days {
+                    prop_assert_eq!(day.values[at].len(), day.len());
+                    prop_assert_eq!(day.values[at].data_type(), &column.kind.arrow());
+                    there += day.len() - day.values[at].null_count();
+                }
+                prop_assert!(there > 0);
                 prop_assert!(!column.path.is_empty() && column.path.len() <= settings.max_depth);
             }
         }

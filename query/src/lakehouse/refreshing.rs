@@ -100,6 +100,28 @@ impl Lakehouse {
         self.refresh_to(None, &self.project().models, Publish::Models, progress).await
     }
 
+    /// Brings every model to the newest version of the log, as [`Self::refresh`] does, and leaves the sinks to
+    /// [`Self::publish_newest`]: who refreshes again and again need not wait for them.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`], but for what goes wrong in a sink.
+    pub async fn refresh_models(&self, progress: &dyn Progress) -> Result<Refreshed> {
+        let models = &self.project().models;
+        self.check_sinks(models)?;
+        self.refresh_to(None, models, Publish::Nothing, progress).await
+    }
+
+    /// Brings the sinks to the newest epoch, whatever lies between it and theirs. Nothing, before the first.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in the store or a sink. The other sinks are brought up all the same.
+    pub async fn publish_newest(&self) -> Result<Publications> {
+        match self.chain().newest(self.log().store()).await? {
+            Some(newest) => self.publish(&newest, Publish::Models).await,
+            None => Ok(Publications::default()),
+        }
+    }
+
     /// Brings every model to a version of the log that is not behind where they stand.
     ///
     /// # Errors

@@ -27,8 +27,8 @@ pub(super) struct State {
     pub(super) lakehouse: Lakehouse,
     /// What keeps a refresh from its end, if something does.
     pub(super) behind: Option<String>,
-    /// Since when a refresh is under way, if one is.
-    pub(super) refreshing: Option<Instant>,
+    /// Since when a refresh or a publication is under way, if one is.
+    pub(super) under_way: Option<Instant>,
 }
 
 /// What was seen, and what was told of it.
@@ -81,14 +81,16 @@ impl Lookout {
         // Where nobody is to be called there is nothing to look out for.
         while self.alerts.has_somebody() {
             tokio::time::sleep(EVERY).await;
-            let State { lakehouse, behind, refreshing } = state.borrow().clone();
+            let State { lakehouse, behind, under_way } = state.borrow().clone();
             let served = sessions.borrow().session.version();
             // One that takes so long does not come to its end: a sink, say, that is there and does not answer.
-            let hangs = refreshing.filter(|began| began.elapsed() > self.config.stale_after);
+            let hangs = under_way.filter(|began| began.elapsed() > self.config.stale_after);
             if let Some(began) = hangs {
                 self.fresh = self.fresh.min(began);
             }
-            let hangs = hangs.map(|began| format!("a refresh has been under way for {} s", began.elapsed().as_secs()));
+            let hangs = hangs.map(|began| {
+                format!("a refresh, or its publication, has been under way for {} s", began.elapsed().as_secs())
+            });
             let behind = behind.or(hangs);
             if let Err(error) = self.look(&lakehouse, served, behind.as_deref(), clock()).await {
                 tracing::warn!("nobody looks out for what goes wrong: {error}");

@@ -222,20 +222,43 @@ fn delete(
         append(&mut appender, (run, Some(selection), expected), &keys, table, (source, Some(hash)))?;
     }
     appender.finish()?;
-    let names = (0..keys.len()).map(|at| format!("c{at}")).collect::<Vec<_>>().join(", ");
-    let same = keys.iter().enumerate();
-    let same = same.map(|(at, (name, _))| format!("held.{} IS NOT DISTINCT FROM gone.c{at}", quoted(name)));
-    let (same, qualified) = (same.collect::<Vec<_>>().join(" AND "), qualified(&table.schema, &table.name));
-    database.execute(&format!(
-        "DELETE FROM {qualified} WHERE rowid IN (
-             SELECT row FROM (
-                 SELECT held.rowid AS row, row_number() OVER (PARTITION BY gone.place) AS copy, gone.copies
-                 FROM {qualified} AS held
-                 JOIN (SELECT {names}, row_number() OVER () AS place, count(*) AS copies
-                       FROM temp.main.{GONE} GROUP BY {names}) AS gone ON {same})
-             WHERE copy <= copies);
-         DROP TABLE temp.main.{GONE}"
-    ))
+    let names: Vec<String> = (0..keys.len()).map(|at| format!("c{at}")).collect();
+    let qualified = qualified(&table.schema, &table.name);
+    let same = |equals: &str| {
+        let same = keys.iter().zip(&names).map(|((name, _), at)| format!("held.{} {equals} gone.{at}", quoted(name)));
+        same.collect::<Vec<_>>().join(" AND ")
+    };
+    let delete = match table.key.is_empty() {
+        true => {
+            let (names, same) = (names.join(", "), same("IS NOT DISTINCT FROM"));
+            format!(
+                "DELETE FROM {qualified} WHERE rowid IN (
+                     SELECT row FROM (
+                         SELECT held.rowid AS row, row_number() OVER (PARTITION BY gone.place) AS copy, gone.copies
+                         FROM {qualified} AS held
+                         JOIN (SELECT {names}, row_number() OVER () AS place, count(*) AS copies
+                               FROM temp.main.{GONE} GROUP BY {names}) AS gone ON {same})
+                     WHERE copy <= copies)"
+            )
+        }
+        false => {
+            // Blocks of the table without any of the keys are passed over where they are compared by `=`.
+            let equals = if has_nulls(database, &names)? { "IS NOT DISTINCT FROM" } else { "=" };
+            format!("DELETE FROM {qualified} AS held USING temp.main.{GONE} AS gone WHERE {}", same(equals))
+        }
+    };
+    database.execute(&format!("{delete}; DROP TABLE temp.main.{GONE}"))
+}
+
+/// Whether a row that is to be deleted has no value in one of these columns.
+fn has_nulls(database: &Database, columns: &[String]) -> Result<bool> {
+    let is_null = columns.iter().map(|column| format!("{column} IS NULL")).collect::<Vec<_>>().join(" OR ");
+    let mut found = false;
+    database.query(&format!("SELECT 1 FROM temp.main.{GONE} WHERE {is_null} LIMIT 1"), &mut |batch| {
+        found |= batch.num_rows() > 0;
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// The batch with the table's columns, in the table's order, as they are appended.

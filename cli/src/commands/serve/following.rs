@@ -1,0 +1,283 @@
+//! What a server does as its lake moves on.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use lakebed_flight_server::Served;
+use lakebed_query::{Lakehouse, Progress, models};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::lookout::State;
+use super::publisher::Publisher;
+use super::served;
+use crate::commands::run::{LOOK_EVERY, maintain};
+use crate::error::{Error, Result};
+use crate::invocation::Invocation;
+use crate::progress::ModelBar;
+
+/// How often it looks whether it has appended something itself, which costs no request.
+const OWN_EVERY: Duration = Duration::from_millis(10);
+
+/// For how long the log is quiet before it looks into the inbox.
+const DRAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// How long to wait for what is away.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// A server's eye on its lake and on the files of its models.
+pub(super) struct Following<'i> {
+    pub(super) invocation: &'i Invocation,
+    pub(super) lakehouse: Lakehouse,
+    pub(super) sessions: watch::Sender<Served>,
+    /// What it is at, for whoever looks out.
+    pub(super) state: watch::Sender<State>,
+    /// Whether it refreshes.
+    pub(super) watch: bool,
+    /// The log's version before the first refresh.
+    pub(super) head: u64,
+    /// What was away at the first refresh.
+    pub(super) behind: Behind,
+    pub(super) files: models::Stamp,
+    pub(super) keeping: Keeping,
+}
+
+/// What goes on beside the refreshes, and since when it was quiet.
+pub(super) struct Keeping {
+    /// The log's upkeep, while it is under way.
+    upkeep: Option<JoinHandle<Result<()>>>,
+    publisher: Publisher,
+    /// When something last came, or the inbox was looked into.
+    quiet: Instant,
+    /// What was told that could not be committed.
+    left: BTreeSet<String>,
+}
+
+impl Keeping {
+    /// Nothing under way; what is stored is to be published, where this server publishes.
+    pub(super) fn of(publishes: bool) -> Self {
+        let (upkeep, publisher, left) = (None, Publisher::new(publishes), BTreeSet::new());
+        Self { upkeep, publisher, quiet: Instant::now(), left }
+    }
+}
+
+/// What is away and keeps something from its end, as far as it was told.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Behind {
+    /// What a refresh needs.
+    models: Option<String>,
+    /// A sink.
+    sinks: Option<String>,
+    told: bool,
+}
+
+impl Behind {
+    /// Takes in what became of the first refresh.
+    pub(super) fn first(&mut self, invocation: &Invocation, worked: Result<()>) -> Result<()> {
+        self.models = what_is_away(worked, invocation, self.told)?;
+        self.tell(invocation, false);
+        Ok(())
+    }
+
+    /// What is away, in a sentence.
+    fn what(&self) -> Option<&String> {
+        self.models.as_ref().or(self.sinks.as_ref())
+    }
+
+    /// Says once that something is away, and once that nothing is any more.
+    fn tell(&mut self, invocation: &Invocation, all_done: bool) {
+        match (self.what().is_some(), self.told) {
+            (true, false) => {
+                invocation.output.say("it goes on, and tries again every second");
+                self.told = true;
+            }
+            (false, true) if all_done => {
+                invocation.output.say("everything is up to date");
+                self.told = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is away, if that is why something failed; it is told, unless that was done.
+fn what_is_away(worked: Result<()>, invocation: &Invocation, told: bool) -> Result<Option<String>> {
+    match worked {
+        Err(error) if error.may_pass() => {
+            if !told {
+                invocation.output.fail(&error);
+            }
+            Ok(Some(error.to_string()))
+        }
+        worked => worked.map(|()| None),
+    }
+}
+
+impl Following<'_> {
+    /// Swaps the session whenever the log has moved or somebody has refreshed, which with `watch` is done here, also when a
+    /// model's file has changed. Returns only with a failure.
+    pub(super) async fn follow(mut self) -> Result<()> {
+        let mut seen = (self.head, self.lakehouse.epoch().await?);
+        loop {
+            self.wait(seen.0).await;
+            let before = self.lakehouse.clone();
+            let edited = self.watch && self.reload();
+            let worked = match self.keep_up(edited, &mut seen).await {
+                // A model that parses may still be wrong: it is told, and the others are served.
+                Err(error) if edited && !error.may_pass() => {
+                    self.lakehouse = before;
+                    self.refuse(&error);
+                    self.keep_up(true, &mut seen).await
+                }
+                worked => worked,
+            };
+            let Self { invocation, lakehouse, behind, keeping: Keeping { publisher, .. }, .. } = &mut self;
+            behind.models = what_is_away(worked, invocation, behind.told)?;
+            if let Some(published) = publisher.go_on(lakehouse).await {
+                behind.sinks = what_is_away(published, invocation, behind.told)?;
+            }
+            behind.tell(invocation, publisher.is_done());
+            self.tell_state(None);
+        }
+    }
+
+    /// Says what it is at, and since when it refreshes.
+    fn tell_state(&self, refreshing: Option<Instant>) {
+        let under_way = refreshing.into_iter().chain(self.keeping.publisher.since()).min();
+        let behind = self.behind.what().cloned();
+        self.state.send_replace(State { lakehouse: self.lakehouse.clone(), behind, under_way });
+    }
+
+    /// Waits for the next look: until it is time, until this process has appended something, or until a publication has ended.
+    async fn wait(&self, seen: u64) {
+        let (pause, is_away) = match self.behind.models {
+            Some(_) => (AGAIN_AFTER, true),
+            None => (LOOK_EVERY, false),
+        };
+        let (began, publisher) = (Instant::now(), &self.keeping.publisher);
+        let has_new = || !is_away && self.lakehouse.log().seen() > seen;
+        while began.elapsed() < pause && !has_new() && !publisher.is_ready() {
+            tokio::time::sleep(OWN_EVERY).await;
+        }
+    }
+
+    /// Reads the models again, if one of their files is another now. With a file that is wrong, all stays as it was.
+    fn reload(&mut self) -> bool {
+        let files = models::stamp(&self.invocation.directory);
+        if files == self.files {
+            return false;
+        }
+        self.files = files;
+        match self.lakehouse.reloaded() {
+            Ok(lakehouse) => {
+                self.lakehouse = lakehouse;
+                true
+            }
+            Err(error) => {
+                self.refuse(&error.into());
+                false
+            }
+        }
+    }
+
+    fn refuse(&self, error: &Error) {
+        self.invocation.output.fail(error);
+        self.invocation.output.say("the models go on as they were");
+    }
+
+    /// Has the log kept up beside what goes on here: a refresh does not wait for a compaction. Gives what became of the last time.
+    async fn keep_tidy(&mut self) -> Result<()> {
+        let last = match self.keeping.upkeep.take() {
+            Some(upkeep) if !upkeep.is_finished() => {
+                self.keeping.upkeep = Some(upkeep);
+                return Ok(());
+            }
+            Some(upkeep) => upkeep.await?,
+            None => Ok(()),
+        };
+        let (invocation, lakehouse) = (self.invocation.clone(), self.lakehouse.clone());
+        self.keeping.upkeep = Some(tokio::spawn(async move { maintain(&invocation, &lakehouse).await }));
+        last
+    }
+
+    /// Refreshes; what is stored is served at once, and published when the publisher comes to it.
+    async fn refresh(&mut self) -> Result<()> {
+        let began = Instant::now();
+        self.tell_state(Some(began));
+        let told = Told { bar: ModelBar::new(&self.invocation.output), stored: Notify::new() };
+        let serving = async {
+            loop {
+                told.stored.notified().await;
+                // One that cannot be opened now is opened after the refresh, and fails there.
+                if let Ok(session) = self.lakehouse.read(None).await {
+                    self.sessions.send_replace(served(session, &self.lakehouse));
+                }
+            }
+        };
+        let refreshed = tokio::select! {
+            refreshed = self.lakehouse.refresh_models(&told) => refreshed?,
+            () = serving => return Ok(()),
+        };
+        tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
+        self.keeping.publisher.has_new();
+        Ok(())
+    }
+
+    /// Commits what waits in the inbox while nobody else commits it: a batch whose sender has only had it made durable comes into
+    /// the tables although nothing is sent any more.
+    async fn drain(&mut self) -> Result<()> {
+        if self.watch && self.keeping.quiet.elapsed() >= DRAIN_AFTER {
+            let drained = self.lakehouse.log().drain(self.invocation.now()).await?;
+            for left in drained.left {
+                if self.keeping.left.insert(left.clone()) {
+                    self.invocation.output.say(&left);
+                }
+            }
+            self.keeping.quiet = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// One look at the lake, and what follows from it.
+    async fn keep_up(&mut self, edited: bool, seen: &mut (u64, Option<u64>)) -> Result<()> {
+        let now = stand(&self.lakehouse).await?;
+        let due = edited || self.behind.models.is_some();
+        if now == *seen && !due {
+            return self.drain().await;
+        }
+        self.keeping.quiet = Instant::now();
+        // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
+        let worked = match self.watch && (due || now.0 > seen.0) {
+            true => self.refresh().await,
+            false => Ok(()),
+        };
+        let worked = worked.and(self.keep_tidy().await);
+        // What was refreshed is served. The log may have moved on meanwhile, and that is still to be refreshed: it was seen as far
+        // as it stood before.
+        *seen = (now.0, self.lakehouse.epoch().await?);
+        self.sessions.send_replace(served(self.lakehouse.read(None).await?, &self.lakehouse));
+        worked
+    }
+}
+
+/// Draws a bar, and tells of an epoch that is stored.
+struct Told {
+    bar: ModelBar,
+    stored: Notify,
+}
+
+impl Progress for Told {
+    fn model(&self, name: &str, done: usize, of: usize) {
+        self.bar.model(name, done, of);
+    }
+
+    fn stored(&self) {
+        self.stored.notify_one();
+    }
+}
+
+/// The log's newest version, and the newest epoch.
+async fn stand(lakehouse: &Lakehouse) -> Result<(u64, Option<u64>)> {
+    let (head, _) = lakehouse.log().head().await?;
+    Ok((head, lakehouse.epoch().await?))
+}
