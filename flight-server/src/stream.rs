@@ -135,7 +135,7 @@ async fn produce<E: Encode>(
     admission: &Admission,
     interrupt: Arc<Interrupt>,
 ) -> Result<(), Status> {
-    let mut sending = Sending { sender, turn: admission.turn().await? };
+    let mut sending = Sending { sender, turn: admission.turn().await?, opening: Vec::new() };
     let mut clock = Clock { left: admission.time(), limit: admission.time(), interrupt: Arc::clone(&interrupt) };
     let mut coalescer = Coalescer::new(Arc::clone(&planned.schema));
     let mut begun = false;
@@ -149,7 +149,7 @@ async fn produce<E: Encode>(
             )));
         }
         if !std::mem::replace(&mut begun, true) {
-            sending.messages::<E>(encoder.begin()).await?;
+            sending.opening = encoder.begin().map_err(|error| status::of_arrow(&error))?;
         }
         while let Some(batch) = clock.run(batches.next()).await? {
             let batch = batch.map_err(|error| status::of_execution(&error))?;
@@ -202,6 +202,8 @@ type Sender<M> = mpsc::Sender<Result<Piece<M>, Status>>;
 struct Sending<'a, M> {
     sender: &'a Sender<M>,
     turn: Turn,
+    /// What goes before everything else, and with it: a client that is woken for a schema alone is woken once too often.
+    opening: Vec<M>,
 }
 
 impl<M: Send + 'static> Sending<'_, M> {
@@ -224,7 +226,8 @@ impl<M: Send + 'static> Sending<'_, M> {
         messages: Result<Vec<M>, ArrowError>,
     ) -> Result<usize, Status> {
         let mut bytes = 0;
-        for message in messages.map_err(|error| status::of_arrow(&error))? {
+        let messages = messages.map_err(|error| status::of_arrow(&error))?;
+        for message in std::mem::take(&mut self.opening).into_iter().chain(messages) {
             bytes += E::bytes(&message);
             self.message(message).await?;
         }
