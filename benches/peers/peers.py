@@ -3,10 +3,11 @@
     peers.py ingest NAME EVENTS.ndjson OUT       NDJSON to Parquet by day: duckdb, duckdb-without-doc, polars, chdb
     peers.py models PARQUET_DIR DATABASE         silver and gold in DuckDB, from nothing
     peers.py check DATABASE                      what must be the same on both sides
-    peers.py serve TABLE PARQUET_DIR             an Arrow C++ Flight server with one table in memory
-    peers.py read URI ROUNDS [SQL]               reads a stream to its end, ROUNDS times: Flight SQL if SQL is given
+    peers.py save LAKEBED SQL TABLE.arrow        keeps what lakebed answers over Flight SQL
+    peers.py serve TABLE.arrow                   an Arrow C++ Flight server with that table in memory
+    peers.py read ROUNDS LAKEBED SQL SERVER      reads both to their end, by turns, ROUNDS times
 
-One JSON line on stdout. The clock starts after the imports: an engine is not charged for Python's start.
+One JSON line on stdout, of all but save and serve. The clock starts after the imports: an engine is not charged for Python's start.
 """
 
 import argparse
@@ -142,20 +143,13 @@ def timed(work):
     return {"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": after.ru_maxrss * 1024}
 
 
-def serve(name, parquet):
+def serve(file):
     """The ceiling: record batches that are ready in memory, nothing planned, nothing decoded."""
-    import duckdb
     import pyarrow
     import pyarrow.flight
 
-    connection = duckdb.connect()
-    connection.execute("CREATE SCHEMA bronze; CREATE SCHEMA gold; CREATE SCHEMA silver")
-    connection.execute(f"CREATE VIEW bronze.events AS FROM read_parquet('{parquet}/**/*.parquet', hive_partitioning=true)")
-    connection.execute("CREATE VIEW silver.events AS FROM bronze.events")
-    for model, sql in models.gold("duckdb").items():
-        connection.execute(f"CREATE VIEW gold.{model} AS {sql}")
-    table = connection.execute(models.SERVED[name]).to_arrow_table()
-    connection.close()
+    with pyarrow.OSFile(file) as source:
+        table = pyarrow.ipc.open_file(source).read_all()
 
     class Server(pyarrow.flight.FlightServerBase):
         def do_get(self, context, ticket):
@@ -167,21 +161,44 @@ def serve(name, parquet):
     server.serve()
 
 
-def read(uri, rounds, sql):
+def save(uri, sql, file):
+    """Keeps lakebed's answer, so that the other server has the very same table. Asked for twice, a table is in memory."""
+    import pyarrow
+
+    ask(connect(uri), sql)
+    table = ask(connect(uri), sql).combine_chunks()
+    with pyarrow.OSFile(file, "wb") as out, pyarrow.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read(rounds, lakebed, sql, other):
+    """Reads the same table from both servers by turns, each to its end."""
+    servers = {"lakebed": (connect(lakebed), sql), "arrow c++ server": (connect(other), None)}
+    times, tables = {who: [] for who in servers}, {}
+    for _ in range(rounds):
+        for who, (client, statement) in servers.items():
+            start = time.monotonic()
+            tables[who] = ask(client, statement)
+            times[who].append(time.monotonic() - start)
+    assert tables["lakebed"].equals(tables["arrow c++ server"])
+    return {who: {"seconds": statistics.median(times[who]), "rows": table.num_rows, "bytes": table.nbytes}
+            for who, table in tables.items()}
+
+
+def connect(uri):
     import pyarrow.flight
 
-    client = pyarrow.flight.connect(uri)
-    times = []
-    for _ in range(rounds):
-        start = time.monotonic()
-        if sql is None:
-            table = client.do_get(pyarrow.flight.Ticket(b"table")).read_all()
-        else:
-            descriptor = pyarrow.flight.FlightDescriptor.for_command(statement_query(sql))
-            endpoints = client.get_flight_info(descriptor).endpoints
-            table = pyarrow.concat_tables([client.do_get(endpoint.ticket).read_all() for endpoint in endpoints])
-        times.append(time.monotonic() - start)
-    return {"seconds": statistics.median(times), "rows": table.num_rows, "bytes": table.nbytes}
+    return pyarrow.flight.connect(uri)
+
+
+def ask(client, sql):
+    import pyarrow.flight
+
+    if sql is None:
+        return client.do_get(pyarrow.flight.Ticket(b"table")).read_all()
+    descriptor = pyarrow.flight.FlightDescriptor.for_command(statement_query(sql))
+    [endpoint] = client.get_flight_info(descriptor).endpoints
+    return client.do_get(endpoint.ticket).read_all()
 
 
 def statement_query(sql):
@@ -200,14 +217,14 @@ def field(number, value):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=["ingest", "models", "check", "serve", "read"])
+    parser.add_argument("work", choices=["ingest", "models", "check", "save", "serve", "read"])
     parser.add_argument("arguments", nargs="+")
     given = parser.parse_args()
     arguments = given.arguments
-    if given.work == "serve":
-        return serve(*arguments)
+    if given.work in ("save", "serve"):
+        return {"save": save, "serve": serve}[given.work](*arguments)
     if given.work == "read":
-        figures = read(arguments[0], int(arguments[1]), arguments[2] if len(arguments) > 2 else None)
+        figures = read(int(arguments[0]), *arguments[1:])
     else:
         figures = {"ingest": ingest, "models": build_models, "check": check}[given.work](*arguments)
     print(json.dumps(figures))

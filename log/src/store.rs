@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -274,6 +274,15 @@ impl Store {
         let mut objects = listing.map_err(|error| self.failed(prefix, error))?;
         objects.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(objects)
+    }
+
+    /// So many of the objects below a prefix, in no order; all of them, where they are fewer.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn list_some(&self, prefix: &Path, most: usize) -> Result<Vec<ObjectMeta>> {
+        let listing = self.objects.list(Some(prefix)).take(most).try_collect().await;
+        listing.map_err(|error| self.failed(prefix, error))
     }
 
     /// The directories right below a prefix, by name.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
@@ -160,23 +161,31 @@ pub fn columns_of(schema: &Schema) -> Vec<StoredColumn> {
     schema.fields().iter().map(column).collect()
 }
 
-/// A line of epochs: the lake's own, or that of a replay beside it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chain(Option<String>);
+/// A line of epochs: the lake's own, or that of a replay beside it. They are counted from 1, and of the lake's own none is ever
+/// deleted: so the newest is found by its number, however many there are.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    replay: Option<String>,
+    /// The newest number that was seen; 0 before the first look.
+    seen: Arc<AtomicU64>,
+}
+
+/// So many epochs are listed at most to find the newest: a page of an object store's listing.
+const LISTED: usize = 1_000;
 
 impl Chain {
     /// The line of a replay.
     pub fn of_replay(name: impl Into<String>) -> Self {
-        Self(Some(name.into()))
+        Self { replay: Some(name.into()), seen: Arc::default() }
     }
 
     /// The replay's name, if it is one's.
     pub fn replay(&self) -> Option<&str> {
-        self.0.as_deref()
+        self.replay.as_deref()
     }
 
-    async fn listed(&self, store: &Store) -> Result<Vec<ObjectMeta>> {
-        Ok(store.list(&layout::epochs(self.replay())).await?)
+    fn path(&self, number: u64) -> Path {
+        layout::epoch(self.replay(), number)
     }
 
     /// The newest epoch, or `None` before the first refresh.
@@ -184,10 +193,13 @@ impl Chain {
     /// # Errors
     /// Any failure of the store; [`Error::Log`] for a manifest that is no JSON of ours.
     pub async fn newest(&self, store: &Store) -> Result<Option<Manifest>> {
-        match self.listed(store).await?.last() {
-            Some(object) => read(store, &object.location).await,
-            None => Ok(None),
+        let Some(number) = self.newest_number(store).await? else { return Ok(None) };
+        let newest = read(store, &self.path(number)).await?;
+        if newest.is_none() {
+            // Another lake has been put into this one's place.
+            self.seen.store(0, Ordering::Relaxed);
         }
+        Ok(newest)
     }
 
     /// The number of the newest epoch, or `None` before the first refresh.
@@ -195,9 +207,29 @@ impl Chain {
     /// # Errors
     /// Any failure of the store.
     pub async fn newest_number(&self, store: &Store) -> Result<Option<u64>> {
-        let listed = self.listed(store).await?;
-        let name = listed.last().and_then(|object| object.location.filename()?.strip_suffix(".json"));
-        Ok(name.and_then(|number| number.parse().ok()))
+        let known = match self.seen.load(Ordering::Relaxed) {
+            0 => {
+                let listed = store.list_some(&layout::epochs(self.replay()), LISTED).await?;
+                listed.iter().filter_map(number_of).max().unwrap_or(0)
+            }
+            seen => seen,
+        };
+        // The first number beyond which there is nothing: by steps that double, and then between the last two.
+        let (mut last, mut step) = (known, 1);
+        while store.exists(&self.path(last + step)).await? {
+            last += step;
+            step *= 2;
+        }
+        let mut beyond = last + step;
+        while last + 1 < beyond {
+            let middle = last + (beyond - last) / 2;
+            match store.exists(&self.path(middle)).await? {
+                true => last = middle,
+                false => beyond = middle,
+            }
+        }
+        self.seen.fetch_max(last, Ordering::Relaxed);
+        Ok((last > 0).then_some(last))
     }
 
     /// The newest epoch that holds no event at an offset or beyond it.
@@ -205,12 +237,12 @@ impl Chain {
     /// # Errors
     /// As [`Self::newest`].
     pub async fn before(&self, store: &Store, next_offset: u64) -> Result<Option<Manifest>> {
-        let listed = self.listed(store).await?;
         // An epoch never has fewer events than the one before it.
-        let (mut found, mut from, mut to) = (None, 0, listed.len());
+        let newest = self.newest_number(store).await?.unwrap_or(0);
+        let (mut found, mut from, mut to) = (None, 1, newest + 1);
         while from < to {
             let middle = from + (to - from) / 2;
-            match read(store, &listed[middle].location).await? {
+            match read(store, &self.path(middle)).await? {
                 Some(manifest) if manifest.next_offset <= next_offset => {
                     (found, from) = (Some(manifest), middle + 1);
                 }
@@ -220,14 +252,15 @@ impl Chain {
         Ok(found)
     }
 
-    /// All epochs, oldest first.
+    /// All epochs after one, oldest first; after 0, all that there are.
     ///
     /// # Errors
     /// As [`Self::newest`].
-    pub async fn all(&self, store: &Store) -> Result<Vec<Manifest>> {
-        let reads = self.listed(store).await?.into_iter().map(|object| {
-            let store = store.clone();
-            async move { read(&store, &object.location).await }
+    pub async fn after(&self, store: &Store, epoch: u64) -> Result<Vec<Manifest>> {
+        let newest = self.newest_number(store).await?.unwrap_or(0);
+        let reads = (epoch + 1..=newest).map(|number| {
+            let (store, path) = (store.clone(), self.path(number));
+            async move { read(&store, &path).await }
         });
         let read: Vec<_> = futures::stream::iter(reads).buffered(READ_AT_ONCE).try_collect().await?;
         Ok(read.into_iter().flatten().collect())
@@ -238,9 +271,12 @@ impl Chain {
     /// # Errors
     /// Any failure of the store.
     pub async fn put(&self, store: &Store, manifest: &Manifest) -> Result<bool> {
-        let path = layout::epoch(self.replay(), manifest.epoch);
+        let path = self.path(manifest.epoch);
         match store.put_json_if_absent(&path, manifest).await? {
-            Put::Created => Ok(true),
+            Put::Created => {
+                self.seen.fetch_max(manifest.epoch, Ordering::Relaxed);
+                Ok(true)
+            }
             // Ours, if only the answer of an earlier try was lost.
             Put::Exists => Ok(read(store, &path).await?.is_some_and(|there| there == *manifest)),
         }
@@ -251,14 +287,20 @@ impl Chain {
     /// # Errors
     /// Any failure of the store.
     pub async fn delete(&self, store: &Store) -> Result<()> {
-        if self.0.is_some() {
+        if self.replay.is_some() {
             // The newest last, so that what a kill leaves is a replay that is done.
-            for object in self.listed(store).await? {
+            for object in store.list(&layout::epochs(self.replay())).await? {
                 store.delete(&object.location).await?;
             }
+            self.seen.store(0, Ordering::Relaxed);
         }
         Ok(())
     }
+}
+
+/// The number in the name of an epoch's object.
+fn number_of(object: &ObjectMeta) -> Option<u64> {
+    object.location.filename()?.strip_suffix(".json")?.parse().ok()
 }
 
 /// The newest epoch of the lake, or `None` before the first refresh.
@@ -334,5 +376,35 @@ mod tests {
             work: Work::default(),
         };
         assert_eq!(*state.schema().unwrap(), schema);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(epoch: u64) -> Manifest {
+        let time = DateTime::UNIX_EPOCH;
+        Manifest { layout: LAYOUT, epoch, version: epoch, time, next_offset: epoch * 10, models: BTreeMap::new() }
+    }
+
+    #[tokio::test]
+    async fn the_newest_epoch_is_found_however_many_there_are() {
+        let (store, chain) = (Store::memory(), Chain::default());
+        assert_eq!(chain.newest_number(&store).await.unwrap(), None);
+        for many in [1, 2, 7, 2_500] {
+            let others = Chain::default();
+            for epoch in others.newest_number(&store).await.unwrap().unwrap_or(0) + 1..=many {
+                assert!(others.put(&store, &manifest(epoch)).await.unwrap());
+            }
+            for of in [&chain, &Chain::default()] {
+                assert_eq!(of.newest_number(&store).await.unwrap(), Some(many));
+                assert_eq!(of.newest(&store).await.unwrap(), Some(manifest(many)));
+            }
+        }
+        assert_eq!(chain.before(&store, 12_345).await.unwrap(), Some(manifest(1_234)));
+        assert_eq!(chain.before(&store, 9).await.unwrap(), None);
+        assert_eq!(chain.after(&store, 2_498).await.unwrap(), [manifest(2_499), manifest(2_500)]);
+        assert_eq!(chain.after(&store, 0).await.unwrap().len(), 2_500);
     }
 }

@@ -236,7 +236,7 @@ impl Source {
     }
 
     async fn runs(&self) -> Result<Vec<ArrayRef>> {
-        let epochs = self.chain.all(self.log.store()).await?;
+        let epochs = self.chain.after(self.log.store(), 0).await?;
         let upto = self.manifest.as_ref().map_or(0, |manifest| manifest.epoch);
         let changed: Vec<_> = epochs
             .iter()

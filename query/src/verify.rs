@@ -129,7 +129,8 @@ impl Lakehouse {
             let Some(model) = self.project().models.iter().find(|model| model.name.to_string() == *name) else {
                 continue;
             };
-            verified.push(self.verify_model(model, state, &Stored { store: scratch.store(), state: replay }).await?);
+            let replay = Stored { store: scratch.store(), state: replay };
+            verified.push(self.verify_model(model, (state, manifest.epoch), &replay).await?);
         }
         if let Some(sink) = log
             && (only.is_empty() || only.iter().any(is_log))
@@ -139,7 +140,12 @@ impl Lakehouse {
         Ok(verified)
     }
 
-    async fn verify_model(&self, model: &Model, state: &ModelState, replay: &Stored<'_>) -> Result<Verified> {
+    async fn verify_model(
+        &self,
+        model: &Model,
+        (state, epoch): (&ModelState, u64),
+        replay: &Stored<'_>,
+    ) -> Result<Verified> {
         let stored = Stored { store: self.log().store(), state };
         let expected = (state.rows, state.content_hash);
         let is_stored = content(&stored).await? == expected;
@@ -152,7 +158,10 @@ impl Lakehouse {
         let mut in_sinks = BTreeMap::new();
         let table = self.table_image(model, state).await?;
         for sink in SINKS.into_iter().filter(|sink| model.is_kept_in(sink)) {
-            let found = self.differs_in(sink, model, state, (&table, expected)).await?;
+            let found = match self.differs_in(sink, model, state, (&table, expected)).await? {
+                Some(_) if self.is_later_in(sink, model, &table, epoch).await? => None,
+                found => found,
+            };
             in_sinks.insert(sink, found.is_none());
             differences.extend(found);
         }
@@ -173,7 +182,10 @@ impl Lakehouse {
         let events = self.events_image(version).await?;
         let table = PostgresSink::events_table(&events);
         let offset = table.columns.index_of(lakebed_log::schema::OFFSET)?;
-        let found = in_postgres((sink, &table), &Events(&events), None, &[offset]).await?;
+        let found = match in_postgres((sink, &table), &Events(&events), None, &[offset]).await? {
+            Some(_) if self.are_later_events_in(sink, version).await? => None,
+            found => found,
+        };
         Ok(Verified {
             model: LOG.to_owned(),
             rows: events.next_offset,
@@ -184,6 +196,52 @@ impl Lakehouse {
             replay: true,
             differences: found.into_iter().collect(),
         })
+    }
+
+    /// Whether a sink has the model's table as of a later epoch than this one: somebody has published since.
+    async fn is_later_in(&self, sink: &str, model: &Model, table: &TableImage, epoch: u64) -> Result<bool> {
+        let there = match (sink, self.postgres(), self.delta()?) {
+            ("postgres", Some(sink), _) => content(&InPostgres(sink, table)).await,
+            ("delta", _, Some(sink)) => content(&InDelta(sink, table)).await,
+            _ => content(&InDuckDb(self.sink(), &model.name)).await,
+        };
+        let there = match there {
+            Err(Error::UnknownTable { .. }) => return Ok(false),
+            there => there?,
+        };
+        // What it may be was stored before it was there to be read.
+        let later = self.chain().after(self.log().store(), epoch).await?;
+        let name = model.name.to_string();
+        let states: Vec<_> = later.iter().filter_map(|manifest| manifest.models.get(&name)).collect();
+        if states.iter().any(|state| (state.rows, state.content_hash) == there) {
+            return Ok(true);
+        }
+        let kept = match sink {
+            "postgres" => PostgresSink::as_kept,
+            "delta" => DeltaSink::as_kept,
+            _ => return Ok(false),
+        };
+        for state in states.into_iter().filter(|state| state.rows == there.0) {
+            let stored = Stored { store: self.log().store(), state };
+            let table = &self.table_image(model, state).await?;
+            if content(&AsKept { stored, table, kept }).await? == there {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The same of the log's table.
+    async fn are_later_events_in(&self, sink: &PostgresSink, version: u64) -> Result<bool> {
+        let stands_at = sink.watermarks().await?.into_iter().find(|watermark| watermark.model == LOG);
+        match stands_at.filter(|watermark| watermark.version > version) {
+            Some(later) => {
+                let events = self.events_image(later.version).await?;
+                let table = PostgresSink::events_table(&events);
+                Ok(in_postgres((sink, &table), &Events(&events), None, &[]).await?.is_none())
+            }
+            None => Ok(false),
+        }
     }
 
     /// The rows that are really there.

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use lakebed_tests::python::{dashboard, jdbc, python};
 
@@ -82,6 +84,30 @@ fn a_server_that_watches_refreshes_as_events_come() {
     served.stop();
     let rows = shop.done(&["query", "SELECT count(*) FROM silver.events", "-o", "csv"]);
     assert_eq!(rows.lines().last(), Some("400"), "the server refreshed the tables, and the stretches begin alike");
+}
+
+/// While events come in and are published, what stands in a sink is of another epoch at every look.
+#[test]
+fn verify_holds_while_events_come_in() {
+    let shop = Shop::with_tables();
+    let served = Served::start(&shop, &["--watch"]);
+    let events = std::fs::read_to_string(shop.events(1_000)).unwrap();
+    let (before, is_over) = (served.version(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for event in events.lines().skip(300).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                assert_eq!(served.post("/v1/events", &[], event.as_bytes()).0, 200);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let verified: Vec<_> = (0..2).map(|_| shop.command(&["verify"]).output().unwrap()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        for output in verified {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    });
+    assert!(served.version() > before + 2);
+    served.stop();
 }
 
 /// A database that takes connections and never answers keeps nobody waiting but itself.

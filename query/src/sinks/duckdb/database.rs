@@ -47,9 +47,11 @@ impl Database {
     fn attach(path: PathBuf, spill: &Path, options: &str) -> Result<Self> {
         let (file, spill) = (text(&path)?, text(spill)?);
         let attach = format!("ATTACH {} AS {CATALOG} ({options})", literal(file));
-        // Nothing is fetched over the network at run time: every type here is of DuckDB's core.
+        // Nothing is fetched over the network at run time: every type here is of DuckDB's core. Rows come from one thread, and of two
+        // of DuckDB's one turns round and round until the other is done: as long a publication, for twice the CPU time.
         let connection = Config::default()
             .enable_autoload_extension(false)
+            .and_then(|config| config.threads(1))
             .and_then(|config| config.with("temp_directory", spill))
             .and_then(Connection::open_in_memory_with_flags)
             .and_then(|connection| connection.execute_batch(&attach).map(|()| connection));
