@@ -153,8 +153,7 @@ def serve(file):
 
     class Server(pyarrow.flight.FlightServerBase):
         def do_get(self, context, ticket):
-            batches = table.to_batches(max_chunksize=8192)
-            return pyarrow.flight.RecordBatchStream(pyarrow.RecordBatchReader.from_batches(table.schema, batches))
+            return pyarrow.flight.RecordBatchStream(pyarrow.RecordBatchReader.from_batches(table.schema, table.to_batches()))
 
     server = Server("grpc://127.0.0.1:0")
     print(f"flight sql  grpc://127.0.0.1:{server.port}", file=sys.stderr, flush=True)
@@ -162,11 +161,11 @@ def serve(file):
 
 
 def save(uri, sql, file):
-    """Keeps lakebed's answer, so that the other server has the very same table. Asked for twice, a table is in memory."""
+    """Keeps lakebed's answer, so that the other server has the very same batches. Asked for twice, a table is in memory."""
     import pyarrow
 
     ask(connect(uri), sql)
-    table = ask(connect(uri), sql).combine_chunks()
+    table = ask(connect(uri), sql)
     with pyarrow.OSFile(file, "wb") as out, pyarrow.ipc.new_file(out, table.schema) as writer:
         writer.write_table(table)
 

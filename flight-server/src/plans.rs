@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use lakebed_query::catalog::DEFAULT_SCHEMA;
 use lakebed_query::parameters::Prepared;
-use lakebed_query::{Optimized, ReadSession, Statement};
+use lakebed_query::{BoundPlan, ReadSession, Statement};
 use tonic::Status;
 
 use crate::bounded::{Bounded, locked};
@@ -32,7 +32,7 @@ pub(crate) struct Planned {
     /// What the statement reads; held so that a refresh does not move it.
     pub(crate) session: Arc<ReadSession>,
     /// One for each row of values for its parameters; their answers follow one another.
-    pub(crate) plans: Vec<Optimized>,
+    pub(crate) plans: Vec<BoundPlan>,
     /// The columns as clients get them.
     pub(crate) schema: SchemaRef,
     /// What it was asked of.

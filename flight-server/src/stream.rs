@@ -2,7 +2,7 @@
 //! short queue for the connection. A client that reads slowly slows the plan down; one that goes away stops it.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -32,6 +32,9 @@ pub(crate) type Batches = Messages<Message>;
 
 /// Messages that wait for the connection: with 1–2 MiB each, what one stream holds in memory.
 const QUEUE: usize = 3;
+
+/// Where the first rows are not there so soon, the schema goes before them: until then a client cannot even break off.
+const SOON: Duration = Duration::from_millis(50);
 
 /// A client that reads nothing for so long has its result broken off.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -151,11 +154,22 @@ async fn produce<E: Encode>(
         if !std::mem::replace(&mut begun, true) {
             sending.opening = encoder.begin().map_err(|error| status::of_arrow(&error))?;
         }
-        while let Some(batch) = clock.run(batches.next()).await? {
+        let mut next = {
+            let mut first = pin!(clock.run(batches.next()));
+            match timeout(SOON, &mut first).await {
+                Ok(first) => first?,
+                Err(_) => {
+                    sending.messages::<E>(Ok(Vec::new())).await?;
+                    first.await?
+                }
+            }
+        };
+        while let Some(batch) = next {
             let batch = batch.map_err(|error| status::of_execution(&error))?;
             let batch = wire_batch(&batch, &planned.schema).map_err(|error| status::of_arrow(&error))?;
             let ready = coalescer.push(batch).map_err(|error| status::of_arrow(&error))?;
             sending.rows(ready, &mut encoder, metrics).await?;
+            next = clock.run(batches.next()).await?;
         }
     }
     let rest = coalescer.flush().map_err(|error| status::of_arrow(&error))?;

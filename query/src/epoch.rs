@@ -194,12 +194,15 @@ impl Chain {
     /// Any failure of the store; [`Error::Log`] for a manifest that is no JSON of ours.
     pub async fn newest(&self, store: &Store) -> Result<Option<Manifest>> {
         let Some(number) = self.newest_number(store).await? else { return Ok(None) };
-        let newest = read(store, &self.path(number)).await?;
-        if newest.is_none() {
-            // Another lake has been put into this one's place.
-            self.seen.store(0, Ordering::Relaxed);
+        if let Some(newest) = read(store, &self.path(number)).await? {
+            return Ok(Some(newest));
         }
-        Ok(newest)
+        // Another lake has been put into this one's place.
+        self.seen.store(0, Ordering::Relaxed);
+        match self.newest_number(store).await? {
+            Some(number) => read(store, &self.path(number)).await,
+            None => Ok(None),
+        }
     }
 
     /// The number of the newest epoch, or `None` before the first refresh.
@@ -377,11 +380,6 @@ mod tests {
         };
         assert_eq!(*state.schema().unwrap(), schema);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     fn manifest(epoch: u64) -> Manifest {
         let time = DateTime::UNIX_EPOCH;

@@ -250,16 +250,19 @@ impl KeptTable {
 /// Bytes of a batch that is kept: as many as a client is sent at once, so that it can be sent as it is.
 const ENOUGH: usize = 2 << 20;
 
-/// Makes few batches of many: a plan may cut them for nothing, but not put them together.
+/// And its rows. Operators work on 8,192 at a time, and count for each of these slices the memory of the whole batch.
+const MOST_ROWS: usize = 3 * 8_192;
+
+/// Makes few batches of many: cutting one costs a plan nothing, and putting them together a copy.
 fn put_together(columns: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-    let (mut whole, mut waiting, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut whole, mut waiting, mut bytes, mut rows) = (Vec::new(), Vec::new(), 0, 0);
     for batch in batches {
-        let more = batch.get_array_memory_size();
-        if bytes + more > ENOUGH && !waiting.is_empty() {
+        let (more_bytes, more_rows) = (batch.get_array_memory_size(), batch.num_rows());
+        if (bytes + more_bytes > ENOUGH || rows + more_rows > MOST_ROWS) && !waiting.is_empty() {
             whole.push(concat_batches(columns, &std::mem::take(&mut waiting))?);
-            bytes = 0;
+            (bytes, rows) = (0, 0);
         }
-        bytes += more;
+        (bytes, rows) = (bytes + more_bytes, rows + more_rows);
         waiting.push(batch);
     }
     if !waiting.is_empty() {

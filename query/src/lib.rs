@@ -47,6 +47,6 @@ pub use long_joins::Interrupt;
 pub use policies::{OfReader, Policies, Reader, Rules};
 pub use refresh::{ModelRefreshed, Progress};
 pub use replay::{Replay, Replayed};
-pub use session::{ForeignKey, Optimized, ReadSession, TableInfo, TableKind, Versions};
+pub use session::{BoundPlan, ForeignKey, ReadSession, TableInfo, TableKind, Versions};
 pub use statement::Statement;
 pub use verify::{Difference, Differs, Verified};

@@ -12,7 +12,7 @@ use datafusion::logical_expr::expr::{Cast, Placeholder, TryCast};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::{Error, Result};
-use crate::session::{Optimized, ReadSession};
+use crate::session::{BoundPlan, ReadSession};
 use crate::statement::Statement;
 
 /// The most rows of values that a statement is run for in one go.
@@ -63,15 +63,15 @@ impl ReadSession {
     ///
     /// # Errors
     /// [`Error::Parameters`] where there are more or fewer columns than parameters, or no row; [`Error::Parameter`] for a value
-    /// that is not of its parameter's type, [`Error::Sql`] where the optimizer finds what cannot be computed.
-    pub fn bind(&self, prepared: &Prepared, values: &RecordBatch) -> Result<Vec<Optimized>> {
+    /// that is not of its parameter's type.
+    pub fn bind(&self, prepared: &Prepared, values: &RecordBatch) -> Result<Vec<BoundPlan>> {
         let needed = prepared.parameters.fields().len();
         let given = if values.num_rows() == 0 { 0 } else { values.num_columns() };
         if needed != given {
             return Err(Error::Parameters { needed, given });
         }
         if needed == 0 {
-            return Ok(vec![self.optimized(&prepared.plan)?]);
+            return Ok(vec![BoundPlan::new(prepared.plan.clone())]);
         }
         if values.num_rows() > MOST_ROWS {
             let message = format!("{} rows of parameters are more than {MOST_ROWS} at once", values.num_rows());
@@ -88,11 +88,11 @@ impl ReadSession {
         let columns = values.columns().iter().zip(prepared.parameters.fields()).enumerate().map(cast);
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let failed = |error| Error::planning(error, self.tables());
-        let bound = |row: usize| -> Result<Optimized> {
+        let bound = |row: usize| -> Result<BoundPlan> {
             let values = columns.iter().map(|column| ScalarValue::try_from_array(column, row));
             let values = values.collect::<Result<Vec<_>, _>>().map_err(failed)?;
             let plan = prepared.unbound.clone().with_param_values(values).map_err(failed)?;
-            self.optimized(&self.analyzed(plan)?)
+            self.analyzed(plan).map(BoundPlan::new)
         };
         (0..values.num_rows()).map(bound).collect()
     }

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, TableProvider,
 };
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreUrl};
@@ -16,7 +17,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{
     FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
 };
-use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use lakebed_log::Store;
@@ -81,9 +82,21 @@ pub trait Versions: Send + Sync {
     async fn as_of(&self, as_of: AsOf) -> Result<Arc<ReadSession>>;
 }
 
-/// A statement's plan as the optimizer has left it, of one session. It may run any number of times.
-#[derive(Clone, Debug)]
-pub struct Optimized(LogicalPlan);
+/// A statement's plan, of one session. It may run any number of times: what the optimizer makes of it the first time is kept.
+#[derive(Debug)]
+pub struct BoundPlan {
+    plan: LogicalPlan,
+    optimized: OnceLock<LogicalPlan>,
+}
+
+impl BoundPlan {
+    pub(crate) fn new(plan: LogicalPlan) -> Self {
+        Self { plan, optimized: OnceLock::new() }
+    }
+}
+
+/// Bytes of the constants of a plan that is kept. The optimizer computes what it can: `repeat('x', 500000000)`.
+const KEPT_CONSTANTS: usize = 64 << 10;
 
 /// The lake at one version, open for SELECT.
 pub struct ReadSession {
@@ -253,13 +266,8 @@ impl ReadSession {
         self.state.get_or_init(|| catalog::at(&self.context, self.now))
     }
 
-    /// Optimizes a plan of this session's.
-    ///
-    /// # Errors
-    /// [`Error::Sql`] where the optimizer finds what cannot be computed.
-    pub fn optimized(&self, plan: &LogicalPlan) -> Result<Optimized> {
-        let optimized = self.state().optimize(plan);
-        optimized.map(Optimized).map_err(|error| Error::planning(error, &self.tables))
+    fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.state().optimize(plan).map_err(|error| Error::planning(error, &self.tables))
     }
 
     /// Runs a plan of this session's; dropping the stream stops the work.
@@ -273,20 +281,28 @@ impl ReadSession {
     /// Runs a plan of this session's with memory from a pool, and with what stops it where it does not look around by itself.
     ///
     /// # Errors
-    /// [`Error::Sql`] where the plan cannot be started.
+    /// As [`Self::stream`].
     pub async fn stream_within(
         &self,
-        plan: &Optimized,
+        bound: &BoundPlan,
         memory: Arc<dyn MemoryPool>,
         interrupt: Arc<Interrupt>,
     ) -> Result<SendableRecordBatchStream> {
         let state = self.state();
         let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env()).with_memory_pool(memory).build_arc()?;
         let config = state.config().clone().with_extension(interrupt);
-        self.run(plan, TaskContext::from(state).with_session_config(config).with_runtime(runtime)).await
+        let task = TaskContext::from(state).with_session_config(config).with_runtime(runtime);
+        if let Some(kept) = bound.optimized.get() {
+            return self.run(kept, task).await;
+        }
+        let optimized = self.optimized(&bound.plan)?;
+        match bytes_of_constants(&optimized)? <= KEPT_CONSTANTS {
+            true => self.run(bound.optimized.get_or_init(|| optimized), task).await,
+            false => self.run(&optimized, task).await,
+        }
     }
 
-    async fn run(&self, Optimized(plan): &Optimized, task: TaskContext) -> Result<SendableRecordBatchStream> {
+    async fn run(&self, plan: &LogicalPlan, task: TaskContext) -> Result<SendableRecordBatchStream> {
         let state = self.state();
         let physical = state.query_planner().create_physical_plan(plan, state).await;
         let physical = physical.map_err(|error| Error::planning(error, &self.tables))?;
@@ -299,6 +315,22 @@ impl ReadSession {
         };
         execute_stream(physical, Arc::new(task)).map_err(|error| Error::planning(error, &self.tables))
     }
+}
+
+/// The memory of the constants in a plan.
+fn bytes_of_constants(plan: &LogicalPlan) -> Result<usize> {
+    let mut bytes = 0;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|expression| {
+                if let Expr::Literal(value, _) = expression {
+                    bytes += value.size();
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(bytes)
 }
 
 fn with_functions(mut state: SessionState, functions: &[ScalarUDF]) -> Result<SessionState> {

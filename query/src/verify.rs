@@ -83,10 +83,14 @@ impl Lakehouse {
 
     /// Whether somebody refreshed the lake since an epoch, or has not published yet what the newest one has.
     async fn is_being_published(&self, before: Option<u64>) -> Result<bool> {
-        let newest = epoch::newest(self.log().store()).await?;
-        let is_newer = newest.as_ref().map(|manifest| manifest.epoch) != before;
-        let published = self.published_at().await.unwrap_or(None);
-        Ok(is_newer || newest.zip(published).is_some_and(|(manifest, published)| published < manifest.version))
+        let Some(newest) = self.chain().newest(self.log().store()).await? else { return Ok(false) };
+        let in_duckdb = self.published_at().await.unwrap_or(None);
+        let in_postgres = match self.postgres() {
+            Some(sink) => sink.watermarks().await?.iter().map(|watermark| watermark.version).max(),
+            None => None,
+        };
+        let is_behind = |stands_at: Option<u64>| stands_at.is_some_and(|version| version < newest.version);
+        Ok(Some(newest.epoch) != before || is_behind(in_duckdb) || is_behind(in_postgres))
     }
 
     async fn look(&self, only: &[String]) -> Result<Vec<Verified>> {
@@ -209,7 +213,7 @@ impl Lakehouse {
             Err(Error::UnknownTable { .. }) => return Ok(false),
             there => there?,
         };
-        // What it may be was stored before it was there to be read.
+        // Listed after the sink was read: an epoch is stored before it is published.
         let later = self.chain().after(self.log().store(), epoch).await?;
         let name = model.name.to_string();
         let states: Vec<_> = later.iter().filter_map(|manifest| manifest.models.get(&name)).collect();

@@ -54,7 +54,7 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         false => maintain(invocation, &lakehouse).await,
     };
     let mut behind = Behind::default();
-    behind.first(invocation, worked)?;
+    behind.refreshed(invocation, worked, arguments.watch)?;
     let session = lakehouse.read(None).await?;
     if session.tables().iter().all(|table| table.schema == "bronze") {
         invocation.output.say("there is bronze.events alone: `lakebed run`, or --watch here, builds the other tables");
@@ -102,7 +102,8 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         invocation.output.say("there are no users: programs on this machine may ask; `lakebed user add` makes one");
     }
     let config = &lakehouse.project().config;
-    let (state, states) = watch::channel(State { lakehouse: lakehouse.clone(), behind: None, under_way: None });
+    let (state, states) =
+        watch::channel(State { lakehouse: lakehouse.clone(), behind: None, refreshing: None, publishing: None });
     let alerts = Alerts::of(&config.alerts, config.owner());
     let lookout = Lookout::new(alerts, config.alerts.clone(), head);
     let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());

@@ -222,7 +222,7 @@ impl GrowingDay {
 
 /// The day of so many since 1970.
 fn date(number: i64) -> NaiveDate {
-    // Times are in µs, which reach a tenth as far as dates.
+    // Nothing is decoded to a time of which there is no date.
     DateTime::from_timestamp_micros(number * DAY).unwrap_or_default().date_naive()
 }
 

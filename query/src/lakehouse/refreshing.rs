@@ -60,7 +60,7 @@ struct Images {
 /// Which tables of an epoch are published.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Publish<'a> {
-    /// None: it is a step on the way.
+    /// None: it is a step on the way, or somebody else publishes.
     Nothing,
     /// Those that their headers say.
     Models,
@@ -163,13 +163,13 @@ impl Lakehouse {
         Err(Error::Overtaken { tries: TRIES })
     }
 
-    /// Makes sure that every sink is known that a model is to be kept in.
+    /// Makes sure that every sink can be named that a model is to be kept in.
     fn check_sinks(&self, models: &[Arc<Model>]) -> Result<()> {
         let in_postgres = models.iter().find(|model| model.is_kept_in("postgres"));
-        match in_postgres.filter(|_| self.postgres().is_none()) {
-            Some(model) => Err(Error::NoPostgres { model: model.name.to_string() }),
-            None => Ok(()),
+        if let Some(model) = in_postgres.filter(|_| self.postgres().is_none()) {
+            return Err(Error::NoPostgres { model: model.name.to_string() });
         }
+        self.delta().map(drop)
     }
 
     /// One epoch on the way to a version: all the way, or as far as what changed fits memory. `steps` are the versions on the

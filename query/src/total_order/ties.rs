@@ -45,12 +45,13 @@ pub(super) fn ties<'a>(input: &LogicalPlan, known: impl IntoIterator<Item = &'a 
     Ties { sorts, total, identified: identity.is_some() }
 }
 
-/// Names of columns in which no two rows of a plan have the same values; none where none are known, and not with a float among
-/// them: −0 and 0 may be two rows and are one value.
+/// Names of columns in which no two rows of a plan have the same values; none where none are known, and not with one among them
+/// whose values are told apart here and are the same elsewhere: −0 and 0, a month and thirty days, and what has such in it.
 pub(crate) fn unique_columns(plan: &LogicalPlan) -> Vec<String> {
     let fields = plan.schema().fields();
     let columns = identity(plan).unwrap_or_default();
-    match columns.iter().any(|column| fields[*column].data_type().is_floating()) {
+    let is_vague = |kind: &DataType| kind.is_floating() || kind.is_nested() || matches!(kind, DataType::Interval(_));
+    match columns.iter().any(|column| is_vague(fields[*column].data_type())) {
         true => Vec::new(),
         false => columns.into_iter().map(|column| fields[column].name().clone()).collect(),
     }

@@ -72,11 +72,25 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    /// Takes in what became of the first refresh.
-    pub(super) fn first(&mut self, invocation: &Invocation, worked: Result<()>) -> Result<()> {
-        self.models = what_is_away(worked, invocation, self.told)?;
-        self.tell(invocation, false);
+    /// Takes in what became of a refresh; where this server does not publish, that is all there is to it.
+    ///
+    /// # Errors
+    /// What kept it from its end, if that is nothing that may pass.
+    pub(super) fn refreshed(&mut self, invocation: &Invocation, worked: Result<()>, publishes: bool) -> Result<()> {
+        let away = match worked {
+            Err(error) if error.may_pass() => Some(error),
+            worked => worked.map(|()| None)?,
+        };
+        self.models = told_once(invocation, away, self.models.is_some());
+        self.tell(invocation, !publishes);
         Ok(())
+    }
+
+    /// Takes in what became of a publication. Nothing that a sink says keeps anybody from being served.
+    fn published(&mut self, invocation: &Invocation, published: Result<()>) {
+        let is_up = published.is_ok();
+        self.sinks = told_once(invocation, published.err(), self.sinks.is_some());
+        self.tell(invocation, is_up);
     }
 
     /// What is away, in a sentence.
@@ -84,14 +98,14 @@ impl Behind {
         self.models.as_ref().or(self.sinks.as_ref())
     }
 
-    /// Says once that something is away, and once that nothing is any more.
-    fn tell(&mut self, invocation: &Invocation, all_done: bool) {
+    /// Says once that something is away, and once that nothing is any more, when the sinks are up, too.
+    fn tell(&mut self, invocation: &Invocation, are_sinks_up: bool) {
         match (self.what().is_some(), self.told) {
             (true, false) => {
                 invocation.output.say("it goes on, and tries again every second");
                 self.told = true;
             }
-            (false, true) if all_done => {
+            (false, true) if are_sinks_up => {
                 invocation.output.say("everything is up to date");
                 self.told = false;
             }
@@ -100,17 +114,13 @@ impl Behind {
     }
 }
 
-/// What is away, if that is why something failed; it is told, unless that was done.
-fn what_is_away(worked: Result<()>, invocation: &Invocation, told: bool) -> Result<Option<String>> {
-    match worked {
-        Err(error) if error.may_pass() => {
-            if !told {
-                invocation.output.fail(&error);
-            }
-            Ok(Some(error.to_string()))
-        }
-        worked => worked.map(|()| None),
+/// What is away, in a sentence; it is told, unless that was done.
+fn told_once(invocation: &Invocation, away: Option<Error>, told: bool) -> Option<String> {
+    let away = away?;
+    if !told {
+        invocation.output.fail(&away);
     }
+    Some(away.to_string())
 }
 
 impl Following<'_> {
@@ -131,21 +141,19 @@ impl Following<'_> {
                 }
                 worked => worked,
             };
-            let Self { invocation, lakehouse, behind, keeping: Keeping { publisher, .. }, .. } = &mut self;
-            behind.models = what_is_away(worked, invocation, behind.told)?;
+            let Self { invocation, lakehouse, behind, watch, keeping: Keeping { publisher, .. }, .. } = &mut self;
+            behind.refreshed(invocation, worked, *watch)?;
             if let Some(published) = publisher.go_on(lakehouse).await {
-                behind.sinks = what_is_away(published, invocation, behind.told)?;
+                behind.published(invocation, published);
             }
-            behind.tell(invocation, publisher.is_done());
             self.tell_state(None);
         }
     }
 
     /// Says what it is at, and since when it refreshes.
     fn tell_state(&self, refreshing: Option<Instant>) {
-        let under_way = refreshing.into_iter().chain(self.keeping.publisher.since()).min();
-        let behind = self.behind.what().cloned();
-        self.state.send_replace(State { lakehouse: self.lakehouse.clone(), behind, under_way });
+        let (behind, publishing) = (self.behind.what().cloned(), self.keeping.publisher.under_way());
+        self.state.send_replace(State { lakehouse: self.lakehouse.clone(), behind, refreshing, publishing });
     }
 
     /// Waits for the next look: until it is time, until this process has appended something, or until a publication has ended.
@@ -155,8 +163,8 @@ impl Following<'_> {
             None => (LOOK_EVERY, false),
         };
         let (began, publisher) = (Instant::now(), &self.keeping.publisher);
-        let has_new = || !is_away && self.lakehouse.log().seen() > seen;
-        while began.elapsed() < pause && !has_new() && !publisher.is_ready() {
+        let is_due = || !is_away && (self.lakehouse.log().seen() > seen || publisher.is_ready());
+        while began.elapsed() < pause && !is_due() {
             tokio::time::sleep(OWN_EVERY).await;
         }
     }
@@ -219,7 +227,7 @@ impl Following<'_> {
             () = serving => return Ok(()),
         };
         tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
-        self.keeping.publisher.has_new();
+        self.keeping.publisher.note_new();
         Ok(())
     }
 

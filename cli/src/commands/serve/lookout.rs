@@ -9,7 +9,7 @@ use lakebed_project::AlertsConfig;
 use lakebed_query::Lakehouse;
 use lakebed_query::checks::Checked;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::alerts::Alerts;
 use crate::error::Result;
@@ -25,10 +25,12 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct State {
     /// With its models as they are now.
     pub(super) lakehouse: Lakehouse,
-    /// What keeps a refresh from its end, if something does.
+    /// What keeps a refresh or a publication from its end, if something does.
     pub(super) behind: Option<String>,
-    /// Since when a refresh or a publication is under way, if one is.
-    pub(super) under_way: Option<Instant>,
+    /// Since when a refresh is under way, if one is.
+    pub(super) refreshing: Option<Instant>,
+    /// The publication that was under way then, if one was, and since when.
+    pub(super) publishing: Option<(Instant, AbortHandle)>,
 }
 
 /// What was seen, and what was told of it.
@@ -81,10 +83,15 @@ impl Lookout {
         // Where nobody is to be called there is nothing to look out for.
         while self.alerts.has_somebody() {
             tokio::time::sleep(EVERY).await;
-            let State { lakehouse, behind, under_way } = state.borrow().clone();
+            let State { lakehouse, behind, refreshing, publishing } = state.borrow().clone();
             let served = sessions.borrow().session.version();
             // One that takes so long does not come to its end: a sink, say, that is there and does not answer.
-            let hangs = under_way.filter(|began| began.elapsed() > self.config.stale_after);
+            let publishing = publishing.filter(|(_, publication)| !publication.is_finished()).map(|(began, _)| began);
+            let hangs = refreshing
+                .into_iter()
+                .chain(publishing)
+                .min()
+                .filter(|began| began.elapsed() > self.config.stale_after);
             if let Some(began) = hangs {
                 self.fresh = self.fresh.min(began);
             }

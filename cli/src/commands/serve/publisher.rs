@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use lakebed_query::{Lakehouse, Publications};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::error::Result;
 
@@ -26,19 +26,19 @@ struct UnderWay {
 }
 
 impl Publisher {
-    /// With something to begin with, or nothing.
+    /// `due`: whether to publish at once.
     pub(super) fn new(due: bool) -> Self {
         Self { under_way: None, due, failed: None }
     }
 
-    /// Says that an epoch may be stored that is to be published.
-    pub(super) fn has_new(&mut self) {
+    /// Notes that an epoch may be stored that is to be published.
+    pub(super) fn note_new(&mut self) {
         self.due = true;
     }
 
-    /// Since when a publication is under way, if one is.
-    pub(super) fn since(&self) -> Option<Instant> {
-        self.under_way.as_ref().map(|under_way| under_way.since)
+    /// The publication that is under way, if one is, and since when.
+    pub(super) fn under_way(&self) -> Option<(Instant, AbortHandle)> {
+        self.under_way.as_ref().map(|under_way| (under_way.since, under_way.publication.abort_handle()))
     }
 
     /// Whether there is something for [`Self::go_on`] to do.
@@ -48,11 +48,6 @@ impl Publisher {
             Some(under_way) => under_way.publication.is_finished(),
             None => self.due && !rests(),
         }
-    }
-
-    /// Whether every epoch that it was told of is published.
-    pub(super) fn is_done(&self) -> bool {
-        self.under_way.is_none() && !self.due
     }
 
     /// Begins what is due, if nothing is under way; gives what became of a publication that has ended.

@@ -21,6 +21,9 @@ use crate::rows::{Rows, Run};
 use crate::sinks::change::{Change, Held};
 use crate::sinks::{Image, TableImage, Watermark};
 
+/// Rows in which others are looked for on all cores.
+const WORTH_ALL_CORES: u64 = if cfg!(test) { 2 } else { 1_000_000 };
+
 /// The temporary table of rows that are to be deleted.
 const GONE: &str = "gone";
 
@@ -247,7 +250,11 @@ fn delete(
             format!("DELETE FROM {qualified} AS held USING temp.main.{GONE} AS gone WHERE {}", same(equals))
         }
     };
-    database.execute(&format!("{delete}; DROP TABLE temp.main.{GONE}"))
+    match table.rows.count() < WORTH_ALL_CORES {
+        true => database.execute(&delete)?,
+        false => database.execute_on_all_cores(&delete)?,
+    }
+    database.execute(&format!("DROP TABLE temp.main.{GONE}"))
 }
 
 /// Whether a row that is to be deleted has no value in one of these columns.

@@ -139,8 +139,9 @@ async fn deleted_rows_go_from_every_file_of_the_rotation() {
         let mut lake = Lake::new(3);
         let batch = |ids: &[i64], values: &[Option<f64>]| {
             let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
-            RecordBatch::try_from_iter_with_nullable([("place", int64(ids.to_vec()), true), ("copies", values, true)])
-                .unwrap()
+            // Below 0 there is none.
+            let places: ArrayRef = Arc::new(Int64Array::from_iter(ids.iter().map(|id| (*id >= 0).then_some(*id))));
+            RecordBatch::try_from_iter_with_nullable([("place", places, true), ("copies", values, true)]).unwrap()
         };
         let same = if key.is_empty() { 1 } else { 3 };
         let first = batch(&[1, 1, same, 5], &[None, Some(0.5), Some(0.5), Some(f64::NAN)]);
@@ -154,7 +155,7 @@ async fn deleted_rows_go_from_every_file_of_the_rotation() {
             ..table("t", "f", &[])
         };
         if !key.is_empty() {
-            runs[0] = lake.run_of("t/1", batch(&[0, 1, 3, 5], &[None, Some(0.5), Some(0.5), Some(f64::NAN)]));
+            runs[0] = lake.run_of("t/1", batch(&[0, 1, 3, -1], &[None, Some(0.5), Some(0.5), Some(f64::NAN)]));
             runs[0].first = 0;
             lake.next.insert("t".to_owned(), 4);
         }
