@@ -1,6 +1,7 @@
 //! The lakehouse: a project over its lake. What the command line and the servers call.
 
 mod as_of;
+mod publishing;
 mod reading;
 mod refreshing;
 
@@ -12,9 +13,10 @@ use lakebed_log::{ColumnType, Log, Snapshot, Store, layout};
 use lakebed_project::Config;
 
 pub use self::as_of::{AsOf, InvalidAsOf, time_text};
+pub use self::publishing::Publications;
+pub(crate) use self::publishing::Publish;
 use self::reading::Sessions;
-pub(crate) use self::refreshing::Publish;
-pub use self::refreshing::{Publications, Refreshed};
+pub use self::refreshing::Refreshed;
 use crate::epoch::{Chain, Manifest};
 use crate::error::{Error, Result};
 use crate::kept_tables::TableMemory;
