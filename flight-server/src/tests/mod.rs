@@ -16,6 +16,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
 use futures::TryStreamExt;
@@ -115,6 +116,11 @@ async fn read(client: &mut Client, info: &FlightInfo) -> (SchemaRef, Vec<RecordB
         batches.push(batch);
     }
     (stream.schema().expect("a schema message comes even without rows").clone(), batches)
+}
+
+/// All rows of a result, or what it failed of: by the call, or on the way.
+async fn all_rows(client: &mut Client, info: &FlightInfo) -> std::result::Result<Vec<RecordBatch>, FlightError> {
+    client.do_get(ticket(info)).await?.try_collect().await
 }
 
 async fn query(client: &mut Client, sql: &str) -> Vec<RecordBatch> {

@@ -9,7 +9,7 @@ use arrow::datatypes::Decimal128Type;
 use futures::TryStreamExt;
 
 use super::lake::{Polls, lake, lake_with_another_table, lake_with_polls, served};
-use super::{Running, begun, broken_off, eventually, query, read, rows, ticket};
+use super::{Running, all_rows, begun, broken_off, eventually, query, read, rows, ticket};
 use crate::Limits;
 
 #[tokio::test]
@@ -160,8 +160,7 @@ async fn a_statement_has_so_much_time_and_memory() {
         let server = Running::within(lake(1, 4), limits, |_| ()).await;
         let mut client = server.client().await;
         let info = client.execute(sql.to_owned(), None).await.unwrap();
-        let ended: Result<Vec<_>, _> = client.do_get(ticket(&info)).await.unwrap().try_collect().await;
-        let status = tonic::Status::from(ended.unwrap_err());
+        let status = tonic::Status::from(all_rows(&mut client, &info).await.unwrap_err());
         assert_eq!(status.code(), code, "{sql}: {status}");
         assert!(status.message().contains(what) && status.message().contains("\nhint: "), "{status}");
         assert_eq!(rows(&query(&mut client, "SELECT 1").await), 1, "others are served");

@@ -15,7 +15,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use super::lake::{lake, served};
-use super::{Client, Running, announced, query, read, rows, ticket};
+use super::{Client, Running, all_rows, announced, query, read, rows, ticket};
 use crate::{session_options, status};
 
 const STATEMENTS: &[&str] = &[
@@ -157,8 +157,7 @@ async fn a_statement_that_fails_while_it_runs_has_a_code_and_a_sentence() {
     let mut client = server.client().await;
     let sql = "SELECT 1 / (x - 1) FROM gold.a_b";
     let info = client.execute(sql.to_owned(), None).await.unwrap();
-    let result: Result<Vec<_>, _> = client.do_get(ticket(&info)).await.unwrap().try_collect().await;
-    let message = result.unwrap_err().to_string();
+    let message = all_rows(&mut client, &info).await.unwrap_err().to_string();
     assert!(message.contains("Divide by zero"), "{message}");
 }
 
