@@ -204,6 +204,15 @@ impl Lakehouse {
 
     /// Whether a sink has the model's table as of a later epoch than this one: somebody has published since.
     async fn is_later_in(&self, sink: &str, model: &Model, table: &TableImage, epoch: u64) -> Result<bool> {
+        if self.epoch().await? == Some(epoch) {
+            return Ok(false);
+        }
+        if let ("postgres", Some(sink)) = (sink, self.postgres())
+            && !sink.altered(table).await?.is_empty()
+        {
+            // It cannot even be read.
+            return Ok(false);
+        }
         let there = match (sink, self.postgres(), self.delta()?) {
             ("postgres", Some(sink), _) => content(&InPostgres(sink, table)).await,
             ("delta", _, Some(sink)) => content(&InDelta(sink, table)).await,
