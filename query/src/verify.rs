@@ -86,7 +86,7 @@ impl Lakehouse {
         let Some(newest) = self.chain().newest(self.log().store()).await? else { return Ok(false) };
         let in_duckdb = self.published_at().await.unwrap_or(None);
         let in_postgres = match self.postgres() {
-            Some(sink) => sink.watermarks().await?.iter().map(|watermark| watermark.version).max(),
+            Some(sink) => sink.watermarks().await.unwrap_or_default().iter().map(|watermark| watermark.version).max(),
             None => None,
         };
         let is_behind = |stands_at: Option<u64>| stands_at.is_some_and(|version| version < newest.version);
@@ -251,7 +251,8 @@ impl Lakehouse {
             Some(later) => {
                 let events = self.events_image(later.version).await?;
                 let table = PostgresSink::events_table(&events);
-                Ok(in_postgres((sink, &table), &Events(&events), None, &[]).await?.is_none())
+                let can_be_read = sink.altered(&table).await?.is_empty();
+                Ok(can_be_read && content(&InPostgres(sink, &table)).await? == content(&Events(&events)).await?)
             }
             None => Ok(false),
         }
