@@ -30,6 +30,9 @@ const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
 /// Bytes more than before, for which freed memory is gone through.
 const WORTH_GIVING: u64 = 128 << 20;
 
+/// How long what is away is left alone: a store, or a sink.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Serves the newest refreshed version, whoever refreshed it; with `--watch` it refreshes whenever the log has moved.
 pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -> Result<()> {
     let stopped = signals::stop()?;

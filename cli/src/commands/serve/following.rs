@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::lookout::State;
 use super::publisher::Publisher;
-use super::served;
+use super::{AGAIN_AFTER, served};
 use crate::commands::run::{LOOK_EVERY, maintain};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -21,9 +21,6 @@ const OWN_EVERY: Duration = Duration::from_millis(10);
 
 /// For how long the log is quiet before it looks into the inbox.
 const DRAIN_AFTER: Duration = Duration::from_secs(2);
-
-/// How long to wait for what is away.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A server's eye on its lake and on the files of its models.
 pub(super) struct Following<'i> {

@@ -1,15 +1,13 @@
 //! The sinks of a server that refreshes, brought up beside the refreshes: they take as long as they take, and what is stored is
 //! served, and refreshed again, meanwhile.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lakebed_query::{Lakehouse, Publications};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::AGAIN_AFTER;
 use crate::error::Result;
-
-/// How long a sink is left alone that could not be brought up.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// One publication after the other, each of the newest epoch.
 pub(super) struct Publisher {
