@@ -264,6 +264,8 @@ impl Rows {
 impl Encode for Rows {
     type Message = Bytes;
 
+    const COPIES: bool = false;
+
     /// What begins a format goes out with the first rows, so that what goes wrong before them has a status of its own.
     fn begin(&mut self) -> Result<Vec<Bytes>, ArrowError> {
         Ok(Vec::new())

@@ -52,6 +52,9 @@ enum Piece<M> {
 pub(crate) trait Encode: Send + 'static {
     type Message: Send + 'static;
 
+    /// Whether it copies at most: then what is light to compute is light to answer.
+    const COPIES: bool;
+
     /// What comes before all batches.
     fn begin(&mut self) -> Result<Vec<Self::Message>, ArrowError>;
 
@@ -65,6 +68,8 @@ pub(crate) trait Encode: Send + 'static {
 
 impl Encode for Encoder {
     type Message = Message;
+
+    const COPIES: bool = true;
 
     fn begin(&mut self) -> Result<Vec<Message>, ArrowError> {
         Ok(vec![self.schema()])
@@ -95,9 +100,15 @@ pub(crate) async fn results<E: Encode>(
     shared: &Shared,
     encoder: impl FnOnce(&SchemaRef) -> Result<E, Status> + Send + 'static,
 ) -> Result<Messages<E::Message>, Status> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
     let active = shared.metrics.stream_started();
     let (metrics, admission) = (Arc::clone(&shared.metrics), Arc::clone(&shared.admission));
+    // Waking one thread, and being woken by it, would take longer than the whole of it.
+    if E::COPIES && matches!(planned.plans.as_slice(), [plan] if plan.is_light()) {
+        let (mut messages, encoder) = (Vec::new(), encoder(&planned.schema)?);
+        produce(&planned, encoder, To::Memory(&mut messages), &metrics, &admission, Arc::default()).await?;
+        return Ok(Box::pin(futures::stream::iter(messages.into_iter().map(Ok))));
+    }
+    let (sender, receiver) = mpsc::channel(QUEUE);
     let threads = shared.threads.clone();
     let (_task, stop) = shared.threads.start(async move {
         let interrupt = CallOffOnDrop(Arc::default());
@@ -105,7 +116,7 @@ pub(crate) async fn results<E: Encode>(
         // In a task of its own: one that computes for long keeps nobody from calling it off.
         let producing = threads.run(async move {
             let _active = active;
-            produce(&planned, encoder(&planned.schema)?, &to, &metrics, &admission, stopping).await
+            produce(&planned, encoder(&planned.schema)?, To::Queue(&to), &metrics, &admission, stopping).await
         });
         let last = tokio::select! {
             produced = producing => produced.flatten().map(|()| Piece::End),
@@ -133,12 +144,12 @@ pub(crate) fn listing(batch: &RecordBatch, metrics: &Metrics) -> Result<Batches,
 async fn produce<E: Encode>(
     planned: &Planned,
     mut encoder: E,
-    sender: &Sender<E::Message>,
+    to: To<'_, E::Message>,
     metrics: &Metrics,
     admission: &Admission,
     interrupt: Arc<Interrupt>,
 ) -> Result<(), Status> {
-    let mut sending = Sending { sender, turn: admission.turn().await?, opening: Vec::new() };
+    let mut sending = Sending { to, turn: admission.turn().await?, opening: Vec::new() };
     let mut clock = Clock { left: admission.time(), limit: admission.time(), interrupt: Arc::clone(&interrupt) };
     let mut coalescer = Coalescer::new(Arc::clone(&planned.schema));
     let mut begun = false;
@@ -212,9 +223,17 @@ impl Clock {
 
 type Sender<M> = mpsc::Sender<Result<Piece<M>, Status>>;
 
+/// Where messages go.
+enum To<'a, M> {
+    /// To the connection, one after the other.
+    Queue(&'a Sender<M>),
+    /// To whoever takes all of them together.
+    Memory(&'a mut Vec<M>),
+}
+
 /// The plan's end of the queue.
 struct Sending<'a, M> {
-    sender: &'a Sender<M>,
+    to: To<'a, M>,
     turn: Turn,
     /// What goes before everything else, and with it: a client that is woken for a schema alone is woken once too often.
     opening: Vec<M>,
@@ -250,12 +269,19 @@ impl<M: Send + 'static> Sending<'_, M> {
 
     /// Sends a message. While the client has not read those before it, others have the turn.
     async fn message(&mut self, message: M) -> Result<(), Status> {
-        let room = match self.sender.try_reserve() {
+        let sender = match &mut self.to {
+            To::Queue(sender) => sender,
+            To::Memory(messages) => {
+                messages.push(message);
+                return Ok(());
+            }
+        };
+        let room = match sender.try_reserve() {
             Ok(room) => room,
             Err(TrySendError::Closed(())) => return Err(gone()),
             Err(TrySendError::Full(())) => {
                 let pause = if self.turn.give() { LONGEST_PAUSE } else { LONGEST_STAND };
-                let room = timeout(pause, self.sender.reserve()).await;
+                let room = timeout(pause, sender.reserve()).await;
                 let room = room.map_err(|_| match pause {
                     LONGEST_PAUSE => Status::deadline_exceeded("the client has stopped reading"),
                     _ => status::come_again("too many results wait for clients that read slowly, this one among them"),

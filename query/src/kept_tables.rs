@@ -149,7 +149,7 @@ enum Found {
 }
 
 /// A table at one version. It holds no rows: those are the memory's, which may let go of them.
-struct KeptTable {
+pub(crate) struct KeptTable {
     name: String,
     columns: SchemaRef,
     rows: Rows,
@@ -234,6 +234,12 @@ impl KeptTable {
             rows.extend(of_part.iter().cloned());
         }
         Some(rows)
+    }
+
+    /// Its rows and their bytes, if all of them are in memory.
+    pub(crate) fn size_at_hand(&self) -> Option<(usize, usize)> {
+        let batches = self.at_hand()?;
+        Some((batches.iter().map(RecordBatch::num_rows).sum(), bytes_of(&batches)))
     }
 
     /// All rows of a run, those that are gone among them.

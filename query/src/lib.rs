@@ -15,6 +15,7 @@ mod kept_tables;
 pub mod keys;
 pub mod lakehouse;
 mod lazy_table;
+mod light;
 mod long_joins;
 pub mod models;
 pub mod parameters;

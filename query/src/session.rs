@@ -1,6 +1,6 @@
 //! Read-only SQL over one version of the lake, or several: what `lakebed query` and the servers run statements on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
@@ -13,12 +13,13 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreUrl};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{
     FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
 };
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionContext;
 use lakebed_log::Store;
 
@@ -26,6 +27,7 @@ use crate::catalog::{self, CATALOG};
 use crate::error::{Error, Result};
 use crate::kept_tables;
 use crate::lakehouse::AsOf;
+use crate::light;
 use crate::long_joins::Interrupt;
 use crate::models::TableName;
 use crate::parquet_table::Place;
@@ -87,11 +89,19 @@ pub trait Versions: Send + Sync {
 pub struct BoundPlan {
     plan: LogicalPlan,
     optimized: OnceLock<LogicalPlan>,
+    /// What runs, of one that is light; it holds what it reads. Never run itself, but in copies: a run leaves its traces.
+    light: OnceLock<Arc<dyn ExecutionPlan>>,
 }
 
 impl BoundPlan {
     pub(crate) fn new(plan: LogicalPlan) -> Self {
-        Self { plan, optimized: OnceLock::new() }
+        Self { plan, optimized: OnceLock::new(), light: OnceLock::new() }
+    }
+
+    /// Whether running it takes less time than handing it to another thread does: it has run before, and what it reads is little and
+    /// in memory.
+    pub fn is_light(&self) -> bool {
+        self.light.get().is_some()
     }
 }
 
@@ -101,6 +111,7 @@ const KEPT_CONSTANTS: usize = 64 << 10;
 /// The lake at one version, open for SELECT.
 pub struct ReadSession {
     version: u64,
+    epoch: Option<u64>,
     now: DateTime<Utc>,
     tables: Arc<[TableInfo]>,
     context: SessionContext,
@@ -113,7 +124,12 @@ pub struct ReadSession {
 impl ReadSession {
     /// A session over `context`, whose catalog already holds `tables` as of `version`; its `now()` is `now`.
     pub fn new(version: u64, now: DateTime<Utc>, tables: Vec<TableInfo>, context: SessionContext) -> Self {
-        Self { version, now, tables: tables.into(), context, state: OnceLock::new(), store: None }
+        Self { version, epoch: None, now, tables: tables.into(), context, state: OnceLock::new(), store: None }
+    }
+
+    /// The same, whose tables are those of an epoch.
+    pub(crate) fn of_epoch(self, epoch: Option<u64>) -> Self {
+        Self { epoch, ..self }
     }
 
     /// The same with another store for some of its tables' files.
@@ -139,7 +155,7 @@ impl ReadSession {
         let (version, now) = of_all.map_or((self.version, self.now), |session| (session.version, session.now));
         let context = self.context_with(&others)?;
         let (tables, state) = (Arc::clone(&self.tables), OnceLock::new());
-        Ok(Arc::new(Self { version, now, tables, context, state, store: None }))
+        Ok(Arc::new(Self { version, epoch: None, now, tables, context, state, store: None }))
     }
 
     /// The same session with another schema for names that have none.
@@ -149,7 +165,8 @@ impl ReadSession {
         state.config_mut().options_mut().catalog.default_schema = schema.to_owned();
         let (tables, store) = (Arc::clone(&self.tables), self.store.clone());
         let context = SessionContext::new_with_state(state);
-        Self { version: self.version, now: self.now, tables, context, state: OnceLock::new(), store }
+        let (version, epoch, now, state) = (self.version, self.epoch, self.now, OnceLock::new());
+        Self { version, epoch, now, tables, context, state, store }
     }
 
     /// The session's context with the schemas of others beside its own.
@@ -211,12 +228,17 @@ impl ReadSession {
         let state = SessionStateBuilder::new_from_existing(self.context.state()).with_catalog_list(Arc::new(catalogs));
         let context = SessionContext::new_with_state(with_functions(state.build(), functions)?);
         let (tables, state, store) = (tables.into(), OnceLock::new(), self.store.clone());
-        Ok(Self { version: self.version, now: self.now, tables, context, state, store })
+        Ok(Self { version: self.version, epoch: self.epoch, now: self.now, tables, context, state, store })
     }
 
     /// The log version that every answer is read at.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The epoch whose tables it has, if it was opened as of the newest one.
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
     }
 
     /// Every table of the lake, by schema and name.
@@ -275,7 +297,8 @@ impl ReadSession {
     /// # Errors
     /// [`Error::Sql`] where the plan cannot be optimized or started.
     pub async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        self.run(&self.optimized(&plan)?, TaskContext::from(self.state())).await
+        let physical = self.physical(&self.optimized(&plan)?).await?;
+        self.run(physical, TaskContext::from(self.state()))
     }
 
     /// Runs a plan of this session's with memory from a pool, and with what stops it where it does not look around by itself.
@@ -289,23 +312,41 @@ impl ReadSession {
         interrupt: Arc<Interrupt>,
     ) -> Result<SendableRecordBatchStream> {
         let state = self.state();
-        let runtime = RuntimeEnvBuilder::from_runtime_env(state.runtime_env()).with_memory_pool(memory).build_arc()?;
+        let of_all = state.runtime_env().as_ref();
+        let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..of_all.clone() });
         let config = state.config().clone().with_extension(interrupt);
-        let task = TaskContext::from(state).with_session_config(config).with_runtime(runtime);
-        if let Some(kept) = bound.optimized.get() {
-            return self.run(kept, task).await;
+        // Plans have the functions that they call, so that these need not be copied for each.
+        let (none, id) = (HashMap::new(), state.session_id().to_owned());
+        let task = TaskContext::new(None, id, config, none, HashMap::new(), HashMap::new(), HashMap::new(), runtime);
+        self.run(self.kept_or_planned(bound).await?, task)
+    }
+
+    /// What runs of a plan, with all that is worth it kept for the next time.
+    async fn kept_or_planned(&self, bound: &BoundPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(light) = bound.light.get() {
+            return Ok(reset_plan_states(Arc::clone(light))?);
         }
-        let optimized = self.optimized(&bound.plan)?;
-        match bytes_of_constants(&optimized)? <= KEPT_CONSTANTS {
-            true => self.run(bound.optimized.get_or_init(|| optimized), task).await,
-            false => self.run(&optimized, task).await,
+        let Some(optimized) = bound.optimized.get() else {
+            let optimized = self.optimized(&bound.plan)?;
+            return match bytes_of_constants(&optimized)? <= KEPT_CONSTANTS {
+                true => self.physical(bound.optimized.get_or_init(|| optimized)).await,
+                false => self.physical(&optimized).await,
+            };
+        };
+        let physical = self.physical(optimized).await?;
+        match light::is_light(optimized) {
+            true => Ok(reset_plan_states(Arc::clone(bound.light.get_or_init(|| physical)))?),
+            false => Ok(physical),
         }
     }
 
-    async fn run(&self, plan: &LogicalPlan, task: TaskContext) -> Result<SendableRecordBatchStream> {
+    async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let state = self.state();
         let physical = state.query_planner().create_physical_plan(plan, state).await;
-        let physical = physical.map_err(|error| Error::planning(error, &self.tables))?;
+        physical.map_err(|error| Error::planning(error, &self.tables))
+    }
+
+    fn run(&self, physical: Arc<dyn ExecutionPlan>, task: TaskContext) -> Result<SendableRecordBatchStream> {
         let task = match kept_tables::hands_on(&physical) {
             true => {
                 let uncut = task.session_config().clone().with_batch_size(usize::MAX);

@@ -1,8 +1,13 @@
 //! Tables in memory are those of the files, at every version and within every limit.
 
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use datafusion::execution::memory_pool::UnboundedMemoryPool;
 use futures::TryStreamExt;
 use lakebed_project::{Config, Flags};
-use lakebed_query::{Lakehouse, Project, ReadSession};
+use lakebed_query::{BoundPlan, Lakehouse, Project, ReadSession, Statement};
 use lakebed_tests::batches::at;
 use tempfile::TempDir;
 
@@ -17,8 +22,12 @@ async fn with_memory(directory: &TempDir, bytes: usize) -> Lakehouse {
 
 async fn rows(session: &ReadSession, sql: &str) -> Vec<String> {
     let plan = session.plan(sql).await.unwrap();
-    let batches: Vec<_> = session.stream(plan).await.unwrap().try_collect().await.unwrap();
-    let table = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
+    shown(&session.stream(plan).await.unwrap().try_collect::<Vec<_>>().await.unwrap())
+}
+
+/// Lines of a table in no order.
+fn shown(batches: &[RecordBatch]) -> Vec<String> {
+    let table = arrow::util::pretty::pretty_format_batches(batches).unwrap().to_string();
     let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
     lines.sort();
     lines
@@ -73,4 +82,57 @@ async fn what_is_in_memory_is_what_is_in_files() {
     }
     assert_eq!(of_files[..2], [48, 0], "without memory each is of its files, and with enough none");
     assert!((1..48).contains(&of_files[2]), "{of_files:?}");
+}
+
+/// The plan of a statement of a session.
+async fn bound(session: &ReadSession, sql: &str) -> BoundPlan {
+    let prepared = session.prepare(&Statement::parse(sql).unwrap()).await.unwrap();
+    let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    session.bind(&prepared, &none).unwrap().remove(0)
+}
+
+async fn rows_of(session: &ReadSession, plan: &BoundPlan) -> Vec<String> {
+    let memory = Arc::new(UnboundedMemoryPool::default());
+    let stream = session.stream_within(plan, memory, Arc::default()).await.unwrap();
+    shown(&stream.try_collect::<Vec<_>>().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_light_gives_the_same_rows_however_often_and_by_how_many_it_is_run() {
+    let directory = TempDir::new().unwrap();
+    let lakehouse = project_over(directory.path(), |_| ()).await;
+    for step in 0..3 {
+        append(&lakehouse, step).await;
+    }
+    lakehouse.refresh(&[], &()).await.unwrap();
+    let session = lakehouse.read(None).await.unwrap();
+    let traffic = "FROM gold.hourly_traffic";
+    for (sql, is_light) in [
+        (format!("SELECT * {traffic}"), true),
+        (format!("SELECT hour, events + 1 AS more {traffic} WHERE events > 0 ORDER BY hour DESC, device"), true),
+        // What keeps the best rows, and what keeps extremes, remembers how good they were.
+        (format!("SELECT hour, device, events {traffic} ORDER BY events DESC, hour, device LIMIT 3"), true),
+        (format!("SELECT min(hour), max(events), min(device), count(*) {traffic} WHERE events > 0"), true),
+        (format!("SELECT date_trunc('day', hour) AS day, sum(events) {traffic} GROUP BY 1 ORDER BY 1"), true),
+        (format!("SELECT DISTINCT device {traffic}"), true),
+        (format!("SELECT device {traffic} WHERE device IN ('none', 'x')"), true),
+        // A little of this may be much work.
+        (format!("SELECT repeat(device, 3) {traffic}"), false),
+        (format!("SELECT a.hour {traffic} AS a CROSS JOIN gold.hourly_traffic AS b"), false),
+        (format!("SELECT hour, sum(events) OVER (ORDER BY hour, device) {traffic}"), false),
+        (format!("SELECT events {traffic} WHERE events = (SELECT max(events) {traffic})"), false),
+        (format!("SELECT count(*) {traffic} WHERE device LIKE '%a%b%'"), false),
+        ("SELECT count(*) FROM bronze.events".to_owned(), false),
+        ("SELECT count(*) FROM lakebed.versions".to_owned(), false),
+    ] {
+        let expected = rows(&session, &sql).await;
+        let plan = bound(&session, &sql).await;
+        assert!(!plan.is_light(), "{sql}: it was not run yet");
+        for _ in 0..3 {
+            assert_eq!(rows_of(&session, &plan).await, expected, "{sql}");
+        }
+        assert_eq!(plan.is_light(), is_light, "{sql}");
+        let (a, b) = tokio::join!(rows_of(&session, &plan), rows_of(&session, &plan));
+        assert_eq!([&a, &b], [&expected, &expected], "{sql}, by two at once");
+    }
 }

@@ -260,7 +260,11 @@ impl Following<'_> {
         // What was refreshed is served. The log may have moved on meanwhile, and that is still to be refreshed: it was seen as far
         // as it stood before.
         *seen = (now.0, self.lakehouse.epoch().await?);
-        self.sessions.send_replace(served(self.lakehouse.read(None).await?, &self.lakehouse));
+        // One that is served already would be served anew without the plans that were made on it.
+        let is_served = seen.1.is_some() && self.sessions.borrow().session.epoch() == seen.1;
+        if edited || !is_served {
+            self.sessions.send_replace(served(self.lakehouse.read(None).await?, &self.lakehouse));
+        }
         worked
     }
 }

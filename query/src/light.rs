@@ -1,0 +1,111 @@
+//! Statements that take less time to answer than to hand to another thread.
+//!
+//! A dashboard asks for some thousands of rows that are in memory. What that takes is some hundred microseconds; to wake a thread for
+//! it, and to be woken by it, takes as long again. A server may therefore run such a statement on the thread that has received it.
+//! So that nobody else waits for that thread, nothing counts as light whose work is not bounded by the rows that it reads.
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Expr, LogicalPlan, Operator, TableScan};
+
+use crate::kept_tables::KeptTable;
+
+/// Rows that something is computed of.
+const FEW_ROWS: usize = 16_384;
+
+/// Bytes that are handed on as they are.
+const FEW_BYTES: usize = 16 << 20;
+
+/// Nodes of a plan and of its expressions.
+const FEW_NODES: usize = 64;
+
+/// Functions whose work is that of one comparison, about.
+const LIGHT_FUNCTIONS: [&str; 8] = ["avg", "coalesce", "count", "date_part", "date_trunc", "max", "min", "sum"];
+
+/// Whether an optimized plan is light: it reads tables in memory, of which it hands on some, or computes a little of a few rows.
+pub(crate) fn is_light(plan: &LogicalPlan) -> bool {
+    let mut nodes = 0;
+    // Nothing but columns of the table itself, in whatever order.
+    let mut hands_on = true;
+    let looked = plan.apply(|node| {
+        hands_on &= matches!(node, LogicalPlan::TableScan(_) | LogicalPlan::Projection(_));
+        let mut is_light = is_light_node(node);
+        node.apply_expressions(|expression| {
+            expression.apply(|expression| {
+                nodes += 1;
+                hands_on &= matches!(expression, Expr::Column(_));
+                is_light &= is_light_expression(expression);
+                Ok(go_on(is_light && nodes <= FEW_NODES))
+            })
+        })?;
+        nodes += 1;
+        Ok(go_on(is_light && nodes <= FEW_NODES))
+    });
+    matches!(looked, Ok(TreeNodeRecursion::Continue)) && is_little(plan, hands_on).unwrap_or(false)
+}
+
+fn go_on(on: bool) -> TreeNodeRecursion {
+    if on { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop }
+}
+
+/// Neither joins, which make many rows of few, nor what is not known here.
+fn is_light_node(node: &LogicalPlan) -> bool {
+    matches!(
+        node,
+        LogicalPlan::TableScan(_)
+            | LogicalPlan::Projection(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::Aggregate(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Limit(_)
+    )
+}
+
+/// What takes a bounded time for each row, and makes no large value of a small one.
+fn is_light_expression(expression: &Expr) -> bool {
+    match expression {
+        Expr::Alias(_)
+        | Expr::Column(_)
+        | Expr::Literal(..)
+        | Expr::Not(_)
+        | Expr::Negative(_)
+        | Expr::IsNull(_)
+        | Expr::IsNotNull(_)
+        | Expr::Between(_)
+        | Expr::InList(_)
+        | Expr::Case(_)
+        | Expr::Cast(_)
+        | Expr::TryCast(_) => true,
+        Expr::BinaryExpr(binary) => {
+            use Operator::{And, Eq, Gt, GtEq, Lt, LtEq, NotEq, Or};
+            let compares = matches!(binary.op, Eq | NotEq | Lt | LtEq | Gt | GtEq | And | Or);
+            compares || binary.op.is_numerical_operators()
+        }
+        Expr::AggregateFunction(function) => LIGHT_FUNCTIONS.contains(&function.func.name()),
+        Expr::ScalarFunction(function) => LIGHT_FUNCTIONS.contains(&function.name()),
+        _ => false,
+    }
+}
+
+/// Whether all that is read is in memory now, and little.
+fn is_little(plan: &LogicalPlan, hands_on: bool) -> Result<bool> {
+    let (mut rows, mut bytes) = (Some(0), 0);
+    plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            rows = rows.zip(size_in_memory(scan)?).map(|(rows, (more, more_bytes))| {
+                bytes += more_bytes;
+                rows + more
+            });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(rows.is_some_and(|rows| if hands_on { bytes <= FEW_BYTES } else { rows <= FEW_ROWS }))
+}
+
+/// Rows and bytes of a table that is in memory.
+fn size_in_memory(scan: &TableScan) -> Result<Option<(usize, usize)>> {
+    let table = source_as_provider(&scan.source)?;
+    Ok(table.downcast_ref::<KeptTable>().and_then(KeptTable::size_at_hand))
+}
