@@ -10,6 +10,7 @@ use chrono::DateTime;
 use datafusion::error::DataFusionError;
 
 use super::database::{CATALOG, Database};
+use super::places::Origins;
 use crate::error::{Error, Result};
 use crate::rows;
 use crate::sinks::change::Held;
@@ -74,7 +75,8 @@ pub(super) fn create(database: &Database) -> Result<()> {
              version UBIGINT, rows UBIGINT, content_hash VARCHAR, as_of TIMESTAMP WITH TIME ZONE);
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.owner (name VARCHAR);
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.addresses (model VARCHAR, first UBIGINT, next UBIGINT,
-             deleted BLOB);"
+             deleted BLOB);
+         CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.origins (model VARCHAR, origin VARCHAR);"
     ))
 }
 
@@ -114,11 +116,32 @@ pub(super) fn held(database: &Database) -> Result<HashMap<String, Held>> {
     Ok(held)
 }
 
-/// Says that the tables are those of the image.
-pub(super) fn record(database: &Database, image: &Image) -> Result<()> {
+/// Whose order the rows of each table are in.
+pub(super) fn origins(database: &Database) -> Result<Origins> {
+    let mut origins = Origins::new();
+    database.query(&format!("SELECT model, origin FROM {CATALOG}.{BOOKKEEPING}.origins"), &mut |batch| {
+        let [models, of] = [0, 1].map(|at| batch.column(at).as_string::<i32>().iter().flatten().map(str::to_owned));
+        origins.extend(models.zip(of));
+        Ok(())
+    })?;
+    Ok(origins)
+}
+
+/// Says that the tables are those of the image, and whose order their rows are in.
+pub(super) fn record(database: &Database, image: &Image, origins: &Origins) -> Result<()> {
+    record_origins(database, image, origins)?;
     replace(database, "owner", [("name", Arc::new(StringArray::from(vec![image.owner.as_str()])) as ArrayRef)])?;
     record_addresses(database, image)?;
     record_watermarks(database, image)
+}
+
+fn record_origins(database: &Database, image: &Image, origins: &Origins) -> Result<()> {
+    let models = image.tables.iter().map(TableImage::model);
+    let (models, of): (Vec<String>, Vec<&str>) =
+        models.filter_map(|model| origins.get(&model).map(|origin| (model, origin.as_str()))).unzip();
+    let columns: [(&str, ArrayRef); 2] =
+        [("model", Arc::new(StringArray::from(models))), ("origin", Arc::new(StringArray::from(of)))];
+    replace(database, "origins", columns)
 }
 
 /// Which rows each table holds now.

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use duckdb::{Appender, Config, Connection};
@@ -72,14 +73,24 @@ impl Database {
         self.connection.execute_batch(sql).map_err(|source| self.failure(source))
     }
 
-    /// Runs statements that go through much of a large table, on a thread for each core.
-    pub(super) fn execute_on_all_cores(&self, sql: &str) -> Result<()> {
+    /// Runs a statement that deletes rows; gives their number.
+    pub(super) fn delete(&self, sql: &str) -> Result<u64> {
+        let mut deleted = 0;
+        self.query(sql, &mut |count| {
+            deleted += count.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>().unsigned_abs();
+            Ok(())
+        })?;
+        Ok(deleted)
+    }
+
+    /// The same with a thread for each core, of rows that are looked for in much of a large table.
+    pub(super) fn delete_on_all_cores(&self, sql: &str) -> Result<u64> {
         let cores = available_parallelism().map_or(1, usize::from);
         self.execute(&format!("SET threads = {cores}"))?;
-        let executed = self.execute(sql);
+        let deleted = self.delete(sql);
         // Where that failed this does too, and says less.
         let reset = self.execute("SET threads = 1");
-        executed.and(reset)
+        deleted.and_then(|deleted| reset.map(|()| deleted))
     }
 
     /// Runs a query and gives each batch of its answer to `each`, as it is computed.

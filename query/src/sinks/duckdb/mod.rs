@@ -22,6 +22,7 @@ mod bookkeeping;
 mod database;
 mod feed;
 mod files;
+mod places;
 mod sql;
 mod tables;
 mod types;

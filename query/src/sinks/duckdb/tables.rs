@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use parquet::arrow::arrow_reader::RowSelection;
@@ -13,6 +13,7 @@ use roaring::RoaringTreemap;
 use super::bookkeeping;
 use super::database::{Appending, CATALOG, Database};
 use super::feed::Runs;
+use super::places::{is_in_order, row_ids};
 use super::sql::{literal, quoted};
 use super::types::{Stored, stored, to_wire};
 use crate::error::{Error, Result};
@@ -23,6 +24,9 @@ use crate::sinks::{Image, TableImage, Watermark};
 
 /// Rows in which others are looked for on all cores.
 const WORTH_ALL_CORES: u64 = if cfg!(test) { 2 } else { 1_000_000 };
+
+/// Rows of a table of which one is found sooner by its place than by what it holds.
+const WORTH_PLACES: u64 = if cfg!(test) { 2 } else { 100_000 };
 
 /// The temporary table of rows that are to be deleted.
 const GONE: &str = "gone";
@@ -63,7 +67,7 @@ fn change_all(
     newest: Option<&[Watermark]>,
 ) -> Result<Option<Written>> {
     bookkeeping::create(database)?;
-    let held = bookkeeping::held(database)?;
+    let (held, mut origins) = (bookkeeping::held(database)?, bookkeeping::origins(database)?);
     let changes: Vec<Change> = image.tables.iter().map(|table| Change::of(table, held.get(&table.model()))).collect();
     if newest.is_some_and(|newest| is_far_behind(image, &changes, newest)) {
         return Ok(None);
@@ -72,26 +76,34 @@ fn change_all(
     let described = descriptions(database)?;
     let mut written = Written::default();
     for (table, change) in image.tables.iter().zip(changes) {
-        let described = described.get(&table.model()).map(String::as_str);
-        match change {
-            Change::Nothing | Change::Relabel => describe(database, table, described)?,
-            Change::Difference { gone, added } => {
+        let (model, described) = (table.model(), described.get(&table.model()).map(String::as_str));
+        let is_rebuilt = match (change, held.get(&model)) {
+            (Change::Nothing | Change::Relabel, _) => {
+                describe(database, table, described)?;
+                false
+            }
+            (Change::Difference { gone, added }, Some(held)) => {
                 describe(database, table, described)?;
                 let (mut went, mut came) = (TableHash::EMPTY, TableHash::EMPTY);
-                delete(database, table, &gone, (runs, &mut went))?;
+                let in_order = is_in_order(table, &origins).then_some(held);
+                let deleted = delete(database, table, &gone, in_order, (runs, &mut went))?;
                 let rows = gone.len() + load(database, table, &added, (runs, Some(&mut came)))?;
-                if held.get(&table.model()).is_some_and(|held| held.becomes(table, went, came)) {
+                // Or the file is of another lake that was here before.
+                let is_right = deleted == gone.len() && held.becomes(table, went, came);
+                if is_right {
                     written.rows += rows;
                     written.changed += 1;
-                } else {
-                    // The file is of another lake that was here before.
-                    rebuild(database, table, runs, &mut written)?;
                 }
+                !is_right
             }
-            Change::Rebuild => rebuild(database, table, runs, &mut written)?,
+            (Change::Difference { .. }, None) | (Change::Rebuild, _) => true,
+        };
+        if is_rebuilt {
+            rebuild(database, table, runs, &mut written)?;
+            origins.insert(model, table.origin.clone());
         }
     }
-    bookkeeping::record(database, image)?;
+    bookkeeping::record(database, image, &origins)?;
     Ok(Some(written))
 }
 
@@ -203,16 +215,56 @@ fn append(
     Ok(read)
 }
 
-/// Deletes rows by what they hold: by their key, or where none is known, by all columns, of equal rows as many as are gone.
+/// Deletes rows; gives their number. Of a large table in order, by their places, or else by what they hold.
 fn delete(
     database: &Database,
     table: &TableImage,
     gone: &RoaringTreemap,
+    in_order: Option<&Held>,
     (source, hash): (&mut Runs, &mut TableHash),
-) -> Result<()> {
+) -> Result<u64> {
     if gone.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
+    let name = qualified(&table.schema, &table.name);
+    let ids = match in_order.filter(|held| held.watermark.rows >= WORTH_PLACES) {
+        Some(held) => row_ids(database, &name, held, gone)?,
+        None => None,
+    };
+    let Some(ids) = ids else {
+        return delete_by_values(database, table, gone, (source, hash));
+    };
+    for (run, selection) in table.rows.at(gone) {
+        source.read(run, Some(selection), &mut |batch| {
+            *hash = hash.add(TableHash::of_batch(&batch)?);
+            Ok(())
+        })?;
+    }
+    database.execute(&format!("CREATE OR REPLACE TEMP TABLE {GONE} (id BIGINT)"))?;
+    let mut appender = database.append("temp", "main", GONE)?;
+    let field = Field::new("id", DataType::Int64, true);
+    appender.push(assemble(vec![field], vec![Arc::new(Int64Array::from(ids))])?)?;
+    appender.finish()?;
+    let delete = format!("DELETE FROM {name} AS held USING temp.main.{GONE} AS gone WHERE held.rowid = gone.id");
+    let deleted = delete_from(database, table, &delete)?;
+    database.execute(&format!("DROP TABLE temp.main.{GONE}"))?;
+    Ok(deleted)
+}
+
+fn delete_from(database: &Database, table: &TableImage, delete: &str) -> Result<u64> {
+    match table.rows.count() < WORTH_ALL_CORES {
+        true => database.delete(delete),
+        false => database.delete_on_all_cores(delete),
+    }
+}
+
+/// Deletes rows by what they hold: by their key, or where none is known, by all columns, of equal rows as many as are gone.
+fn delete_by_values(
+    database: &Database,
+    table: &TableImage,
+    gone: &RoaringTreemap,
+    (source, hash): (&mut Runs, &mut TableHash),
+) -> Result<u64> {
     let columns = table.kept(stored)?;
     let is_key = |name: &String| table.key.is_empty() || table.key.contains(name);
     let keys: Vec<_> = columns.into_iter().filter(|(name, _)| is_key(name)).collect();
@@ -250,11 +302,9 @@ fn delete(
             format!("DELETE FROM {qualified} AS held USING temp.main.{GONE} AS gone WHERE {}", same(equals))
         }
     };
-    match table.rows.count() < WORTH_ALL_CORES {
-        true => database.execute(&delete)?,
-        false => database.execute_on_all_cores(&delete)?,
-    }
-    database.execute(&format!("DROP TABLE temp.main.{GONE}"))
+    let deleted = delete_from(database, table, &delete)?;
+    database.execute(&format!("DROP TABLE temp.main.{GONE}"))?;
+    Ok(deleted)
 }
 
 /// Whether a row that is to be deleted has no value in one of these columns.

@@ -1,5 +1,7 @@
 //! What a publication writes, and what it does not.
 
+use roaring::RoaringTreemap;
+
 use super::*;
 
 #[tokio::test]
@@ -135,7 +137,10 @@ async fn a_folded_run_costs_the_rows_that_were_missed() {
 /// Rows go by what they hold; of equal rows, and of those with nulls or a NaN, just as many as are gone.
 #[tokio::test]
 async fn deleted_rows_go_from_every_file_of_the_rotation() {
-    for key in [vec![], vec!["place".to_owned()]] {
+    // In an order that is known and in one that is not.
+    for (key, origin) in
+        [(vec![], "first"), (vec!["place".to_owned()], "first"), (vec![], ""), (vec!["place".to_owned()], "")]
+    {
         let mut lake = Lake::new(3);
         let batch = |ids: &[i64], values: &[Option<f64>]| {
             let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
@@ -150,6 +155,7 @@ async fn deleted_rows_go_from_every_file_of_the_rotation() {
         let image = |rows: Rows| TableImage {
             columns: Arc::clone(&columns),
             key: key.clone(),
+            origin: origin.to_owned(),
             content_hash: format!("{:064x}", rows.count() * 1000 + rows.addresses.end).parse().unwrap(),
             rows,
             ..table("t", "f", &[])
@@ -180,6 +186,64 @@ async fn deleted_rows_go_from_every_file_of_the_rotation() {
         assert_eq!(published.rows_written, 2, "one that goes, one that comes");
         let left = if key.is_empty() { "1 0.5" } else { "3 0.5" };
         assert_eq!(shown(&lake).await, [left, "8 8.0"]);
+    }
+}
+
+#[tokio::test]
+async fn rows_are_found_by_their_places_after_others_went_and_under_new_addresses() {
+    let mut lake = Lake::new(1);
+    // Some of DuckDB's row groups, which it puts together once much of them is deleted.
+    let mut runs = vec![lake.run("t/1", 0..300_000)];
+    let mut deleted = RoaringTreemap::new();
+    let image = |runs: &[Run], deleted: &RoaringTreemap| TableImage {
+        rows: Rows { deleted: Arc::new(deleted.clone()), ..of_runs(runs) },
+        key: vec!["n".to_owned()],
+        ..table("t", "f", &[])
+    };
+    lake.publish(1, vec![image(&runs, &deleted)]).await.unwrap();
+    for (version, gone) in
+        [(2, (0..100_000).step_by(1)), (3, (100_007..250_000).step_by(1_003)), (4, (100_001..300_002).step_by(777))]
+    {
+        if version == 4 {
+            runs.push(lake.run("t/2", 300_000..300_010));
+        }
+        let before = deleted.len();
+        deleted.extend(gone.filter(|address| *address < 300_000));
+        let published = lake.publish(version, vec![image(&runs, &deleted)]).await.unwrap();
+        assert_eq!((published.tables_changed, published.tables_rebuilt), (1, 0), "version {version}");
+        let came = if version == 4 { 10 } else { 0 };
+        assert_eq!(published.rows_written, deleted.len() - before + came);
+        let left: Vec<i64> = (0..300_000 + came).filter(|n| !deleted.contains(*n)).map(|n| n as i64).collect();
+        assert!(lake.rows("t") == left, "other rows are left at version {version}");
+    }
+    // A renewal: the same rows in the same order from another address on.
+    let left = lake.rows("t");
+    let renewed = [lake.run("t/3", left.clone())];
+    let published = lake.publish(5, vec![image(&renewed, &RoaringTreemap::new())]).await.unwrap();
+    assert_eq!(published.rows_written, 0);
+    let gone: RoaringTreemap =
+        [1, 2, 5_000, left.len() as u64 - 1].iter().map(|place| renewed[0].first + place).collect();
+    let published = lake.publish(6, vec![image(&renewed, &gone)]).await.unwrap();
+    assert_eq!((published.rows_written, published.tables_changed), (4, 1));
+    let expected =
+        left.iter().enumerate().filter(|(at, _)| ![1, 2, 5_000, left.len() - 1].contains(at)).map(|(_, n)| *n);
+    assert!(lake.rows("t") == expected.collect::<Vec<_>>());
+}
+
+/// A lake that was made anew, or a model that was away: the same rows, at the same addresses in another order.
+#[tokio::test]
+async fn places_of_another_origin_are_not_gone_by() {
+    let mut lake = Lake::new(1);
+    let first = lake.run("t/1", [10, 20, 30, 40]);
+    lake.publish(1, vec![table("t", "f", &[first])]).await.unwrap();
+    lake.next.clear();
+    let again = [lake.run("t/2", [40, 30, 20, 10])];
+    for (version, deleted, left) in [(2, vec![0], vec![10, 20, 30]), (3, vec![0, 2], vec![10, 30])] {
+        let rows = Rows { deleted: Arc::new(deleted.into_iter().collect()), ..of_runs(&again) };
+        let image = TableImage { rows, key: vec!["n".to_owned()], origin: "second".to_owned(), ..table("t", "f", &[]) };
+        let published = lake.publish(version, vec![image]).await.unwrap();
+        assert_eq!((published.tables_changed, published.tables_rebuilt), (1, 0));
+        assert_eq!(lake.rows("t"), left);
     }
 }
 
