@@ -22,6 +22,39 @@ pub(super) const CATALOG: &str = "published";
 /// 1.x, and so neither by DBeaver nor by most drivers.
 const STORAGE_VERSION: &str = "v1.0.0";
 
+/// DuckDB without a file. To start it takes as long as much of what is done with a file.
+pub(super) struct Instance(Connection);
+
+impl Instance {
+    /// # Errors
+    /// [`Error::DuckDb`].
+    pub(super) fn start(spill: &Path) -> Result<Self> {
+        let temporary = text(spill)?;
+        // Nothing is fetched over the network at run time: every type here is of DuckDB's core. Rows come from one thread, and of two
+        // of DuckDB's one turns round and round until the other is done: where little is scanned, it takes as long and costs twice.
+        let started = Config::default()
+            .enable_autoload_extension(false)
+            .and_then(|config| config.threads(1))
+            .and_then(|config| config.with("temp_directory", temporary))
+            .and_then(Connection::open_in_memory_with_flags);
+        started.map(Self).map_err(|source| failure(spill.to_owned(), source))
+    }
+
+    /// Attaches a file to change it, see [`Database::open`].
+    pub(super) fn open(self, path: PathBuf) -> Result<Database> {
+        let options = format!("STORAGE_VERSION '{STORAGE_VERSION}', RECOVERY_MODE 'NO_WAL_WRITES'");
+        self.attach(path, &options)
+    }
+
+    fn attach(self, path: PathBuf, options: &str) -> Result<Database> {
+        let attach = format!("ATTACH {} AS {CATALOG} ({options})", literal(text(&path)?));
+        match self.0.execute_batch(&attach) {
+            Ok(()) => Ok(Database { connection: self.0, path }),
+            Err(source) => Err(failure(path, source)),
+        }
+    }
+}
+
 /// An attached file.
 pub(super) struct Database {
     connection: Connection,
@@ -34,8 +67,7 @@ impl Database {
     /// # Errors
     /// [`Error::Held`] if another process has it open, [`Error::NotADatabase`] if it is another kind of file.
     pub(super) fn open(path: PathBuf, spill: &Path) -> Result<Self> {
-        let options = format!("STORAGE_VERSION '{STORAGE_VERSION}', RECOVERY_MODE 'NO_WAL_WRITES'");
-        Self::attach(path, spill, &options)
+        Instance::start(spill)?.open(path)
     }
 
     /// Opens the file to read it.
@@ -43,24 +75,13 @@ impl Database {
     /// # Errors
     /// As [`Self::open`], where only a process that opened it for writing is in the way.
     pub(super) fn open_for_reading(path: PathBuf, spill: &Path) -> Result<Self> {
-        Self::attach(path, spill, "READ_ONLY")
+        Instance::start(spill)?.attach(path, "READ_ONLY")
     }
 
-    fn attach(path: PathBuf, spill: &Path, options: &str) -> Result<Self> {
-        let (file, spill) = (text(&path)?, text(spill)?);
-        let attach = format!("ATTACH {} AS {CATALOG} ({options})", literal(file));
-        // Nothing is fetched over the network at run time: every type here is of DuckDB's core. Rows come from one thread, and of two
-        // of DuckDB's one turns round and round until the other is done: where little is scanned, it takes as long and costs twice.
-        let connection = Config::default()
-            .enable_autoload_extension(false)
-            .and_then(|config| config.threads(1))
-            .and_then(|config| config.with("temp_directory", spill))
-            .and_then(Connection::open_in_memory_with_flags)
-            .and_then(|connection| connection.execute_batch(&attach).map(|()| connection));
-        match connection {
-            Ok(connection) => Ok(Self { connection, path }),
-            Err(source) => Err(failure(path, source)),
-        }
+    /// Lets go of the file; gives the instance for the next one.
+    pub(super) fn detach(self) -> Result<Instance> {
+        self.execute(&format!("DETACH {CATALOG}"))?;
+        Ok(Instance(self.connection))
     }
 
     /// Where the file is.

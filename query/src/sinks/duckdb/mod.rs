@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
 
-use self::database::Database;
+use self::database::{Database, Instance};
 use self::feed::{Runs, feed};
 use self::files::{Files, Taken};
 use crate::error::{Error, Result};
@@ -51,6 +51,15 @@ pub struct Published {
     pub tables_changed: usize,
     /// The public file was up to date already, and was not touched.
     pub unchanged: bool,
+}
+
+/// What the public file says, and the instance that has read it.
+#[derive(Default)]
+struct Said {
+    /// Whose the tables are, if it says so.
+    owner: Option<String>,
+    watermarks: Vec<Watermark>,
+    instance: Option<Instance>,
 }
 
 /// The public file, open.
@@ -112,18 +121,17 @@ impl DuckDbSink {
     /// [`Error::Held`] if someone opened the file for writing, [`Error::NotADatabase`] and [`Error::NotPublished`] if it
     /// is not ours.
     pub fn watermarks(&self) -> Result<Vec<Watermark>> {
-        Ok(self.published()?.1)
+        Ok(self.published()?.watermarks)
     }
 
-    /// Whose the tables of the public file are, if it says so, and their watermarks.
-    fn published(&self) -> Result<(Option<String>, Vec<Watermark>)> {
-        Ok(match self.open_public()? {
-            Some(public) => {
-                let watermarks = bookkeeping::watermarks(&public.database)?.unwrap_or_default();
-                (bookkeeping::owner(&public.database), watermarks)
-            }
-            None => (None, Vec::new()),
-        })
+    fn published(&self) -> Result<Said> {
+        let Some(Reading { database, mark }) = self.open_public()? else { return Ok(Said::default()) };
+        let watermarks = bookkeeping::watermarks(&database)?.unwrap_or_default();
+        let owner = bookkeeping::owner(&database);
+        let instance = Some(database.detach()?);
+        // Publishers leave the file alone until nothing of this process holds it.
+        drop(mark);
+        Ok(Said { owner, watermarks, instance })
     }
 
     /// Gives every row of a table of the public file to `each`, in batches as DuckDB stores them: texts as Utf8, instants
@@ -159,12 +167,12 @@ impl DuckDbSink {
         let _alone = self.files.lock()?;
         self.files.recover()?;
         let (work, newest) = match self.published() {
-            Ok((Some(owner), _)) if owner != image.owner => {
+            Ok(Said { owner: Some(owner), .. }) if owner != image.owner => {
                 return Err(Error::FileTaken { path: self.path(), owner });
             }
-            Ok((_, published)) => match superseding(image, &published) {
+            Ok(Said { watermarks, instance, .. }) => match superseding(image, &watermarks) {
                 Some(version) => return Ok(self.unchanged(version)),
-                None => (self.open_work()?, Some(published)),
+                None => (self.open_work(instance)?, Some(watermarks)),
             },
             // Someone opened the public file for writing, or damaged it. Only a copy of it can be looked into.
             Err(Error::Held { .. } | Error::DuckDb { .. }) => {
@@ -234,12 +242,13 @@ impl DuckDbSink {
 
     /// The file to bring up to date: one that a failed publication left, else the oldest kept version, else a copy of the
     /// newest, else a new one. A kept version that turns out to be far behind makes room for a copy as well.
-    fn open_work(&self) -> Result<Work> {
+    fn open_work(&self, instance: Option<Instance>) -> Result<Work> {
         if let Some(work) = self.open_left_over()? {
             return Ok(work);
         }
         if let Some(taken) = self.files.take_oldest()? {
-            match Database::open(self.files.work(), &self.files.spill()) {
+            let instance = instance.map_or_else(|| Instance::start(&self.files.spill()), Ok)?;
+            match instance.open(self.files.work()) {
                 Ok(database) => return Ok(Work { database, taken: Some(taken) }),
                 Err(Error::Held { .. }) => self.files.give_back(&taken)?,
                 Err(error) => {

@@ -7,8 +7,6 @@
 //! Another computation of the same rows may have them in another order, under the same addresses. Each has its name, the origin, and
 //! only where that of the file is that of the image are places worth anything. Renewals, which give new addresses, keep the order.
 
-use std::collections::HashMap;
-
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use roaring::RoaringTreemap;
@@ -18,12 +16,9 @@ use crate::error::Result;
 use crate::sinks::TableImage;
 use crate::sinks::change::Held;
 
-/// The origin of each model's table: its rows are in the order of the addresses that this origin gave them.
-pub(super) type Origins = HashMap<String, String>;
-
-/// Whether the table in a file has its rows in the order of the image's addresses.
-pub(super) fn is_in_order(table: &TableImage, origins: &Origins) -> bool {
-    !table.origin.is_empty() && origins.get(&table.model()) == Some(&table.origin)
+/// Whether a table, whose rows are in the order of the addresses that its origin gave them, has them in that of the image's.
+pub(super) fn is_in_order(table: &TableImage, origin: &str) -> bool {
+    !table.origin.is_empty() && origin == table.origin
 }
 
 /// DuckDB's ids of the rows at some addresses, of a table in their order. `None` where the table has not the rows that it should have.

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use parquet::arrow::arrow_reader::RowSelection;
 use roaring::RoaringTreemap;
 
-use super::bookkeeping;
+use super::bookkeeping::{self, Known};
 use super::database::{Appending, CATALOG, Database};
 use super::feed::Runs;
 use super::places::{is_in_order, row_ids};
@@ -67,25 +67,24 @@ fn change_all(
     newest: Option<&[Watermark]>,
 ) -> Result<Option<Written>> {
     bookkeeping::create(database)?;
-    let (held, mut origins) = (bookkeeping::held(database)?, bookkeeping::origins(database)?);
+    let (held, mut known) = (bookkeeping::held(database)?, bookkeeping::known(database)?);
     let changes: Vec<Change> = image.tables.iter().map(|table| Change::of(table, held.get(&table.model()))).collect();
     if newest.is_some_and(|newest| is_far_behind(image, &changes, newest)) {
         return Ok(None);
     }
     drop_others(database, image, &held)?;
-    let described = descriptions(database)?;
     let mut written = Written::default();
     for (table, change) in image.tables.iter().zip(changes) {
-        let (model, described) = (table.model(), described.get(&table.model()).map(String::as_str));
-        let is_rebuilt = match (change, held.get(&model)) {
-            (Change::Nothing | Change::Relabel, _) => {
-                describe(database, table, described)?;
-                false
-            }
+        let model = table.model();
+        let (origin, described) = match known.remove(&model) {
+            Some(Known { origin, description }) => (origin, Some(description)),
+            None => (String::new(), None),
+        };
+        let is_kept = match (change, held.get(&model)) {
+            (Change::Nothing | Change::Relabel, _) => true,
             (Change::Difference { gone, added }, Some(held)) => {
-                describe(database, table, described)?;
                 let (mut went, mut came) = (TableHash::EMPTY, TableHash::EMPTY);
-                let in_order = is_in_order(table, &origins).then_some(held);
+                let in_order = is_in_order(table, &origin).then_some(held);
                 let deleted = delete(database, table, &gone, in_order, (runs, &mut went))?;
                 let rows = gone.len() + load(database, table, &added, (runs, Some(&mut came)))?;
                 // Or the file is of another lake that was here before.
@@ -94,26 +93,23 @@ fn change_all(
                     written.rows += rows;
                     written.changed += 1;
                 }
-                !is_right
+                is_right
             }
-            (Change::Difference { .. }, None) | (Change::Rebuild, _) => true,
+            (Change::Difference { .. }, None) | (Change::Rebuild, _) => false,
         };
-        if is_rebuilt {
-            rebuild(database, table, runs, &mut written)?;
-            origins.insert(model, table.origin.clone());
+        let origin = if is_kept { origin } else { table.origin.clone() };
+        if is_kept {
+            describe(database, table, described)?;
+        } else {
+            create(database, table)?;
+            describe(database, table, Some(None))?;
+            written.rows += load(database, table, &table.rows, (runs, None))?;
+            written.rebuilt += 1;
         }
+        known.insert(model, Known { origin, description: table.description.clone() });
     }
-    bookkeeping::record(database, image, &origins)?;
+    bookkeeping::record(database, image, &known)?;
     Ok(Some(written))
-}
-
-/// Writes a table from nothing.
-fn rebuild(database: &Database, table: &TableImage, runs: &mut Runs, written: &mut Written) -> Result<()> {
-    create(database, table)?;
-    describe(database, table, None)?;
-    written.rows += load(database, table, &table.rows, (runs, None))?;
-    written.rebuilt += 1;
-    Ok(())
 }
 
 /// Whether a copy of the newest file saves so many rows that it is worth it: an eighth of all, and some.
@@ -147,25 +143,9 @@ fn create(database: &Database, table: &TableImage) -> Result<()> {
     ))
 }
 
-/// What is said beside each table, by model.
-fn descriptions(database: &Database) -> Result<HashMap<String, String>> {
-    let mut found = HashMap::new();
-    let select = format!(
-        "SELECT schema_name || '.' || table_name, comment FROM duckdb_tables()
-         WHERE database_name = '{CATALOG}' AND comment IS NOT NULL"
-    );
-    database.query(&select, &mut |batch| {
-        let [models, comments] =
-            [0, 1].map(|at| batch.column(at).as_string::<i32>().iter().flatten().map(str::to_owned));
-        found.extend(models.zip(comments));
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// Writes the description beside the table, if it is another than the one that is there.
-fn describe(database: &Database, table: &TableImage, current: Option<&str>) -> Result<()> {
-    if current == table.description.as_deref() {
+/// Writes the description beside the table, if another is there, or nobody knows which.
+fn describe(database: &Database, table: &TableImage, current: Option<Option<String>>) -> Result<()> {
+    if current.is_some_and(|current| current == table.description) {
         return Ok(());
     }
     let comment = table.description.as_deref().map_or_else(|| "NULL".to_owned(), literal);

@@ -230,6 +230,21 @@ async fn rows_are_found_by_their_places_after_others_went_and_under_new_addresse
     assert!(lake.rows("t") == expected.collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_description_is_written_where_it_is_another() {
+    let mut lake = Lake::new(2);
+    let mut runs = Vec::new();
+    for (version, description) in
+        [(1, Some("One.")), (2, Some("Two.")), (3, None), (4, Some("Three.")), (5, Some("Three."))]
+    {
+        runs.push(lake.run(&format!("t/{version}"), [version]));
+        let image = TableImage { description: description.map(str::to_owned), ..table("t", "f", &runs) };
+        lake.publish(version as u64, vec![image]).await.unwrap();
+        let comment = query(&lake.sink().path(), "SELECT comment FROM duckdb_tables() WHERE table_name = 't'");
+        assert_eq!(comment, [description.unwrap_or("NULL")], "version {version}");
+    }
+}
+
 /// A lake that was made anew, or a model that was away: the same rows, at the same addresses in another order.
 #[tokio::test]
 async fn places_of_another_origin_are_not_gone_by() {
