@@ -67,7 +67,6 @@ fn image(news: u64) -> Image {
         description: None,
         columns: rows(0, 0).schema(),
         fingerprint: "1".to_owned(),
-        origin: "1".to_owned(),
         key: Vec::new(),
         rows: Rows { addresses: 0..HISTORY + news * NEW, deleted: Arc::default(), runs, images: Vec::new() },
         content_hash: hash(news),

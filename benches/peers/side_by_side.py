@@ -187,7 +187,8 @@ class Bench:
             self.execute([*peers, "save", lakebed.address, sql, table])
             with Server([*peers, "serve", table], self.work / "peer.log") as other:
                 read = json.loads(self.execute([*peers, "read", READS, lakebed.address, sql, other.address]))
-        for who, server in [("arrow c++ server", other), ("lakebed", lakebed)]:
+        for who in read:
+            server = other if who == "arrow c++ server" else lakebed
             figures = {"seconds": read[who]["seconds"], "cpu_seconds": None, "peak_bytes": server.peak_bytes}
             self.add(f"flight: {name}", who, read[who]["rows"], figures, out_bytes=read[who]["bytes"])
 

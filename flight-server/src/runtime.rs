@@ -1,4 +1,4 @@
-//! The threads that plan and run statements, apart from those that serve connections: a heavy query must not
+//! The threads that plan and run statements, but for light ones, apart from those that serve connections: a heavy query must not
 //! delay a ping, a login or a health check.
 
 use std::future::Future;

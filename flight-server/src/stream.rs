@@ -1,7 +1,8 @@
-//! One result on its way to a client: the plan runs, is cast and encoded on the query threads, and waits in a
+//! One result on its way to a client: the plan runs, is cast and encoded on the query threads (or, where that is light, here), and waits in a
 //! short queue for the connection. A client that reads slowly slows the plan down; one that goes away stops it.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use lakebed_query::Interrupt;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -100,31 +101,38 @@ pub(crate) async fn results<E: Encode>(
     shared: &Shared,
     encoder: impl FnOnce(&SchemaRef) -> Result<E, Status> + Send + 'static,
 ) -> Result<Messages<E::Message>, Status> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
     let active = shared.metrics.stream_started();
     let (metrics, admission) = (Arc::clone(&shared.metrics), Arc::clone(&shared.admission));
-    // Waking one thread, and being woken by it, would take longer than the whole of it.
-    if E::COPIES && matches!(planned.plans.as_slice(), [plan] if plan.is_light()) {
-        let (mut messages, encoder) = (Vec::new(), encoder(&planned.schema)?);
-        produce(&planned, encoder, To::Memory(&mut messages), &metrics, &admission, Arc::default()).await?;
-        return Ok(Box::pin(futures::stream::iter(messages.into_iter().map(Ok))));
-    }
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let threads = shared.threads.clone();
-    let (_task, stop) = shared.threads.start(async move {
+    let is_light = E::COPIES && matches!(planned.plans.as_slice(), [plan] if plan.is_light());
+    let threads = (!is_light).then(|| shared.threads.clone());
+    let work = AssertUnwindSafe(async move {
         let interrupt = CallOffOnDrop(Arc::default());
         let (stopping, to) = (Arc::clone(&interrupt.0), sender.clone());
-        // In a task of its own: one that computes for long keeps nobody from calling it off.
-        let producing = threads.run(async move {
+        let producing = async move {
             let _active = active;
-            produce(&planned, encoder(&planned.schema)?, To::Queue(&to), &metrics, &admission, stopping).await
-        });
+            produce(&planned, encoder(&planned.schema)?, &to, &metrics, &admission, stopping).await
+        };
+        let producing = async move {
+            match threads {
+                // In a task of its own: one that computes for long keeps nobody from calling it off.
+                Some(threads) => threads.run(producing).await.flatten(),
+                None => producing.await,
+            }
+        };
         let last = tokio::select! {
-            produced = producing => produced.flatten().map(|()| Piece::End),
+            produced = producing => produced.map(|()| Piece::End),
             status = reading.called_off() => Err(status),
         };
         // A client that has gone does not hear the end.
         let _ = sender.send(last).await;
     });
+    // What breaks off here says so by its missing end, as elsewhere.
+    let mut work = Box::pin(work.catch_unwind());
+    // Waking one thread, and being woken by it, would take longer than the whole of what is light: as much of it as goes into the
+    // queue is done here. A client that does not take it is waited for elsewhere.
+    let is_done = is_light && futures::poll!(&mut work).is_ready();
+    let stop = (!is_done).then(|| shared.threads.start(work).1);
     let mut results = Results { pieces: receiver, ended: false, _stop: stop };
     // An error here is the call's own status, which every client shows.
     let first = results.next().await.transpose()?;
@@ -144,12 +152,12 @@ pub(crate) fn listing(batch: &RecordBatch, metrics: &Metrics) -> Result<Batches,
 async fn produce<E: Encode>(
     planned: &Planned,
     mut encoder: E,
-    to: To<'_, E::Message>,
+    sender: &Sender<E::Message>,
     metrics: &Metrics,
     admission: &Admission,
     interrupt: Arc<Interrupt>,
 ) -> Result<(), Status> {
-    let mut sending = Sending { to, turn: admission.turn().await?, opening: Vec::new() };
+    let mut sending = Sending { sender, turn: admission.turn().await?, opening: Vec::new() };
     let mut clock = Clock { left: admission.time(), limit: admission.time(), interrupt: Arc::clone(&interrupt) };
     let mut coalescer = Coalescer::new(Arc::clone(&planned.schema));
     let mut begun = false;
@@ -223,17 +231,9 @@ impl Clock {
 
 type Sender<M> = mpsc::Sender<Result<Piece<M>, Status>>;
 
-/// Where messages go.
-enum To<'a, M> {
-    /// To the connection, one after the other.
-    Queue(&'a Sender<M>),
-    /// To whoever takes all of them together.
-    Memory(&'a mut Vec<M>),
-}
-
 /// The plan's end of the queue.
 struct Sending<'a, M> {
-    to: To<'a, M>,
+    sender: &'a Sender<M>,
     turn: Turn,
     /// What goes before everything else, and with it: a client that is woken for a schema alone is woken once too often.
     opening: Vec<M>,
@@ -269,19 +269,12 @@ impl<M: Send + 'static> Sending<'_, M> {
 
     /// Sends a message. While the client has not read those before it, others have the turn.
     async fn message(&mut self, message: M) -> Result<(), Status> {
-        let sender = match &mut self.to {
-            To::Queue(sender) => sender,
-            To::Memory(messages) => {
-                messages.push(message);
-                return Ok(());
-            }
-        };
-        let room = match sender.try_reserve() {
+        let room = match self.sender.try_reserve() {
             Ok(room) => room,
             Err(TrySendError::Closed(())) => return Err(gone()),
             Err(TrySendError::Full(())) => {
                 let pause = if self.turn.give() { LONGEST_PAUSE } else { LONGEST_STAND };
-                let room = timeout(pause, sender.reserve()).await;
+                let room = timeout(pause, self.sender.reserve()).await;
                 let room = room.map_err(|_| match pause {
                     LONGEST_PAUSE => Status::deadline_exceeded("the client has stopped reading"),
                     _ => status::come_again("too many results wait for clients that read slowly, this one among them"),
@@ -304,7 +297,7 @@ fn gone() -> Status {
 struct Results<M> {
     pieces: mpsc::Receiver<Result<Piece<M>, Status>>,
     ended: bool,
-    _stop: StopOnDrop,
+    _stop: Option<StopOnDrop>,
 }
 
 impl<M> Stream for Results<M> {

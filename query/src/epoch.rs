@@ -53,10 +53,6 @@ pub struct ModelState {
     /// same rows goes on with the table, and nothing that reads it is computed again.
     #[serde(default)]
     pub identity: String,
-    /// Tells this computation from nothing from every other, also of the same query. As long as it stays, rows keep the order of
-    /// their addresses, whatever the addresses are. Empty where it is not known.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub origin: String,
     /// The hash of the statement alone.
     #[serde(default)]
     pub query: String,
@@ -370,7 +366,6 @@ mod tests {
         let state = ModelState {
             fingerprint: String::new(),
             identity: String::new(),
-            origin: String::new(),
             query: String::new(),
             strategy: "full".into(),
             changed: 1,

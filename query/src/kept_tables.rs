@@ -282,6 +282,11 @@ pub(crate) fn hands_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
     if plan.is::<CoalescePartitionsExec>() {
         return plan.children().into_iter().all(hands_on);
     }
+    is_in_memory(plan)
+}
+
+/// Whether a plan is rows in memory.
+pub(crate) fn is_in_memory(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let source = plan.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
     source.is_some_and(|source| source.downcast_ref::<MemorySourceConfig>().is_some())
 }

@@ -1,21 +1,27 @@
 //! Statements that take less time to answer than to hand to another thread.
 //!
 //! A dashboard asks for some thousands of rows that are in memory. What that takes is some hundred microseconds; to wake a thread for
-//! it, and to be woken by it, takes as long again. A server may therefore run such a statement on the thread that has received it.
-//! So that nobody else waits for that thread, nothing counts as light whose work is not bounded by the rows that it reads.
+//! it, and to be woken by it, takes as long again. A server may therefore begin such a statement on the thread that has received it.
+//! So that nobody else waits for that thread, nothing counts as light but what takes a bounded time for each of the few rows that it reads.
+
+use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, TableScan};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-use crate::kept_tables::KeptTable;
+use crate::kept_tables::{KeptTable, is_in_memory};
 
 /// Rows that something is computed of.
 const FEW_ROWS: usize = 16_384;
 
-/// Bytes that are handed on as they are.
-const FEW_BYTES: usize = 16 << 20;
+/// Bytes that are read, and held by a plan that is kept: no more than a longer answer holds for a client that reads slowly.
+const FEW_BYTES: usize = 4 << 20;
+
+/// Bytes of a constant, which may become one in each row.
+const LONGEST_CONSTANT: usize = 256;
 
 /// Nodes of a plan and of its expressions.
 const FEW_NODES: usize = 64;
@@ -42,7 +48,7 @@ pub(crate) fn is_light(plan: &LogicalPlan) -> bool {
         nodes += 1;
         Ok(go_on(is_light && nodes <= FEW_NODES))
     });
-    matches!(looked, Ok(TreeNodeRecursion::Continue)) && is_little(plan, hands_on).unwrap_or(false)
+    matches!(looked, Ok(TreeNodeRecursion::Continue)) && is_little(plan, nodes, hands_on).unwrap_or(false)
 }
 
 fn go_on(on: bool) -> TreeNodeRecursion {
@@ -66,9 +72,9 @@ fn is_light_node(node: &LogicalPlan) -> bool {
 /// What takes a bounded time for each row, and makes no large value of a small one.
 fn is_light_expression(expression: &Expr) -> bool {
     match expression {
+        Expr::Literal(value, _) => value.size() <= LONGEST_CONSTANT,
         Expr::Alias(_)
         | Expr::Column(_)
-        | Expr::Literal(..)
         | Expr::Not(_)
         | Expr::Negative(_)
         | Expr::IsNull(_)
@@ -90,22 +96,31 @@ fn is_light_expression(expression: &Expr) -> bool {
 }
 
 /// Whether all that is read is in memory now, and little.
-fn is_little(plan: &LogicalPlan, hands_on: bool) -> Result<bool> {
-    let (mut rows, mut bytes) = (Some(0), 0);
+fn is_little(plan: &LogicalPlan, nodes: usize, hands_on: bool) -> Result<bool> {
+    let (mut size, mut columns) = (Some((0, 0)), 0);
     plan.apply(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            rows = rows.zip(size_in_memory(scan)?).map(|(rows, (more, more_bytes))| {
-                bytes += more_bytes;
-                rows + more
-            });
+            columns += scan.source.schema().fields().len();
+            size = size.zip(size_in_memory(scan)?).map(|(all, more)| (all.0 + more.0, all.1 + more.1));
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(rows.is_some_and(|rows| if hands_on { bytes <= FEW_BYTES } else { rows <= FEW_ROWS }))
+    // A column may be asked for again and again.
+    let copies = nodes.div_ceil(columns.max(1));
+    Ok(size.is_some_and(|(rows, bytes)| bytes * copies <= FEW_BYTES && (hands_on || rows <= FEW_ROWS)))
 }
 
 /// Rows and bytes of a table that is in memory.
 fn size_in_memory(scan: &TableScan) -> Result<Option<(usize, usize)>> {
     let table = source_as_provider(&scan.source)?;
     Ok(table.downcast_ref::<KeptTable>().and_then(KeptTable::size_at_hand))
+}
+
+/// Whether a physical plan reads nothing but memory, and is one piece of work: parts of it would be tasks of their own.
+pub(crate) fn is_one_piece(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let children = plan.children();
+    match children.is_empty() {
+        true => is_in_memory(plan),
+        false => plan.output_partitioning().partition_count() == 1 && children.into_iter().all(is_one_piece),
+    }
 }

@@ -17,7 +17,6 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use lakebed_log::Store;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 pub(crate) use self::addresses::put_addresses;
 pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered};
@@ -299,7 +298,6 @@ impl ModelRefresh {
     fn table(&self, changed: u64, written: Written) -> ModelState {
         ModelState {
             identity: self.fingerprint.clone(),
-            origin: Uuid::now_v7().simple().to_string(),
             query: self.query.clone(),
             fingerprint: self.fingerprint.clone(),
             strategy: self.strategy.name().to_owned(),

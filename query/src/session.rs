@@ -333,15 +333,22 @@ impl ReadSession {
                 false => self.physical(&optimized).await,
             };
         };
-        let physical = self.physical(optimized).await?;
-        match light::is_light(optimized) {
-            true => Ok(reset_plan_states(Arc::clone(bound.light.get_or_init(|| physical)))?),
-            false => Ok(physical),
+        if light::is_light(optimized) {
+            let mut alone = self.state().clone();
+            alone.config_mut().options_mut().execution.target_partitions = 1;
+            let physical = self.planned_by(&alone, optimized).await?;
+            if light::is_one_piece(&physical) {
+                return Ok(reset_plan_states(Arc::clone(bound.light.get_or_init(|| physical)))?);
+            }
         }
+        self.physical(optimized).await
     }
 
     async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        let state = self.state();
+        self.planned_by(self.state(), plan).await
+    }
+
+    async fn planned_by(&self, state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         let physical = state.query_planner().create_physical_plan(plan, state).await;
         physical.map_err(|error| Error::planning(error, &self.tables))
     }

@@ -99,6 +99,19 @@ def adbc_reads_tables(connection, tables):
             check(read.schema.equals(described), f"{read.num_rows} rows, the same columns and types")
             cursor.execute(f"SELECT * FROM {quoted(CATALOG, schema, table)} LIMIT 0")
             check(cursor.fetch_arrow_table().num_rows == 0, "no rows, with the catalog in front")
+            if schema in ("silver", "gold"):
+                asked_again(cursor, quoted(schema, table), quoted(columns[0]))
+
+
+def asked_again(cursor, table, column):
+    """First from files, then from memory, then by a plan that is kept: each time the same."""
+    for sql in (f"SELECT count(*), min({column}), max({column}) FROM {table} WHERE {column} IS NOT NULL",
+                f"SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 5", f"SELECT * FROM {table}"):
+        answers = []
+        for _ in range(5):
+            cursor.execute(sql)
+            answers.append(sorted(str(row) for row in cursor.fetchall()))
+        check(all(answer == answers[0] for answer in answers), f"the same five times: {sql}")
 
 
 def adbc_runs_statements(connection):

@@ -146,7 +146,6 @@ impl Lakehouse {
             description: model.description.clone(),
             columns: state.schema()?,
             fingerprint: state.identity.clone(),
-            origin: state.origin.clone(),
             key: state.unique.clone(),
             rows: state.stored(self.log().store()).await?,
             content_hash: state.content_hash,

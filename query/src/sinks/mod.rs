@@ -46,9 +46,6 @@ pub struct TableImage {
     pub columns: SchemaRef,
     /// What the rows depend on besides the log; another fingerprint is another table.
     pub fingerprint: String,
-    /// Tells the computation from nothing that its rows go back to from every other: of the same one, rows are in the same order.
-    /// Empty where it is not known.
-    pub origin: String,
     /// Columns that no two rows have the same values in; empty where none are known.
     pub key: Vec<String>,
     /// Where the rows are.

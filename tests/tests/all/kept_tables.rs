@@ -105,7 +105,7 @@ async fn what_is_light_gives_the_same_rows_however_often_and_by_how_many_it_is_r
         append(&lakehouse, step).await;
     }
     lakehouse.refresh(&[], &()).await.unwrap();
-    let session = lakehouse.read(None).await.unwrap();
+    let session = Arc::new(lakehouse.read(None).await.unwrap());
     let traffic = "FROM gold.hourly_traffic";
     for (sql, is_light) in [
         (format!("SELECT * {traffic}"), true),
@@ -116,7 +116,8 @@ async fn what_is_light_gives_the_same_rows_however_often_and_by_how_many_it_is_r
         (format!("SELECT date_trunc('day', hour) AS day, sum(events) {traffic} GROUP BY 1 ORDER BY 1"), true),
         (format!("SELECT DISTINCT device {traffic}"), true),
         (format!("SELECT device {traffic} WHERE device IN ('none', 'x')"), true),
-        // A little of this may be much work.
+        // A little of this may be much work, or much to send.
+        (format!("SELECT '{}' AS long {traffic} WHERE events > 0", "x".repeat(300)), false),
         (format!("SELECT repeat(device, 3) {traffic}"), false),
         (format!("SELECT a.hour {traffic} AS a CROSS JOIN gold.hourly_traffic AS b"), false),
         (format!("SELECT hour, sum(events) OVER (ORDER BY hour, device) {traffic}"), false),
@@ -132,7 +133,13 @@ async fn what_is_light_gives_the_same_rows_however_often_and_by_how_many_it_is_r
             assert_eq!(rows_of(&session, &plan).await, expected, "{sql}");
         }
         assert_eq!(plan.is_light(), is_light, "{sql}");
-        let (a, b) = tokio::join!(rows_of(&session, &plan), rows_of(&session, &plan));
-        assert_eq!([&a, &b], [&expected, &expected], "{sql}, by two at once");
+        let plan = Arc::new(plan);
+        let runs = [(); 4].map(|()| {
+            let (session, plan) = (Arc::clone(&session), Arc::clone(&plan));
+            tokio::spawn(async move { rows_of(&session, &plan).await })
+        });
+        for run in runs {
+            assert_eq!(run.await.unwrap(), expected, "{sql}, by some at once");
+        }
     }
 }

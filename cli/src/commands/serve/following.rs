@@ -1,6 +1,7 @@
 //! What a server does as its lake moves on.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lakebed_flight_server::Served;
@@ -205,27 +206,29 @@ impl Following<'_> {
         last
     }
 
-    /// Refreshes; what is stored is served at once, and published when the publisher comes to it.
-    async fn refresh(&mut self) -> Result<()> {
+    /// Refreshes; what is stored is served at once, and published when the publisher comes to it. Says whether it is served.
+    async fn refresh(&mut self) -> Result<bool> {
         let began = Instant::now();
         self.tell_state(Some(began));
         let told = Told { bar: ModelBar::new(&self.invocation.output), stored: Notify::new() };
+        let served_epoch = AtomicU64::new(0);
         let serving = async {
             loop {
                 told.stored.notified().await;
                 // One that cannot be opened now is opened after the refresh, and fails there.
                 if let Ok(session) = self.lakehouse.read(None).await {
+                    served_epoch.store(session.epoch().unwrap_or(0), Ordering::Relaxed);
                     self.sessions.send_replace(served(session, &self.lakehouse));
                 }
             }
         };
         let refreshed = tokio::select! {
             refreshed = self.lakehouse.refresh_models(&told) => refreshed?,
-            () = serving => return Ok(()),
+            () = serving => return Ok(false),
         };
         tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
         self.keeping.publisher.note_new();
-        Ok(())
+        Ok(!refreshed.unchanged && served_epoch.load(Ordering::Relaxed) == refreshed.epoch)
     }
 
     /// Commits what waits in the inbox while nobody else commits it: a batch whose sender has only had it made durable comes into
@@ -254,18 +257,17 @@ impl Following<'_> {
         // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
         let worked = match self.watch && (due || now.0 > seen.0) {
             true => self.refresh().await,
-            false => Ok(()),
+            false => Ok(false),
         };
-        let worked = worked.and(self.keep_tidy().await);
+        let tidied = self.keep_tidy().await;
         // What was refreshed is served. The log may have moved on meanwhile, and that is still to be refreshed: it was seen as far
         // as it stood before.
         *seen = (now.0, self.lakehouse.epoch().await?);
-        // One that is served already would be served anew without the plans that were made on it.
-        let is_served = seen.1.is_some() && self.sessions.borrow().session.epoch() == seen.1;
-        if edited || !is_served {
+        // Plans are kept for a session: a new one of the same tables would have none.
+        if !matches!(worked, Ok(true)) {
             self.sessions.send_replace(served(self.lakehouse.read(None).await?, &self.lakehouse));
         }
-        worked
+        worked.and(tidied)
     }
 }
 

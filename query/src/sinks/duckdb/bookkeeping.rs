@@ -15,15 +15,6 @@ use crate::rows;
 use crate::sinks::change::Held;
 use crate::sinks::{Image, TableImage, Watermark};
 
-/// What is known of a table beside its rows.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Known {
-    /// Whose order its rows are in; empty where that is not known.
-    pub(super) origin: String,
-    /// What its comment says.
-    pub(super) description: Option<String>,
-}
-
 /// The schema of the tables about the others.
 const BOOKKEEPING: &str = "lakebed";
 
@@ -84,8 +75,7 @@ pub(super) fn create(database: &Database) -> Result<()> {
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.owner (name VARCHAR);
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.addresses (model VARCHAR, first UBIGINT, next UBIGINT,
              deleted BLOB);
-         CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.tables (model VARCHAR, origin VARCHAR,
-             description VARCHAR);"
+         CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.tables (model VARCHAR, description VARCHAR);"
     ))
 }
 
@@ -125,38 +115,31 @@ pub(super) fn held(database: &Database) -> Result<HashMap<String, Held>> {
     Ok(held)
 }
 
-/// What is known of each model's table; of those in a file of an earlier build nothing.
-pub(super) fn known(database: &Database) -> Result<HashMap<String, Known>> {
-    let mut known = HashMap::new();
-    let select = format!("SELECT model, origin, description FROM {CATALOG}.{BOOKKEEPING}.tables");
+/// What is said beside each table, by model; of those in a file of an earlier build that is not known.
+pub(super) fn descriptions(database: &Database) -> Result<HashMap<String, Option<String>>> {
+    let mut found = HashMap::new();
+    let select = format!("SELECT model, description FROM {CATALOG}.{BOOKKEEPING}.tables");
     database.query(&select, &mut |batch| {
-        let [models, origins, descriptions] =
-            [0, 1, 2].map(|at| batch.column(at).as_string::<i32>().iter().map(|text| text.map(str::to_owned)));
-        let of = origins
-            .zip(descriptions)
-            .map(|(origin, description)| Known { origin: origin.unwrap_or_default(), description });
-        known.extend(models.map(Option::unwrap_or_default).zip(of));
+        let [models, descriptions] =
+            [0, 1].map(|at| batch.column(at).as_string::<i32>().iter().map(|text| text.map(str::to_owned)));
+        found.extend(models.map(Option::unwrap_or_default).zip(descriptions));
         Ok(())
     })?;
-    Ok(known)
+    Ok(found)
 }
 
-/// Says that the tables are those of the image, and what is known of each.
-pub(super) fn record(database: &Database, image: &Image, known: &HashMap<String, Known>) -> Result<()> {
-    record_known(database, image, known)?;
+/// Says that the tables are those of the image.
+pub(super) fn record(database: &Database, image: &Image) -> Result<()> {
+    record_descriptions(database, image)?;
     replace(database, "owner", [("name", Arc::new(StringArray::from(vec![image.owner.as_str()])) as ArrayRef)])?;
     record_addresses(database, image)?;
     record_watermarks(database, image)
 }
 
-fn record_known(database: &Database, image: &Image, known: &HashMap<String, Known>) -> Result<()> {
-    let models = image.tables.iter().map(TableImage::model);
-    let tables: Vec<(String, &Known)> =
-        models.filter_map(|model| known.get(&model).map(|known| (model, known))).collect();
-    let columns: [(&str, ArrayRef); 3] = [
-        ("model", Arc::new(StringArray::from_iter_values(tables.iter().map(|(model, _)| model)))),
-        ("origin", Arc::new(StringArray::from_iter_values(tables.iter().map(|(_, known)| &known.origin)))),
-        ("description", Arc::new(StringArray::from_iter(tables.iter().map(|(_, known)| known.description.as_ref())))),
+fn record_descriptions(database: &Database, image: &Image) -> Result<()> {
+    let columns: [(&str, ArrayRef); 2] = [
+        ("model", Arc::new(StringArray::from_iter_values(image.tables.iter().map(TableImage::model)))),
+        ("description", Arc::new(StringArray::from_iter(image.tables.iter().map(|table| table.description.as_ref())))),
     ];
     replace(database, "tables", columns)
 }

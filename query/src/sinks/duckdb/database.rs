@@ -1,4 +1,4 @@
-//! One DuckDB file, attached to an instance of its own that lives as long as the work on it.
+//! One DuckDB file, attached to an instance that lives as long as the work on it, or on the next.
 //!
 //! What is written reaches the file at a checkpoint and not before (no write-ahead log): a kill leaves the file as it was.
 
@@ -37,6 +37,7 @@ impl Instance {
             .and_then(|config| config.threads(1))
             .and_then(|config| config.with("temp_directory", temporary))
             .and_then(Connection::open_in_memory_with_flags);
+        // What it was started for is not known here; the directory is what can be wrong.
         started.map(Self).map_err(|source| failure(spill.to_owned(), source))
     }
 
@@ -104,14 +105,14 @@ impl Database {
         Ok(deleted)
     }
 
-    /// The same with a thread for each core, of rows that are looked for in much of a large table.
-    pub(super) fn delete_on_all_cores(&self, sql: &str) -> Result<u64> {
+    /// Runs what goes through much of a large table, with a thread for each core.
+    pub(super) fn on_all_cores<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let cores = available_parallelism().map_or(1, usize::from);
         self.execute(&format!("SET threads = {cores}"))?;
-        let deleted = self.delete(sql);
+        let worked = work();
         // Where that failed this does too, and says less.
         let reset = self.execute("SET threads = 1");
-        deleted.and_then(|deleted| reset.map(|()| deleted))
+        worked.and_then(|worked| reset.map(|()| worked))
     }
 
     /// Runs a query and gives each batch of its answer to `each`, as it is computed.

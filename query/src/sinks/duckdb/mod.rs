@@ -125,13 +125,12 @@ impl DuckDbSink {
     }
 
     fn published(&self) -> Result<Said> {
-        let Some(Reading { database, mark }) = self.open_public()? else { return Ok(Said::default()) };
-        let watermarks = bookkeeping::watermarks(&database)?.unwrap_or_default();
-        let owner = bookkeeping::owner(&database);
-        let instance = Some(database.detach()?);
-        // Publishers leave the file alone until nothing of this process holds it.
-        drop(mark);
-        Ok(Said { owner, watermarks, instance })
+        let Some(public) = self.open_public()? else { return Ok(Said::default()) };
+        let watermarks = bookkeeping::watermarks(&public.database)?.unwrap_or_default();
+        let owner = bookkeeping::owner(&public.database);
+        // The mark goes last: publishers leave the file alone until nothing of this process holds it.
+        let Reading { database, mark: _mark } = public;
+        Ok(Said { owner, watermarks, instance: Some(database.detach()?) })
     }
 
     /// Gives every row of a table of the public file to `each`, in batches as DuckDB stores them: texts as Utf8, instants

@@ -4,16 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use parquet::arrow::arrow_reader::RowSelection;
 use roaring::RoaringTreemap;
 
-use super::bookkeeping::{self, Known};
+use super::bookkeeping;
 use super::database::{Appending, CATALOG, Database};
 use super::feed::Runs;
-use super::places::{is_in_order, row_ids};
+use super::places::row_ids;
 use super::sql::{literal, quoted};
 use super::types::{Stored, stored, to_wire};
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ use crate::sinks::{Image, TableImage, Watermark};
 const WORTH_ALL_CORES: u64 = if cfg!(test) { 2 } else { 1_000_000 };
 
 /// Rows of a table of which one is found sooner by its place than by what it holds.
-const WORTH_PLACES: u64 = if cfg!(test) { 2 } else { 100_000 };
+const WORTH_PLACES: u64 = if cfg!(test) { 5 } else { 100_000 };
 
 /// The temporary table of rows that are to be deleted.
 const GONE: &str = "gone";
@@ -67,7 +68,7 @@ fn change_all(
     newest: Option<&[Watermark]>,
 ) -> Result<Option<Written>> {
     bookkeeping::create(database)?;
-    let (held, mut known) = (bookkeeping::held(database)?, bookkeeping::known(database)?);
+    let (held, described) = (bookkeeping::held(database)?, bookkeeping::descriptions(database)?);
     let changes: Vec<Change> = image.tables.iter().map(|table| Change::of(table, held.get(&table.model()))).collect();
     if newest.is_some_and(|newest| is_far_behind(image, &changes, newest)) {
         return Ok(None);
@@ -76,19 +77,14 @@ fn change_all(
     let mut written = Written::default();
     for (table, change) in image.tables.iter().zip(changes) {
         let model = table.model();
-        let (origin, described) = match known.remove(&model) {
-            Some(Known { origin, description }) => (origin, Some(description)),
-            None => (String::new(), None),
-        };
         let is_kept = match (change, held.get(&model)) {
             (Change::Nothing | Change::Relabel, _) => true,
             (Change::Difference { gone, added }, Some(held)) => {
                 let (mut went, mut came) = (TableHash::EMPTY, TableHash::EMPTY);
-                let in_order = is_in_order(table, &origin).then_some(held);
-                let deleted = delete(database, table, &gone, in_order, (runs, &mut went))?;
+                let are_gone = delete(database, table, held, &gone, (runs, &mut went))?;
                 let rows = gone.len() + load(database, table, &added, (runs, Some(&mut came)))?;
                 // Or the file is of another lake that was here before.
-                let is_right = deleted == gone.len() && held.becomes(table, went, came);
+                let is_right = are_gone && held.becomes(table, went, came);
                 if is_right {
                     written.rows += rows;
                     written.changed += 1;
@@ -97,18 +93,16 @@ fn change_all(
             }
             (Change::Difference { .. }, None) | (Change::Rebuild, _) => false,
         };
-        let origin = if is_kept { origin } else { table.origin.clone() };
-        if is_kept {
-            describe(database, table, described)?;
-        } else {
+        if !is_kept {
             create(database, table)?;
-            describe(database, table, Some(None))?;
             written.rows += load(database, table, &table.rows, (runs, None))?;
             written.rebuilt += 1;
         }
-        known.insert(model, Known { origin, description: table.description.clone() });
+        if !is_kept || described.get(&model) != Some(&table.description) {
+            describe(database, table)?;
+        }
     }
-    bookkeeping::record(database, image, &known)?;
+    bookkeeping::record(database, image)?;
     Ok(Some(written))
 }
 
@@ -143,11 +137,8 @@ fn create(database: &Database, table: &TableImage) -> Result<()> {
     ))
 }
 
-/// Writes the description beside the table, if another is there, or nobody knows which.
-fn describe(database: &Database, table: &TableImage, current: Option<Option<String>>) -> Result<()> {
-    if current.is_some_and(|current| current == table.description) {
-        return Ok(());
-    }
+/// Writes the description beside the table.
+fn describe(database: &Database, table: &TableImage) -> Result<()> {
     let comment = table.description.as_deref().map_or_else(|| "NULL".to_owned(), literal);
     database.execute(&format!("COMMENT ON TABLE {} IS {comment}", qualified(&table.schema, &table.name)))
 }
@@ -173,13 +164,22 @@ fn load(
     Ok(total)
 }
 
-/// Appends the rows of a run, or those that are selected; gives their number, which is to be as expected.
+/// Appends the rows of a run, or those that are selected; gives their number.
 fn append(
     appender: &mut Appending<'_>,
-    (run, selection, expected): (&Run, Option<RowSelection>, u64),
+    rows: (&Run, Option<RowSelection>, u64),
     columns: &[(String, Stored)],
     table: &TableImage,
+    of: (&mut Runs, Option<&mut TableHash>),
+) -> Result<u64> {
+    read(rows, of, &mut |batch| appender.push(wire_batch(&batch, columns, table)?))
+}
+
+/// Reads the rows of a run, or those that are selected, and adds up their hash; gives their number, which is to be as expected.
+fn read(
+    (run, selection, expected): (&Run, Option<RowSelection>, u64),
     (source, mut hash): (&mut Runs, Option<&mut TableHash>),
+    each: &mut dyn FnMut(RecordBatch) -> Result<()>,
 ) -> Result<u64> {
     let mut read = 0;
     source.read(run, selection, &mut |batch| {
@@ -187,7 +187,7 @@ fn append(
         if let Some(hash) = &mut hash {
             **hash = hash.add(TableHash::of_batch(&batch)?);
         }
-        appender.push(wire_batch(&batch, columns, table)?)
+        each(batch)
     })?;
     if read != expected {
         return Err(Error::RunRows { run: run.path.clone(), expected, read });
@@ -195,66 +195,97 @@ fn append(
     Ok(read)
 }
 
-/// Deletes rows; gives their number. Of a large table in order, by their places, or else by what they hold.
+/// Deletes rows, of a large table with a key by their places, or else by what they hold. Says whether just these were there.
 fn delete(
     database: &Database,
     table: &TableImage,
+    held: &Held,
     gone: &RoaringTreemap,
-    in_order: Option<&Held>,
-    (source, hash): (&mut Runs, &mut TableHash),
-) -> Result<u64> {
+    of: (&mut Runs, &mut TableHash),
+) -> Result<bool> {
     if gone.is_empty() {
-        return Ok(0);
+        return Ok(true);
     }
+    let columns = table.kept(stored)?;
+    let is_key = |name: &String| table.key.is_empty() || table.key.contains(name);
+    let keys: Vec<_> = columns.into_iter().filter(|(name, _)| is_key(name)).collect();
+    match !table.key.is_empty() && held.watermark.rows >= WORTH_PLACES {
+        true => delete_by_places(database, (table, &keys), held, gone, of),
+        false => delete_by_values(database, (table, &keys), gone, of),
+    }
+}
+
+/// Deletes the rows at the places where rows with these addresses should be. Says whether those had the keys that these have.
+fn delete_by_places(
+    database: &Database,
+    (table, keys): (&TableImage, &[(String, Stored)]),
+    held: &Held,
+    gone: &RoaringTreemap,
+    (source, hash): (&mut Runs, &mut TableHash),
+) -> Result<bool> {
     let name = qualified(&table.schema, &table.name);
-    let ids = match in_order.filter(|held| held.watermark.rows >= WORTH_PLACES) {
-        Some(held) => row_ids(database, &name, held, gone)?,
-        None => None,
-    };
-    let Some(ids) = ids else {
-        return delete_by_values(database, table, gone, (source, hash));
-    };
+    let Some(ids) = row_ids(database, &name, held, gone)? else { return Ok(false) };
+    let (mut schema, mut wanted) = (None, TableHash::EMPTY);
     for (run, selection) in table.rows.at(gone) {
-        source.read(run, Some(selection), &mut |batch| {
-            *hash = hash.add(TableHash::of_batch(&batch)?);
+        let expected = selection.row_count() as u64;
+        read((run, Some(selection), expected), (source, Some(hash)), &mut |batch| {
+            let batch = wire_batch(&batch, keys, table)?;
+            wanted = wanted.add(TableHash::of_batch(&batch)?);
+            schema = Some(batch.schema());
             Ok(())
         })?;
     }
+    let Some(schema) = schema else { return Ok(false) };
     database.execute(&format!("CREATE OR REPLACE TEMP TABLE {GONE} (id BIGINT)"))?;
     let mut appender = database.append("temp", "main", GONE)?;
     let field = Field::new("id", DataType::Int64, true);
     appender.push(assemble(vec![field], vec![Arc::new(Int64Array::from(ids))])?)?;
     appender.finish()?;
-    let delete = format!("DELETE FROM {name} AS held USING temp.main.{GONE} AS gone WHERE held.rowid = gone.id");
-    let deleted = delete_from(database, table, &delete)?;
+    let returned = keys.iter().map(|(key, _)| quoted(key)).collect::<Vec<_>>().join(", ");
+    let delete = format!("DELETE FROM {name} WHERE rowid IN (SELECT id FROM temp.main.{GONE}) RETURNING {returned}");
+    let mut found = TableHash::EMPTY;
+    on_enough_cores(database, table, || {
+        database.query(&delete, &mut |batch| {
+            found = found.add(TableHash::of_batch(&as_appended(&batch, &schema, table)?)?);
+            Ok(())
+        })
+    })?;
     database.execute(&format!("DROP TABLE temp.main.{GONE}"))?;
-    Ok(deleted)
+    Ok(found == wanted)
 }
 
-fn delete_from(database: &Database, table: &TableImage, delete: &str) -> Result<u64> {
+/// Rows that DuckDB gives back, as they were handed to it.
+fn as_appended(batch: &RecordBatch, schema: &Schema, table: &TableImage) -> Result<RecordBatch> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        let cast = cast_with_options(column, field.data_type(), &options);
+        cast.map_err(|source| Error::Column { table: table.model(), column: field.name().clone(), source })
+    });
+    assemble(schema.fields().iter().map(|field| field.as_ref().clone()).collect(), columns.collect::<Result<_>>()?)
+}
+
+/// Runs what looks for rows of a table on one thread, or on all.
+fn on_enough_cores<T>(database: &Database, table: &TableImage, work: impl FnOnce() -> Result<T>) -> Result<T> {
     match table.rows.count() < WORTH_ALL_CORES {
-        true => database.delete(delete),
-        false => database.delete_on_all_cores(delete),
+        true => work(),
+        false => database.on_all_cores(work),
     }
 }
 
 /// Deletes rows by what they hold: by their key, or where none is known, by all columns, of equal rows as many as are gone.
 fn delete_by_values(
     database: &Database,
-    table: &TableImage,
+    (table, keys): (&TableImage, &[(String, Stored)]),
     gone: &RoaringTreemap,
     (source, hash): (&mut Runs, &mut TableHash),
-) -> Result<u64> {
-    let columns = table.kept(stored)?;
-    let is_key = |name: &String| table.key.is_empty() || table.key.contains(name);
-    let keys: Vec<_> = columns.into_iter().filter(|(name, _)| is_key(name)).collect();
+) -> Result<bool> {
     // Under names of their own: a model's columns may be called like those of this query.
     let declared = keys.iter().enumerate().map(|(at, (_, kept))| format!("c{at} {}", kept.sql)).collect::<Vec<_>>();
     database.execute(&format!("CREATE OR REPLACE TEMP TABLE {GONE} ({})", declared.join(", ")))?;
     let mut appender = database.append("temp", "main", GONE)?;
     for (run, selection) in table.rows.at(gone) {
         let expected = selection.row_count() as u64;
-        append(&mut appender, (run, Some(selection), expected), &keys, table, (source, Some(hash)))?;
+        append(&mut appender, (run, Some(selection), expected), keys, table, (source, Some(hash)))?;
     }
     appender.finish()?;
     let names: Vec<String> = (0..keys.len()).map(|at| format!("c{at}")).collect();
@@ -282,9 +313,9 @@ fn delete_by_values(
             format!("DELETE FROM {qualified} AS held USING temp.main.{GONE} AS gone WHERE {}", same(equals))
         }
     };
-    let deleted = delete_from(database, table, &delete)?;
+    let deleted = on_enough_cores(database, table, || database.delete(&delete))?;
     database.execute(&format!("DROP TABLE temp.main.{GONE}"))?;
-    Ok(deleted)
+    Ok(deleted == gone.len())
 }
 
 /// Whether a row that is to be deleted has no value in one of these columns.

@@ -180,7 +180,6 @@ fn table(name: &str, fingerprint: &str, runs: &[Run]) -> TableImage {
         description: Some(format!("The table '{name}'.")),
         columns: Arc::new(columns),
         fingerprint: fingerprint.to_owned(),
-        origin: "first".to_owned(),
         key: Vec::new(),
         rows: of_runs(runs),
         content_hash: format!("{hash:0>64}")[..64].parse().unwrap(),

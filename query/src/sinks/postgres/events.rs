@@ -97,7 +97,6 @@ pub(super) fn table(events: &EventsImage, document: bool) -> TableImage {
         description: None,
         columns: Schema::new(fields.collect::<Vec<_>>()).into(),
         fingerprint: events.table_id.clone(),
-        origin: String::new(),
         key: Vec::new(),
         rows: Default::default(),
         content_hash: TableHash::EMPTY,
