@@ -62,7 +62,7 @@ impl QueryThreads {
         let (task, _stop) = self.start(work);
         task.await.map_err(|broken| match broken.is_cancelled() {
             true => Status::unavailable("the server is stopping"),
-            false => Status::internal("the work on this request broke off; this is a fault of the server"),
+            false => panicked(),
         })
     }
 
@@ -75,6 +75,11 @@ impl QueryThreads {
         let stop = StopOnDrop(task.abort_handle());
         (task, stop)
     }
+}
+
+/// The status of work that panicked.
+pub(crate) fn panicked() -> Status {
+    Status::internal("the work on this request broke off; this is a fault of the server")
 }
 
 /// Stops a task when nobody waits for it any more.

@@ -22,7 +22,7 @@ use crate::admission::{Admission, Turn};
 use crate::messages::{self, Coalescer, Encoder, Message};
 use crate::metrics::Metrics;
 use crate::plans::Planned;
-use crate::runtime::StopOnDrop;
+use crate::runtime::{self, StopOnDrop};
 use crate::service::Shared;
 use crate::statements::Redeemed;
 use crate::status;
@@ -106,7 +106,7 @@ pub(crate) async fn results<E: Encode>(
     let (metrics, admission) = (Arc::clone(&shared.metrics), Arc::clone(&shared.admission));
     let is_light = E::COPIES && matches!(planned.plans.as_slice(), [plan] if plan.is_light());
     let threads = (!is_light).then(|| shared.threads.clone());
-    let work = AssertUnwindSafe(async move {
+    let mut work = Box::pin(async move {
         let interrupt = CallOffOnDrop(Arc::default());
         let (stopping, to) = (Arc::clone(&interrupt.0), sender.clone());
         let producing = async move {
@@ -117,7 +117,7 @@ pub(crate) async fn results<E: Encode>(
             match threads {
                 // In a task of its own: one that computes for long keeps nobody from calling it off.
                 Some(threads) => threads.run(producing).await.flatten(),
-                None => producing.await,
+                None => AssertUnwindSafe(producing).catch_unwind().await.unwrap_or_else(|_| Err(runtime::panicked())),
             }
         };
         let last = tokio::select! {
@@ -127,8 +127,6 @@ pub(crate) async fn results<E: Encode>(
         // A client that has gone does not hear the end.
         let _ = sender.send(last).await;
     });
-    // What breaks off here says so by its missing end, as elsewhere.
-    let mut work = Box::pin(work.catch_unwind());
     // Waking one thread, and being woken by it, would take longer than the whole of what is light: as much of it as goes into the
     // queue is done here. A client that does not take it is waited for elsewhere.
     let is_done = is_light && futures::poll!(&mut work).is_ready();

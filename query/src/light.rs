@@ -10,6 +10,8 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator, TableScan};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::kept_tables::{KeptTable, is_in_memory};
@@ -116,11 +118,11 @@ fn size_in_memory(scan: &TableScan) -> Result<Option<(usize, usize)>> {
     Ok(table.downcast_ref::<KeptTable>().and_then(KeptTable::size_at_hand))
 }
 
-/// Whether a physical plan reads nothing but memory, and is one piece of work: parts of it would be tasks of their own.
+/// Whether a physical plan reads nothing but memory, and is not divided among threads.
 pub(crate) fn is_one_piece(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let children = plan.children();
     match children.is_empty() {
-        true => is_in_memory(plan),
+        true => is_in_memory(plan) || plan.is::<PlaceholderRowExec>() || plan.is::<EmptyExec>(),
         false => plan.output_partitioning().partition_count() == 1 && children.into_iter().all(is_one_piece),
     }
 }

@@ -89,8 +89,9 @@ pub trait Versions: Send + Sync {
 pub struct BoundPlan {
     plan: LogicalPlan,
     optimized: OnceLock<LogicalPlan>,
-    /// What runs, of one that is light; it holds what it reads. Never run itself, but in copies: a run leaves its traces.
-    light: OnceLock<Arc<dyn ExecutionPlan>>,
+    /// What runs, of one that is light; it holds what it reads. Never run itself, but in copies: a run leaves its traces. `None` for one
+    /// that looked light and is not.
+    light: OnceLock<Option<Arc<dyn ExecutionPlan>>>,
 }
 
 impl BoundPlan {
@@ -101,7 +102,7 @@ impl BoundPlan {
     /// Whether running it takes less time than handing it to another thread does: it has run before, and what it reads is little and
     /// in memory.
     pub fn is_light(&self) -> bool {
-        self.light.get().is_some()
+        self.light.get().is_some_and(Option::is_some)
     }
 }
 
@@ -323,7 +324,7 @@ impl ReadSession {
 
     /// What runs of a plan, with all that is worth it kept for the next time.
     async fn kept_or_planned(&self, bound: &BoundPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some(light) = bound.light.get() {
+        if let Some(Some(light)) = bound.light.get() {
             return Ok(reset_plan_states(Arc::clone(light))?);
         }
         let Some(optimized) = bound.optimized.get() else {
@@ -333,12 +334,13 @@ impl ReadSession {
                 false => self.physical(&optimized).await,
             };
         };
-        if light::is_light(optimized) {
+        if bound.light.get().is_none() && light::is_light(optimized) {
             let mut alone = self.state().clone();
             alone.config_mut().options_mut().execution.target_partitions = 1;
             let physical = self.planned_by(&alone, optimized).await?;
-            if light::is_one_piece(&physical) {
-                return Ok(reset_plan_states(Arc::clone(bound.light.get_or_init(|| physical)))?);
+            let kept = bound.light.get_or_init(|| light::is_one_piece(&physical).then_some(physical));
+            if let Some(light) = kept {
+                return Ok(reset_plan_states(Arc::clone(light))?);
             }
         }
         self.physical(optimized).await

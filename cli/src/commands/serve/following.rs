@@ -206,8 +206,8 @@ impl Following<'_> {
         last
     }
 
-    /// Refreshes; what is stored is served at once, and published when the publisher comes to it. Says whether it is served.
-    async fn refresh(&mut self) -> Result<bool> {
+    /// Refreshes; what is stored is served at once, and published when the publisher comes to it. Gives the epoch that is served.
+    async fn refresh(&mut self) -> Result<Option<u64>> {
         let began = Instant::now();
         self.tell_state(Some(began));
         let told = Told { bar: ModelBar::new(&self.invocation.output), stored: Notify::new() };
@@ -224,11 +224,12 @@ impl Following<'_> {
         };
         let refreshed = tokio::select! {
             refreshed = self.lakehouse.refresh_models(&told) => refreshed?,
-            () = serving => return Ok(false),
+            () = serving => return Ok(None),
         };
         tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
         self.keeping.publisher.note_new();
-        Ok(!refreshed.unchanged && served_epoch.load(Ordering::Relaxed) == refreshed.epoch)
+        // They are counted from 1.
+        Ok(Some(served_epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0))
     }
 
     /// Commits what waits in the inbox while nobody else commits it: a batch whose sender has only had it made durable comes into
@@ -257,14 +258,14 @@ impl Following<'_> {
         // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
         let worked = match self.watch && (due || now.0 > seen.0) {
             true => self.refresh().await,
-            false => Ok(false),
+            false => Ok(None),
         };
         let tidied = self.keep_tidy().await;
         // What was refreshed is served. The log may have moved on meanwhile, and that is still to be refreshed: it was seen as far
         // as it stood before.
         *seen = (now.0, self.lakehouse.epoch().await?);
         // Plans are kept for a session: a new one of the same tables would have none.
-        if !matches!(worked, Ok(true)) {
+        if !matches!(worked, Ok(served) if served.is_some() && served == seen.1) {
             self.sessions.send_replace(served(self.lakehouse.read(None).await?, &self.lakehouse));
         }
         worked.and(tidied)

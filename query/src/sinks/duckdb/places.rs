@@ -23,9 +23,14 @@ pub(super) fn row_ids(
     addresses: &RoaringTreemap,
 ) -> Result<Option<Vec<i64>>> {
     let first = held.addresses.start;
-    let gone_before = |address: u64| address.checked_sub(1).map_or(0, |last| held.deleted.rank(last));
-    let gone_before_all = gone_before(first);
-    let mut places = addresses.iter().map(|at| (at - first) - (gone_before(at) - gone_before_all)).peekable();
+    let (mut deleted, mut gone_before) = (held.deleted.iter().skip_while(|at| *at < first).peekable(), 0);
+    let place_of = |address: u64| {
+        while deleted.next_if(|at| *at < address).is_some() {
+            gone_before += 1;
+        }
+        address - first - gone_before
+    };
+    let mut places = addresses.iter().map(place_of).peekable();
     let (mut ids, mut seen) = (Vec::new(), 0);
     database.query(&format!("SELECT rowid FROM {table}"), &mut |batch| {
         let mut here = batch.column(0).as_primitive::<Int64Type>().values().iter().zip(seen..).peekable();

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
@@ -16,7 +15,7 @@ use super::database::{Appending, CATALOG, Database};
 use super::feed::Runs;
 use super::places::row_ids;
 use super::sql::{literal, quoted};
-use super::types::{Stored, stored, to_wire};
+use super::types::{Stored, exact_cast, stored, to_wire};
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
@@ -81,15 +80,15 @@ fn change_all(
             (Change::Nothing | Change::Relabel, _) => true,
             (Change::Difference { gone, added }, Some(held)) => {
                 let (mut went, mut came) = (TableHash::EMPTY, TableHash::EMPTY);
-                let are_gone = delete(database, table, held, &gone, (runs, &mut went))?;
-                let rows = gone.len() + load(database, table, &added, (runs, Some(&mut came)))?;
                 // Or the file is of another lake that was here before.
-                let is_right = are_gone && held.becomes(table, went, came);
-                if is_right {
-                    written.rows += rows;
-                    written.changed += 1;
-                }
-                is_right
+                let rows = match delete(database, table, held, &gone, (runs, &mut went))? {
+                    true => Some(gone.len() + load(database, table, &added, (runs, Some(&mut came)))?),
+                    false => None,
+                };
+                let rows = rows.filter(|_| held.becomes(table, went, came));
+                written.rows += rows.unwrap_or(0);
+                written.changed += usize::from(rows.is_some());
+                rows.is_some()
             }
             (Change::Difference { .. }, None) | (Change::Rebuild, _) => false,
         };
@@ -209,13 +208,18 @@ fn delete(
     let columns = table.kept(stored)?;
     let is_key = |name: &String| table.key.is_empty() || table.key.contains(name);
     let keys: Vec<_> = columns.into_iter().filter(|(name, _)| is_key(name)).collect();
-    match !table.key.is_empty() && held.watermark.rows >= WORTH_PLACES {
+    // A column of that name hides DuckDB's own.
+    let has_ids = !table.columns.fields().iter().any(|field| field.name().eq_ignore_ascii_case("rowid"));
+    // They are appended as another text than they are given back.
+    let are_compared = !keys.iter().any(|(_, kept)| kept.sql == "INTERVAL");
+    match !table.key.is_empty() && held.watermark.rows >= WORTH_PLACES && has_ids && are_compared {
         true => delete_by_places(database, (table, &keys), held, gone, of),
-        false => delete_by_values(database, (table, &keys), gone, of),
+        false if has_ids || !table.key.is_empty() => delete_by_values(database, (table, &keys), gone, of),
+        false => Ok(false),
     }
 }
 
-/// Deletes the rows at the places where rows with these addresses should be. Says whether those had the keys that these have.
+/// Deletes the rows at the places where rows with these addresses should be, if they have the keys that these have. Says whether.
 fn delete_by_places(
     database: &Database,
     (table, keys): (&TableImage, &[(String, Stored)]),
@@ -241,25 +245,29 @@ fn delete_by_places(
     let field = Field::new("id", DataType::Int64, true);
     appender.push(assemble(vec![field], vec![Arc::new(Int64Array::from(ids))])?)?;
     appender.finish()?;
-    let returned = keys.iter().map(|(key, _)| quoted(key)).collect::<Vec<_>>().join(", ");
-    let delete = format!("DELETE FROM {name} WHERE rowid IN (SELECT id FROM temp.main.{GONE}) RETURNING {returned}");
+    let compared = keys.iter().map(|(key, _)| quoted(key)).collect::<Vec<_>>().join(", ");
+    let there = format!("FROM {name} WHERE rowid IN (SELECT id FROM temp.main.{GONE})");
     let mut found = TableHash::EMPTY;
-    on_enough_cores(database, table, || {
-        database.query(&delete, &mut |batch| {
+    let deleted = on_enough_cores(database, table, || {
+        database.query(&format!("SELECT {compared} {there}"), &mut |batch| {
             found = found.add(TableHash::of_batch(&as_appended(&batch, &schema, table)?)?);
             Ok(())
-        })
+        })?;
+        // What comes after makes the table anew.
+        if found == wanted { database.delete(&format!("DELETE {there}")) } else { Ok(0) }
     })?;
     database.execute(&format!("DROP TABLE temp.main.{GONE}"))?;
-    Ok(found == wanted)
+    Ok(deleted == gone.len())
 }
 
 /// Rows that DuckDB gives back, as they were handed to it.
 fn as_appended(batch: &RecordBatch, schema: &Schema, table: &TableImage) -> Result<RecordBatch> {
-    let options = CastOptions { safe: false, ..CastOptions::default() };
     let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        let cast = cast_with_options(column, field.data_type(), &options);
-        cast.map_err(|source| Error::Column { table: table.model(), column: field.name().clone(), source })
+        exact_cast(column, field.data_type()).map_err(|source| Error::Column {
+            table: table.model(),
+            column: field.name().clone(),
+            source,
+        })
     });
     assemble(schema.fields().iter().map(|field| field.as_ref().clone()).collect(), columns.collect::<Result<_>>()?)
 }

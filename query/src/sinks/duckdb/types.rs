@@ -122,7 +122,11 @@ pub(super) fn to_wire(column: &ArrayRef, kept: &Stored) -> Result<ArrayRef, Arro
     exact_cast(column, &wire)
 }
 
-fn exact_cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+/// The column as another type.
+///
+/// # Errors
+/// A value that this type cannot hold: nothing becomes null on the way.
+pub(super) fn exact_cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     cast_with_options(column, to, &CastOptions { safe: false, ..CastOptions::default() })
 }
 

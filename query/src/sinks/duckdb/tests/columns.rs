@@ -68,6 +68,64 @@ async fn plain_columns_come_back_as_they_went() {
     assert_eq!(round_trip(columns).await.unwrap(), expected);
 }
 
+/// A key of whatever kind: the rows that go are told by it, and nothing is made anew.
+#[tokio::test]
+async fn rows_with_keys_of_every_kind_go_by_their_places() {
+    let numbers = || [Some(-1_i64), None, Some(0), Some(1), Some(2), Some(3)];
+    let texts = || [Some("a"), None, Some(""), Some("longer than twelve bytes, ö, \u{0} too"), Some("b"), Some("'")];
+    let cast = |to: &DataType| arrow::compute::cast(&Int64Array::from_iter(numbers()), to).unwrap();
+    let unsigned = |to: &DataType| {
+        arrow::compute::cast(
+            &Int64Array::from_iter(numbers().map(|n| n.map(i64::unsigned_abs).map(|n| n as i64 * 40))),
+            to,
+        )
+        .unwrap()
+    };
+    let bytes = BinaryArray::from_iter(texts().map(|text| text.map(str::as_bytes)));
+    let keys: Vec<ArrayRef> = vec![
+        cast(&DataType::Int8),
+        cast(&DataType::Int64),
+        unsigned(&DataType::UInt8),
+        unsigned(&DataType::UInt64),
+        cast(&DataType::Float32),
+        Arc::new(Float64Array::from(vec![
+            Some(f64::NAN),
+            None,
+            Some(0.0),
+            Some(-0.0),
+            Some(1e308),
+            Some(f64::INFINITY),
+        ])),
+        cast(&DataType::Decimal128(38, 4)),
+        cast(&DataType::Date32),
+        unsigned(&DataType::Time64(TimeUnit::Microsecond)),
+        cast(&DataType::Timestamp(TimeUnit::Second, None)),
+        cast(&DataType::Timestamp(TimeUnit::Nanosecond, None)),
+        cast(&DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        cast(&DataType::Timestamp(TimeUnit::Millisecond, Some("+02:00".into()))),
+        Arc::new(StringArray::from_iter(texts())),
+        Arc::new(StringViewArray::from_iter(texts())),
+        Arc::new(LargeStringArray::from_iter(texts())),
+        Arc::new(bytes),
+        Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true), Some(false), Some(true)])),
+    ];
+    for column in keys {
+        let (mut lake, kind) = (Lake::new(1), column.data_type().clone());
+        let batch = RecordBatch::try_from_iter_with_nullable([("key", column, true)]).unwrap();
+        let columns = batch.schema();
+        let runs = [lake.run_of("types", batch)];
+        let image = |rows: Rows| {
+            let (columns, key) = (Arc::clone(&columns), vec!["key".to_owned()]);
+            TableImage { columns, key, rows, ..table("types", "f", &[]) }
+        };
+        lake.publish(1, vec![image(of_runs(&runs))]).await.unwrap();
+        let rows = Rows { deleted: Arc::new([1, 3, 4].into_iter().collect()), ..of_runs(&runs) };
+        let published = lake.publish(2, vec![image(rows)]).await.unwrap();
+        assert_eq!((published.tables_changed, published.tables_rebuilt), (1, 0), "{kind}");
+        assert_eq!(query(&lake.sink().path(), "SELECT count(*) FROM published.gold.types WHERE key IS NULL"), ["0"]);
+    }
+}
+
 #[tokio::test]
 async fn decimals_of_every_width_come_back_as_they_went() {
     for (precision, scale) in [(4, 2), (9, 0), (18, 6), (38, 10)] {

@@ -241,6 +241,23 @@ async fn a_description_is_written_where_it_is_another() {
     }
 }
 
+/// With such a name DuckDB's own row ids cannot be asked for.
+#[tokio::test]
+async fn a_column_may_be_called_as_duckdbs_row_ids_are() {
+    for key in [vec![], vec!["RowId".to_owned()]] {
+        let mut lake = Lake::new(1);
+        let batch = RecordBatch::try_from_iter([("RowId", int64([70, 60, 50, 40, 30, 20]))]).unwrap();
+        let columns = batch.schema();
+        let runs = [lake.run_of("t/1", batch)];
+        for (version, deleted) in [(1, vec![]), (2, vec![0, 4])] {
+            let rows = Rows { deleted: Arc::new(deleted.into_iter().collect()), ..of_runs(&runs) };
+            let image = TableImage { rows, key: key.clone(), columns: Arc::clone(&columns), ..table("t", "f", &[]) };
+            lake.publish(version, vec![image]).await.unwrap();
+        }
+        assert_eq!(lake.rows("t"), [20, 40, 50, 60]);
+    }
+}
+
 /// A lake that was made anew, or a model that was away: the same rows, at the same addresses in another order.
 #[tokio::test]
 async fn where_other_rows_are_at_the_places_the_table_is_made_anew() {
