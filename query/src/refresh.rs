@@ -44,8 +44,8 @@ pub trait Progress: Send + Sync {
     /// The `done + 1`-th of `of` models begins.
     fn model(&self, _name: &str, _done: usize, _of: usize) {}
 
-    /// An epoch is stored, and can be read; the sinks are still to be brought up to it.
-    fn stored(&self) {}
+    /// An epoch of this number is stored, and can be read; the sinks are still to be brought up to it.
+    fn stored(&self, _epoch: u64) {}
 
     /// A replay has taken up so many events of those that it takes up in all.
     fn replayed(&self, _events: u64, _of: u64) {}

@@ -1,6 +1,6 @@
 //! Read-only SQL over one version of the lake, or several: what `lakebed query` and the servers run statements on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
@@ -9,29 +9,24 @@ use chrono::{DateTime, Utc};
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, TableProvider,
 };
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::context::SQLOptions;
-use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreUrl};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{
-    FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
-};
-use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF};
-use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::prelude::SessionContext;
 use lakebed_log::Store;
 
 use crate::catalog::{self, CATALOG};
 use crate::error::{Error, Result};
-use crate::kept_tables;
 use crate::lakehouse::AsOf;
-use crate::light;
-use crate::long_joins::Interrupt;
 use crate::models::TableName;
 use crate::parquet_table::Place;
 use crate::statement::{Statement, schema_at};
+
+mod running;
+
+pub use self::running::BoundPlan;
 
 /// A table as people see it in a catalog.
 #[derive(Clone, Debug)]
@@ -84,35 +79,9 @@ pub trait Versions: Send + Sync {
     async fn as_of(&self, as_of: AsOf) -> Result<Arc<ReadSession>>;
 }
 
-/// A statement's plan, of one session. It may run any number of times: what the optimizer makes of it the first time is kept.
-#[derive(Debug)]
-pub struct BoundPlan {
-    plan: LogicalPlan,
-    optimized: OnceLock<LogicalPlan>,
-    /// What runs, of one that is light; it holds what it reads. Never run itself, but in copies: a run leaves its traces. `None` for one
-    /// that looked light and is not.
-    light: OnceLock<Option<Arc<dyn ExecutionPlan>>>,
-}
-
-impl BoundPlan {
-    pub(crate) fn new(plan: LogicalPlan) -> Self {
-        Self { plan, optimized: OnceLock::new(), light: OnceLock::new() }
-    }
-
-    /// Whether running it takes less time than handing it to another thread does: it has run before, and what it reads is little and
-    /// in memory.
-    pub fn is_light(&self) -> bool {
-        self.light.get().is_some_and(Option::is_some)
-    }
-}
-
-/// Bytes of the constants of a plan that is kept. The optimizer computes what it can: `repeat('x', 500000000)`.
-const KEPT_CONSTANTS: usize = 64 << 10;
-
 /// The lake at one version, open for SELECT.
 pub struct ReadSession {
     version: u64,
-    epoch: Option<u64>,
     now: DateTime<Utc>,
     tables: Arc<[TableInfo]>,
     context: SessionContext,
@@ -125,12 +94,7 @@ pub struct ReadSession {
 impl ReadSession {
     /// A session over `context`, whose catalog already holds `tables` as of `version`; its `now()` is `now`.
     pub fn new(version: u64, now: DateTime<Utc>, tables: Vec<TableInfo>, context: SessionContext) -> Self {
-        Self { version, epoch: None, now, tables: tables.into(), context, state: OnceLock::new(), store: None }
-    }
-
-    /// The same, whose tables are those of an epoch.
-    pub(crate) fn of_epoch(self, epoch: Option<u64>) -> Self {
-        Self { epoch, ..self }
+        Self { version, now, tables: tables.into(), context, state: OnceLock::new(), store: None }
     }
 
     /// The same with another store for some of its tables' files.
@@ -156,7 +120,7 @@ impl ReadSession {
         let (version, now) = of_all.map_or((self.version, self.now), |session| (session.version, session.now));
         let context = self.context_with(&others)?;
         let (tables, state) = (Arc::clone(&self.tables), OnceLock::new());
-        Ok(Arc::new(Self { version, epoch: None, now, tables, context, state, store: None }))
+        Ok(Arc::new(Self { version, now, tables, context, state, store: None }))
     }
 
     /// The same session with another schema for names that have none.
@@ -166,8 +130,7 @@ impl ReadSession {
         state.config_mut().options_mut().catalog.default_schema = schema.to_owned();
         let (tables, store) = (Arc::clone(&self.tables), self.store.clone());
         let context = SessionContext::new_with_state(state);
-        let (version, epoch, now, state) = (self.version, self.epoch, self.now, OnceLock::new());
-        Self { version, epoch, now, tables, context, state, store }
+        Self { version: self.version, now: self.now, tables, context, state: OnceLock::new(), store }
     }
 
     /// The session's context with the schemas of others beside its own.
@@ -229,17 +192,12 @@ impl ReadSession {
         let state = SessionStateBuilder::new_from_existing(self.context.state()).with_catalog_list(Arc::new(catalogs));
         let context = SessionContext::new_with_state(with_functions(state.build(), functions)?);
         let (tables, state, store) = (tables.into(), OnceLock::new(), self.store.clone());
-        Ok(Self { version: self.version, epoch: self.epoch, now: self.now, tables, context, state, store })
+        Ok(Self { version: self.version, now: self.now, tables, context, state, store })
     }
 
     /// The log version that every answer is read at.
     pub fn version(&self) -> u64 {
         self.version
-    }
-
-    /// The epoch whose tables it has, if it was opened as of the newest one.
-    pub fn epoch(&self) -> Option<u64> {
-        self.epoch
     }
 
     /// Every table of the lake, by schema and name.
@@ -288,99 +246,6 @@ impl ReadSession {
     fn state(&self) -> &SessionState {
         self.state.get_or_init(|| catalog::at(&self.context, self.now))
     }
-
-    fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
-        self.state().optimize(plan).map_err(|error| Error::planning(error, &self.tables))
-    }
-
-    /// Runs a plan of this session's; dropping the stream stops the work.
-    ///
-    /// # Errors
-    /// [`Error::Sql`] where the plan cannot be optimized or started.
-    pub async fn stream(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let physical = self.physical(&self.optimized(&plan)?).await?;
-        self.run(physical, TaskContext::from(self.state()))
-    }
-
-    /// Runs a plan of this session's with memory from a pool, and with what stops it where it does not look around by itself.
-    ///
-    /// # Errors
-    /// As [`Self::stream`].
-    pub async fn stream_within(
-        &self,
-        bound: &BoundPlan,
-        memory: Arc<dyn MemoryPool>,
-        interrupt: Arc<Interrupt>,
-    ) -> Result<SendableRecordBatchStream> {
-        let state = self.state();
-        let of_all = state.runtime_env().as_ref();
-        let runtime = Arc::new(RuntimeEnv { memory_pool: memory, ..of_all.clone() });
-        let config = state.config().clone().with_extension(interrupt);
-        // Plans have the functions that they call, so that these need not be copied for each.
-        let (none, id) = (HashMap::new(), state.session_id().to_owned());
-        let task = TaskContext::new(None, id, config, none, HashMap::new(), HashMap::new(), HashMap::new(), runtime);
-        self.run(self.kept_or_planned(bound).await?, task)
-    }
-
-    /// What runs of a plan, with all that is worth it kept for the next time.
-    async fn kept_or_planned(&self, bound: &BoundPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        if let Some(Some(light)) = bound.light.get() {
-            return Ok(reset_plan_states(Arc::clone(light))?);
-        }
-        let Some(optimized) = bound.optimized.get() else {
-            let optimized = self.optimized(&bound.plan)?;
-            return match bytes_of_constants(&optimized)? <= KEPT_CONSTANTS {
-                true => self.physical(bound.optimized.get_or_init(|| optimized)).await,
-                false => self.physical(&optimized).await,
-            };
-        };
-        if bound.light.get().is_none() && light::is_light(optimized) {
-            let mut alone = self.state().clone();
-            alone.config_mut().options_mut().execution.target_partitions = 1;
-            let physical = self.planned_by(&alone, optimized).await?;
-            let kept = bound.light.get_or_init(|| light::is_one_piece(&physical).then_some(physical));
-            if let Some(light) = kept {
-                return Ok(reset_plan_states(Arc::clone(light))?);
-            }
-        }
-        self.physical(optimized).await
-    }
-
-    async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        self.planned_by(self.state(), plan).await
-    }
-
-    async fn planned_by(&self, state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        let physical = state.query_planner().create_physical_plan(plan, state).await;
-        physical.map_err(|error| Error::planning(error, &self.tables))
-    }
-
-    fn run(&self, physical: Arc<dyn ExecutionPlan>, task: TaskContext) -> Result<SendableRecordBatchStream> {
-        let task = match kept_tables::hands_on(&physical) {
-            true => {
-                let uncut = task.session_config().clone().with_batch_size(usize::MAX);
-                task.with_session_config(uncut)
-            }
-            false => task,
-        };
-        execute_stream(physical, Arc::new(task)).map_err(|error| Error::planning(error, &self.tables))
-    }
-}
-
-/// The memory of the constants in a plan.
-fn bytes_of_constants(plan: &LogicalPlan) -> Result<usize> {
-    let mut bytes = 0;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expression| {
-            expression.apply(|expression| {
-                if let Expr::Literal(value, _) = expression {
-                    bytes += value.size();
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
-    })?;
-    Ok(bytes)
 }
 
 fn with_functions(mut state: SessionState, functions: &[ScalarUDF]) -> Result<SessionState> {

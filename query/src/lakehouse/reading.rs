@@ -107,7 +107,6 @@ impl Lakehouse {
                 None => (log.snapshot().await?, None),
             },
         };
-        let epoch = manifest.as_ref().filter(|_| as_of.is_none()).map(|manifest| manifest.epoch);
         let context = catalog::session(store, store)?;
         let events = catalog::events(&snapshot, &self.inner.pinned, 0..snapshot.next_offset)?;
         let description = Some("Every event as it came, in the order of the log.".to_owned());
@@ -138,7 +137,7 @@ impl Lakehouse {
         }
         tables.extend(catalog::information_schema(&context).await?);
         tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
-        let session = ReadSession::new(version, filled, tables, context).of_epoch(epoch);
+        let session = ReadSession::new(version, filled, tables, context);
         Ok(match models.earlier {
             Some(earlier) => session.with_store(earlier.place.url()?, earlier.store()),
             None => session,

@@ -157,7 +157,7 @@ impl Lakehouse {
             refresh::discard(store, &computed).await?;
             return Ok(Advanced::Overtaken);
         }
-        progress.stored();
+        progress.stored(computed.manifest.epoch);
         let published = self.publish_and_learn(Arc::unwrap_or_clone(inputs), &mut computed, publish).await?;
         let epoch = self.renew(cache.as_ref(), &computed.manifest).await?;
         let version = computed.manifest.version;

@@ -1,12 +1,11 @@
 //! What a server does as its lake moves on.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lakebed_flight_server::Served;
 use lakebed_query::{Lakehouse, Progress, models};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::lookout::State;
@@ -210,15 +209,16 @@ impl Following<'_> {
     async fn refresh(&mut self) -> Result<Option<u64>> {
         let began = Instant::now();
         self.tell_state(Some(began));
-        let told = Told { bar: ModelBar::new(&self.invocation.output), stored: Notify::new() };
-        let served_epoch = AtomicU64::new(0);
+        let (stored, mut news) = watch::channel(None);
+        let told = Told { bar: ModelBar::new(&self.invocation.output), stored };
+        let mut served_epoch = None;
         let serving = async {
-            loop {
-                told.stored.notified().await;
+            while news.changed().await.is_ok() {
+                let epoch = *news.borrow_and_update();
                 // One that cannot be opened now is opened after the refresh, and fails there.
                 if let Ok(session) = self.lakehouse.read(None).await {
-                    served_epoch.store(session.epoch().unwrap_or(0), Ordering::Relaxed);
                     self.sessions.send_replace(served(session, &self.lakehouse));
+                    served_epoch = epoch;
                 }
             }
         };
@@ -228,8 +228,7 @@ impl Following<'_> {
         };
         tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
         self.keeping.publisher.note_new();
-        // They are counted from 1.
-        Ok(Some(served_epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch > 0))
+        Ok(served_epoch)
     }
 
     /// Commits what waits in the inbox while nobody else commits it: a batch whose sender has only had it made durable comes into
@@ -275,7 +274,7 @@ impl Following<'_> {
 /// Draws a bar, and tells of an epoch that is stored.
 struct Told {
     bar: ModelBar,
-    stored: Notify,
+    stored: watch::Sender<Option<u64>>,
 }
 
 impl Progress for Told {
@@ -283,8 +282,8 @@ impl Progress for Told {
         self.bar.model(name, done, of);
     }
 
-    fn stored(&self) {
-        self.stored.notify_one();
+    fn stored(&self, epoch: u64) {
+        self.stored.send_replace(Some(epoch));
     }
 }
 
