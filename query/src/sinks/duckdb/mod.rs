@@ -20,6 +20,7 @@ use crate::sinks::{Image, ReadRun, Watermark};
 mod arrow_bridge;
 mod bookkeeping;
 mod database;
+mod deletions;
 mod feed;
 mod files;
 mod places;
@@ -55,7 +56,7 @@ pub struct Published {
 
 /// What the public file says, and the instance that has read it.
 #[derive(Default)]
-struct Said {
+struct PublicFile {
     /// Whose the tables are, if it says so.
     owner: Option<String>,
     watermarks: Vec<Watermark>,
@@ -124,13 +125,13 @@ impl DuckDbSink {
         Ok(self.published()?.watermarks)
     }
 
-    fn published(&self) -> Result<Said> {
-        let Some(public) = self.open_public()? else { return Ok(Said::default()) };
+    fn published(&self) -> Result<PublicFile> {
+        let Some(public) = self.open_public()? else { return Ok(PublicFile::default()) };
         let watermarks = bookkeeping::watermarks(&public.database)?.unwrap_or_default();
         let owner = bookkeeping::owner(&public.database);
         // The mark goes last: publishers leave the file alone until nothing of this process holds it.
         let Reading { database, mark: _mark } = public;
-        Ok(Said { owner, watermarks, instance: Some(database.detach()?) })
+        Ok(PublicFile { owner, watermarks, instance: Some(database.detach()?) })
     }
 
     /// Gives every row of a table of the public file to `each`, in batches as DuckDB stores them: texts as Utf8, instants
@@ -166,16 +167,16 @@ impl DuckDbSink {
         let _alone = self.files.lock()?;
         self.files.recover()?;
         let (work, newest) = match self.published() {
-            Ok(Said { owner: Some(owner), .. }) if owner != image.owner => {
+            Ok(PublicFile { owner: Some(owner), .. }) if owner != image.owner => {
                 return Err(Error::FileTaken { path: self.path(), owner });
             }
-            Ok(Said { watermarks, instance, .. }) => match superseding(image, &watermarks) {
+            Ok(PublicFile { watermarks, instance, .. }) => match superseding(image, &watermarks) {
                 Some(version) => return Ok(self.unchanged(version)),
                 None => (self.open_work(instance)?, Some(watermarks)),
             },
             // Someone opened the public file for writing, or damaged it. Only a copy of it can be looked into.
             Err(Error::Held { .. } | Error::DuckDb { .. }) => {
-                let work = self.open_copy()?;
+                let work = self.open_copy(None)?;
                 let owner = bookkeeping::owner(&work.database);
                 if let Some(owner) = owner.filter(|owner| *owner != image.owner) {
                     drop(work);
@@ -196,7 +197,7 @@ impl DuckDbSink {
         };
         let written = match self.bring_up(work, image, &mut runs, newest.as_deref())? {
             Some(written) => Some(written),
-            None => self.bring_up(self.open_copy()?, image, &mut runs, None)?,
+            None => self.bring_up(self.open_copy(None)?, image, &mut runs, None)?,
         };
         let written = written.ok_or(Error::Interrupted)?;
         self.files.publish(image.version)?;
@@ -241,13 +242,12 @@ impl DuckDbSink {
 
     /// The file to bring up to date: one that a failed publication left, else the oldest kept version, else a copy of the
     /// newest, else a new one. A kept version that turns out to be far behind makes room for a copy as well.
-    fn open_work(&self, instance: Option<Instance>) -> Result<Work> {
-        if let Some(work) = self.open_left_over()? {
+    fn open_work(&self, mut instance: Option<Instance>) -> Result<Work> {
+        if let Some(work) = self.open_left_over(&mut instance)? {
             return Ok(work);
         }
         if let Some(taken) = self.files.take_oldest()? {
-            let instance = instance.map_or_else(|| Instance::start(&self.files.spill()), Ok)?;
-            match instance.open(self.files.work()) {
+            match self.open_by(instance.take()) {
                 Ok(database) => return Ok(Work { database, taken: Some(taken) }),
                 Err(Error::Held { .. }) => self.files.give_back(&taken)?,
                 Err(error) => {
@@ -256,15 +256,23 @@ impl DuckDbSink {
                 }
             }
         }
-        self.open_copy()
+        self.open_copy(instance)
     }
 
-    fn open_left_over(&self) -> Result<Option<Work>> {
+    /// The file in work, by an instance that is there or by another one.
+    fn open_by(&self, instance: Option<Instance>) -> Result<Database> {
+        match instance {
+            Some(instance) => instance.open(self.files.work()),
+            None => Database::open(self.files.work(), &self.files.spill()),
+        }
+    }
+
+    fn open_left_over(&self, instance: &mut Option<Instance>) -> Result<Option<Work>> {
         let work = self.files.work();
-        if !std::fs::exists(&work).map_err(|source| Error::File { path: work.clone(), source })? {
+        if !std::fs::exists(&work).map_err(|source| Error::File { path: work, source })? {
             return Ok(None);
         }
-        let database = Database::open(work, &self.files.spill());
+        let database = self.open_by(instance.take());
         match database.and_then(|database| bookkeeping::watermarks(&database).map(|_| database)) {
             Ok(database) => Ok(Some(Work { database, taken: None })),
             Err(error) => {
@@ -274,14 +282,14 @@ impl DuckDbSink {
         }
     }
 
-    fn open_copy(&self) -> Result<Work> {
+    fn open_copy(&self, instance: Option<Instance>) -> Result<Work> {
         self.files.discard_work()?;
         let copied = self.files.copy_public()?;
-        let database = match Database::open(self.files.work(), &self.files.spill()) {
+        let database = match self.open_by(instance) {
             Err(error) if copied => {
                 tracing::warn!(%error, "the copy of the public file cannot be opened; the file is made anew");
                 self.files.discard_work()?;
-                Database::open(self.files.work(), &self.files.spill())?
+                self.open_by(None)?
             }
             database => database?,
         };
