@@ -236,10 +236,20 @@ impl KeptTable {
         Some(rows)
     }
 
-    /// Its rows and their bytes, if all of them are in memory.
-    pub(crate) fn size_at_hand(&self) -> Option<(usize, usize)> {
-        let batches = self.at_hand()?;
-        Some((batches.iter().map(RecordBatch::num_rows).sum(), bytes_of(&batches)))
+    /// Its rows and their bytes, if all of them are in memory and not more than so many bytes.
+    pub(crate) fn size_at_hand(&self, most: usize) -> Option<(usize, usize)> {
+        let (mut rows, mut bytes) = (0, 0);
+        for part in self.parts() {
+            let Found::Rows(of_part) = self.memory.get(part) else { return None };
+            for batch in of_part.iter() {
+                rows += batch.num_rows();
+                bytes += batch.get_array_memory_size();
+                if bytes > most {
+                    return None;
+                }
+            }
+        }
+        Some((rows, bytes))
     }
 
     /// All rows of a run, those that are gone among them.

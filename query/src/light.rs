@@ -112,10 +112,10 @@ fn is_little(plan: &LogicalPlan, nodes: usize, hands_on: bool) -> Result<bool> {
     Ok(size.is_some_and(|(rows, bytes)| bytes * copies <= FEW_BYTES && (hands_on || rows <= FEW_ROWS)))
 }
 
-/// Rows and bytes of a table that is in memory.
+/// Rows and bytes of a table that is in memory, if that is little.
 fn size_in_memory(scan: &TableScan) -> Result<Option<(usize, usize)>> {
     let table = source_as_provider(&scan.source)?;
-    Ok(table.downcast_ref::<KeptTable>().and_then(KeptTable::size_at_hand))
+    Ok(table.downcast_ref::<KeptTable>().and_then(|kept| kept.size_at_hand(FEW_BYTES)))
 }
 
 /// Whether a physical plan reads nothing but memory, and is not divided among threads.
