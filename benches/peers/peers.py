@@ -174,7 +174,8 @@ def save(uri, sql, file):
 def read(rounds, lakebed, sql, other):
     """Reads the same table from both servers by turns, each to its end: DoGet, and for lakebed with the statement before it, too."""
     ours, theirs = connect(lakebed), connect(other)
-    works = {"lakebed": (ours, sql, False), "lakebed, GetFlightInfo and DoGet": (ours, sql, True), "arrow c++ server": (theirs, None, False)}
+    works = {"lakebed": (ours, sql, False), "lakebed, GetFlightInfo and DoGet": (ours, sql, True),
+             "arrow c++ server": (theirs, None, False)}
     times, tables = {who: [] for who in works}, {}
     for _ in range(rounds):
         # In another order each time: what was read before leaves memory in another state.

@@ -1,5 +1,5 @@
-//! One result on its way to a client: the plan runs, is cast and encoded on the query threads (or, where that is light, here), and waits in a
-//! short queue for the connection. A client that reads slowly slows the plan down; one that goes away stops it.
+//! One result on its way to a client: the plan runs, is cast and encoded on the query threads, or here where that is light, and waits
+//! in a short queue for the connection. A client that reads slowly slows the plan down; one that goes away stops it.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
