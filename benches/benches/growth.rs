@@ -44,8 +44,15 @@ fn entry(version: u64, files: u64) -> Entry {
         let offset = (version * files + number) * 10;
         let path = layout::data_file(&day.to_string(), Uuid::now_v7());
         let times = (offset as i64, offset as i64 + 9);
-        let staged =
-            StagedFile { path, event_date: day, bytes: 10_000, rows: 10, row_range: (0, 9), time_range: times };
+        let staged = StagedFile {
+            path,
+            event_date: day,
+            bytes: 10_000,
+            rows: 10,
+            row_range: (0, 9),
+            places: None,
+            time_range: times,
+        };
         DataFile { offsets: Offsets::Base(offset), staged }
     };
     let record = CommitRecord {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
+use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 
 use crate::error::Error;
@@ -34,6 +35,23 @@ pub fn stdin() -> Box<dyn BufRead + Send> {
 /// Takes the compression off any source of bytes. `name` is what an error calls it.
 pub fn decompress(source: impl Read + Send + 'static, name: &str) -> Box<dyn BufRead + Send> {
     Box::new(Source { name: name.to_owned(), state: State::Unread(Box::new(source)) })
+}
+
+/// The text of a body that is held whole, which is the body itself where it is plain; `None` where it has more than `limit` bytes.
+///
+/// # Errors
+/// Where the compression is damaged or cut off.
+pub(crate) fn text_of(body: Bytes, name: &str, limit: usize) -> io::Result<Option<Bytes>> {
+    let text = match Compression::of(body.get(..4).unwrap_or(&body)) {
+        Compression::Plain => body,
+        Compression::Gzip | Compression::Zstd => {
+            // One byte more than may be there tells whether there is more.
+            let mut text = Vec::new();
+            decompress(Cursor::new(body), name).take(limit as u64 + 1).read_to_end(&mut text)?;
+            text.into()
+        }
+    };
+    Ok(Some(text).filter(|text| text.len() <= limit))
 }
 
 /// A source whose compression is found out at the first read.

@@ -71,6 +71,9 @@ pub enum Error {
     /// The log did not take the events.
     #[error(transparent)]
     Log(#[from] lakebed_log::Error),
+    /// The process ends while a batch waits. It may be in the log or not.
+    #[error("the server is ending")]
+    Ending,
     /// A task of this process ended before its time.
     #[error("a task died: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -105,7 +108,7 @@ impl Error {
             Self::Payload { .. } => None,
             Self::Project(error) => error.hint(),
             Self::Log(error) => error.hint(),
-            Self::Task(_) => None,
+            Self::Ending | Self::Task(_) => None,
         }
     }
 }

@@ -72,7 +72,7 @@ const MOST_OF_ONE: usize = 512 << 20;
 
 /// One batch of all events of a text that is held whole.
 pub(crate) fn frame_text(text: &[u8], settings: &Settings) -> Option<RawBatch> {
-    let mut draft = Draft::new(Limits::of(settings));
+    let mut draft = Draft::with_room(Limits::of(settings), text.len());
     frame_into(text, &mut draft);
     draft.finish()
 }

@@ -19,7 +19,8 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::intake::{Intake, Prepared};
+use crate::gathering::Gathering;
+use crate::intake::{Intake, Prepared, Tally};
 use crate::post::{self, Answer, Post};
 
 /// Where events are posted.
@@ -61,13 +62,14 @@ pub struct Options {
 #[derive(Clone)]
 struct Shared {
     intake: Intake,
+    gathering: Gathering,
     tokens: Tokens,
     options: Options,
     memory: Room,
     /// The part of it for bodies of which nobody knows yet who sends them.
     unknown: Room,
-    /// As much again, for what is decoded. It is held by appends alone, which come to an end: who waits for it waits for nobody who
-    /// waits.
+    /// As much again, for what is decoded. It is held by appends and what waits for them, which come to an end: who waits for it waits for
+    /// nobody who waits for it.
     decoded: Arc<Semaphore>,
     /// Decoding takes more memory than a body has, and no more of it goes on at once than there are processors for.
     decoding: Arc<Semaphore>,
@@ -147,7 +149,8 @@ impl Shared {
         let unknown = Room::of(options.memory / UNKNOWN_SHARE, of_it);
         let decoded = pieces_of(options.memory);
         let decoding = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
-        Self { intake, tokens, options, memory, unknown, decoded, decoding, counters }
+        let gathering = Gathering::new(intake.clone());
+        Self { intake, gathering, tokens, options, memory, unknown, decoded, decoding, counters }
     }
 
     async fn take(&self, parameters: Parameters, request: Request) -> Result<Answer, Answer> {
@@ -178,9 +181,13 @@ impl Shared {
         let (options, held) = (&self.options, (held, Arc::clone(&decoding)));
         let (prepared, ack) = post::prepare(&self.intake, post, options.ack, options.max_body_bytes, held).await?;
         // What is decoded waits for its room, and nobody else is decoded in this one's place meanwhile.
-        let _held = self.room_for(prepared.as_ref().map_or(0, Prepared::memory)).await;
+        let held = self.room_for(prepared.as_ref().map_or(0, Prepared::memory)).await;
         drop(decoding);
-        Ok(post::append(&self.intake, prepared.as_ref(), ack).await)
+        let appended = match &prepared {
+            Some(prepared) => self.gathering.append(prepared, ack, held).await,
+            None => Ok(Tally::default()),
+        };
+        Ok(post::answer(prepared.as_ref(), appended))
     }
 
     /// Room for so many decoded bytes; all of it for more than there is.

@@ -3,7 +3,6 @@
 mod outlet;
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use arrow::array::Array;
@@ -15,7 +14,7 @@ use lakebed_project::{Config, EventsConfig};
 use serde::de::IgnoredAny;
 
 use crate::decode::{Decoded, decode};
-use crate::decompress::decompress;
+use crate::decompress::text_of;
 use crate::error::Error;
 use crate::event;
 use crate::fields::Given;
@@ -140,12 +139,18 @@ impl Prepared {
         Self { batch: Arc::new(Batch { id, ..Batch::clone(&self.batch) }), ..self.clone() }
     }
 
+    /// What is appended.
+    pub(crate) fn batch(&self) -> &Arc<Batch> {
+        &self.batch
+    }
+
     /// Its id.
     pub(crate) fn id(&self) -> &BatchId {
         &self.batch.id
     }
 
-    fn tally(&self, appended: Appended) -> Tally {
+    /// Counts what became of it.
+    pub(crate) fn tally(&self, appended: Appended) -> Tally {
         let (rows, bad) = (self.batch.events.len() as u64, self.batch.quarantine.len() as u64);
         let (accepted, quarantined, duplicates) = match appended {
             Appended::Duplicate { .. } => (0, 0, rows + bad),
@@ -253,9 +258,14 @@ impl Intake {
         &self.settings.fields
     }
 
+    /// The time.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+
     /// How events are read that come now.
     pub fn settings(&self) -> Settings {
-        let now = (self.clock)();
+        let now = self.now();
         let given = Given { arrival: Some(now), ..Given::default() };
         Settings { latest: Some(now + AHEAD), given, ..Settings::clone(&self.settings) }
     }
@@ -292,13 +302,7 @@ impl Intake {
         let decoding = move || {
             // Dropped at the end.
             let _held = held;
-            // One byte more than may be there tells whether there is more.
-            let mut text = Vec::new();
-            let mut reader = decompress(Cursor::new(body), "the body").take(limit as u64 + 1);
-            reader.read_to_end(&mut text).map_err(Error::Read)?;
-            if text.len() > limit {
-                return Err(Error::TooLarge { most: limit });
-            }
+            let text = text_of(body, "the body", limit).map_err(Error::Read)?.ok_or(Error::TooLarge { most: limit })?;
             let most = settings.batch_events;
             let settings = settings.uncut();
             let Some(raw) = frame_text(&text, &settings) else { return Ok(Whole::default()) };
@@ -350,7 +354,7 @@ impl Intake {
     /// # Errors
     /// As [`Log::append`].
     pub async fn append(&self, prepared: &Prepared, ack: Ack) -> Result<Tally, Error> {
-        Ok(prepared.tally(self.log.append(&prepared.batch, ack, (self.clock)()).await?))
+        Ok(prepared.tally(self.log.append(&prepared.batch, ack, self.now()).await?))
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod fields;
 mod frame;
+mod gathering;
 pub mod http;
 mod infer;
 mod intake;

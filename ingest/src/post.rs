@@ -100,6 +100,7 @@ impl Answer {
             }
             Error::BatchName { .. } => StatusCode::BAD_REQUEST,
             Error::TooLarge { .. } | Error::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Error::Ending => return Self::later(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Error::Log(lakebed_log::Error::BatchConflict { .. }) => StatusCode::CONFLICT,
             Error::Log(log) if log.may_pass() => {
                 tracing::warn!("events were not taken: {log}");
@@ -256,14 +257,11 @@ pub(crate) async fn prepare(
     }
 }
 
-/// Appends what was prepared.
-pub(crate) async fn append(intake: &Intake, prepared: Option<&Prepared>, ack: Ack) -> Answer {
-    let tally = match prepared {
-        None => Tally::default(),
-        Some(prepared) => match intake.append(prepared, ack).await {
-            Ok(tally) => tally,
-            Err(error) => return Answer::of(&error),
-        },
+/// What is answered to a body, of which there may be nothing to append, once that has been tried.
+pub(crate) fn answer(prepared: Option<&Prepared>, appended: Result<Tally, Error>) -> Answer {
+    let tally = match appended {
+        Ok(tally) => tally,
+        Err(error) => return Answer::of(&error),
     };
     let refused = prepared.iter().flat_map(|prepared| prepared.quarantine()).take(TOLD);
     let refused = refused.map(|event| Refused { position: event.position, reason: event.reason.clone() }).collect();

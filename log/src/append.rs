@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, BatchKey};
 use crate::claims::{self, Claim};
+use crate::encoding::{self, Claimed};
 use crate::error::{Error, Result};
-use crate::files;
-use crate::inbox::{ENTRY_FORMAT, InboxEntry, Receipt};
+use crate::inbox::{AT_ONCE, ENTRY_FORMAT, InboxEntry, Place, Receipt, StagedBatch};
 use crate::layout;
 use crate::log::Log;
 use crate::quarantine;
@@ -66,42 +67,130 @@ impl Log {
     /// # Errors
     /// As [`Log::append`].
     pub async fn begin(&self, batch: Arc<Batch>, at: DateTime<Utc>) -> Result<Begun> {
-        let known: Option<Receipt> = self.store.get_json(&layout::receipt(&batch.id.key())).await?;
-        let duplicate = already(known.as_ref(), &batch)?;
-        let mut columns: Vec<Claim> = Vec::with_capacity(batch.events.columns.len());
-        if duplicate.is_none() {
-            let mut known = self.claims.lock().await.clone();
-            for column in &batch.events.columns {
-                columns.push(claims::claim(&self.store, &mut known, &column.path, column.kind).await?);
-            }
-            self.claims.lock().await.merge(&known);
-        }
-        Ok(Begun { log: self.clone(), batch, at, known: known.is_some(), duplicate, columns })
+        let known = self.receipt(&batch).await?;
+        let duplicate = known.as_ref().map(|receipt| already(receipt, &batch)).transpose()?.flatten();
+        let columns = if duplicate.is_none() { self.claim(&batch).await? } else { Vec::new() };
+        Ok(Begun { log: self.clone(), claimed: [Claimed { batch, columns }], at, known, duplicate })
     }
 
-    /// Puts the batch's receipt, if there is none; gives the version of one that is in the log by now.
-    async fn put_receipt(&self, batch: &Batch, head: u64) -> Result<Option<u64>> {
-        let receipt = Receipt { id: batch.id.clone(), content: batch.content, head, version: None, unit: None };
-        already(Some(&self.store.put_or_read(&layout::receipt(&batch.id.key()), receipt).await?), batch)
+    /// A batch's receipt, if it has one.
+    pub(crate) async fn receipt(&self, batch: &Batch) -> Result<Option<Receipt>> {
+        self.store.get_json(&layout::receipt(&batch.id.key())).await
+    }
+
+    /// Claims the columns of a batch.
+    pub(crate) async fn claim(&self, batch: &Batch) -> Result<Vec<Claim>> {
+        let mut columns: Vec<Claim> = Vec::with_capacity(batch.events.columns.len());
+        let mut known = self.claims.lock().await.clone();
+        for column in &batch.events.columns {
+            columns.push(claims::claim(&self.store, &mut known, &column.path, column.kind).await?);
+        }
+        self.claims.lock().await.merge(&known);
+        Ok(columns)
+    }
+
+    /// Writes what the inbox entry will name: data files and quarantine.
+    pub(crate) async fn write(&self, members: &[Claimed], at: DateTime<Utc>) -> Result<InboxEntry> {
+        // Any version will do: an older one costs the committer a longer scan, and what was committed before it is found by
+        // the receipt, which is marked before the inbox entry goes and read again after the inbox is listed. So nobody waits
+        // here for a task that commits.
+        if let Ok(mut head) = self.head.try_lock() {
+            self.follow(&mut head).await?;
+        }
+        let head = self.seen.load(Ordering::Acquire);
+        let encoded = encoding::encode_off_thread(members.to_vec(), at).await?;
+        let puts = encoded.into_iter().map(async |file| {
+            self.store.put(&layout::in_table(&file.staged.path), file.parquet).await?;
+            Ok::<_, Error>(file.staged)
+        });
+        let puts = puts.collect::<Vec<_>>();
+        let files: Vec<_> = futures::stream::iter(puts).buffered(AT_ONCE).try_collect().await?;
+        let mut batches = Vec::with_capacity(members.len());
+        let refused: Vec<_> = members.iter().map(|member| quarantine::put(&self.store, &member.batch, at)).collect();
+        let quarantine: Vec<_> = futures::stream::iter(refused).buffered(AT_ONCE).try_collect().await?;
+        for (Claimed { batch, .. }, quarantine) in members.iter().zip(quarantine) {
+            batches.push(StagedBatch {
+                id: batch.id.clone(),
+                content: batch.content,
+                source: batch.source.clone(),
+                rows: batch.events.len() as u64,
+                quarantined: batch.quarantine.len() as u64,
+                quarantine,
+            });
+        }
+        let mut columns: Vec<Claim> = members.iter().flat_map(|member| member.columns.iter().cloned()).collect();
+        columns.sort_by_key(|claim| claim.id);
+        columns.dedup_by_key(|claim| claim.id);
+        let lane = members.iter().find_map(|member| member.batch.lane.clone());
+        Ok(InboxEntry {
+            format: ENTRY_FORMAT,
+            unit: Uuid::now_v7(),
+            head,
+            batches,
+            files,
+            columns,
+            lane,
+            staged_at: at,
+        })
+    }
+
+    /// Puts the batch's receipt, if there is none, and gives the one that is there then. `unit` is the one of several batches in
+    /// which it is to come.
+    pub(crate) async fn put_receipt(&self, batch: &Batch, head: u64, unit: Option<Uuid>) -> Result<Receipt> {
+        let receipt = Receipt { id: batch.id.clone(), content: batch.content, head, version: None, unit };
+        self.store.put_or_read(&layout::receipt(&batch.id.key()), receipt).await
+    }
+
+    /// Where a batch stands by its receipt. One that is to come in a unit which nobody has announced does not come in it any more:
+    /// its place in the inbox is made void, so that the batch may be committed alone.
+    async fn stand(&self, batch: &Batch, mut receipt: Receipt) -> Result<Stand> {
+        loop {
+            if let Some(version) = already(&receipt, batch)? {
+                return Ok(Stand::InLog(version));
+            }
+            let Some(unit) = receipt.unit else { return Ok(Stand::Alone) };
+            let key = BatchKey::of_unit(unit);
+            match self.entry(&key).await? {
+                Place::Void => return Ok(Stand::Alone),
+                Place::Entry(entry) => {
+                    self.look_for_files(&entry).await?;
+                    return Ok(Stand::InUnit(entry));
+                }
+                Place::Empty => self.store.put_if_absent(&layout::inbox_entry(&key), Vec::new()).await?,
+            };
+            // Read after the inbox: it may have been announced, committed and cleaned up meanwhile.
+            let path = layout::receipt(&batch.id.key());
+            receipt = self.receipt(batch).await?.ok_or(Error::Corrupt { path, reason: "it is gone".to_owned() })?;
+        }
     }
 
     /// Puts the inbox entry, or finds the one of an earlier staging of the same batch: that one is to be committed, for
-    /// only its head is old enough for the scan to find what became of it. `None` where the batch is in the log by now.
-    async fn announce(&self, entry: InboxEntry) -> Result<Option<InboxEntry>> {
+    /// only its head is old enough for the scan to find what became of it. `None` where a batch alone is in the log by now, or
+    /// a unit is void: then what it wrote is deleted.
+    pub(crate) async fn announce(&self, entry: InboxEntry) -> Result<Option<InboxEntry>> {
         let key = entry.key();
         loop {
             if self.store.put_json_if_absent(&layout::inbox_entry(&key), &entry).await? == Put::Created {
                 return Ok(Some(entry));
             }
-            let first = self.entry(&key).await?;
+            let (first, is_void) = match self.entry(&key).await? {
+                Place::Entry(first) => (Some(*first), false),
+                Place::Empty => (None, false),
+                Place::Void => (None, true),
+            };
             if first.as_ref().is_some_and(|first| first.unit == entry.unit) {
                 return Ok(first);
             }
             // Read after the inbox. Our put may have been done although its answer was lost, and the client library has put
             // it again: then somebody may have committed ours, marked the receipt, cleaned up, and made room for another's.
-            let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&key)).await?;
+            let batch = entry.batches.first().map_or_else(|| key.clone(), StagedBatch::key);
+            let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&batch)).await?;
             match (receipt.filter(|receipt| receipt.version.is_some()), first) {
                 (Some(receipt), _) if receipt.unit == Some(entry.unit) => return Ok(Some(entry)),
+                (None, None) if is_void => {
+                    self.discard(&entry).await?;
+                    return Ok(None);
+                }
                 (Some(_), _) => {
                     self.discard(&entry).await?;
                     return Ok(None);
@@ -119,7 +208,8 @@ impl Log {
 
     /// Deletes what a staging wrote that nobody will name.
     pub(crate) async fn discard(&self, entry: &InboxEntry) -> Result<()> {
-        let paths = entry.files.iter().map(|file| file.path.as_str()).chain(entry.quarantine.as_deref());
+        let quarantine = entry.batches.iter().filter_map(|batch| batch.quarantine.as_deref());
+        let paths = entry.files.iter().map(|file| file.path.as_str()).chain(quarantine);
         for path in paths {
             self.store.delete(&layout::in_table(path)).await?;
         }
@@ -127,18 +217,26 @@ impl Log {
     }
 }
 
+/// Where a batch stands, by its receipt.
+enum Stand {
+    /// This version has it.
+    InLog(u64),
+    /// This unit has it, which waits to be committed.
+    InUnit(Box<InboxEntry>),
+    /// It is to come alone.
+    Alone,
+}
+
 /// An append that has begun.
 #[derive(Clone, Debug)]
 pub struct Begun {
     log: Log,
-    batch: Arc<Batch>,
+    claimed: [Claimed; 1],
     at: DateTime<Utc>,
-    /// There is a receipt.
-    known: bool,
+    /// The batch's receipt, if it was there.
+    known: Option<Receipt>,
     /// The version that has the batch already.
     duplicate: Option<u64>,
-    /// The column of each of the batch's.
-    columns: Vec<Claim>,
 }
 
 /// An append whose files are written. Nobody names them until it is finished.
@@ -167,47 +265,9 @@ impl Begun {
         let since = SystemTime::now();
         let written = match self.duplicate {
             Some(version) => Written::Duplicate(version),
-            None => Written::Entry(Box::new(self.write().await?)),
+            None => Written::Entry(Box::new(self.log.write(&self.claimed, self.at).await?)),
         };
         Ok(Staged { begun: self, written, since })
-    }
-
-    /// Writes what the inbox entry will name: data files and quarantine.
-    async fn write(&self) -> Result<InboxEntry> {
-        let Self { log, batch, at, .. } = self;
-        // Any version will do: an older one costs the committer a longer scan, and what was committed before it is found by
-        // the receipt, which is marked before the inbox entry goes and read again after the inbox is listed. So nobody waits
-        // here for a task that commits.
-        if let Ok(mut head) = log.head.try_lock() {
-            log.follow(&mut head).await?;
-        }
-        let version = log.seen.load(Ordering::Acquire);
-        let unit = Uuid::now_v7();
-        let mut columns = self.columns.clone();
-        let encoded = files::encode_off_thread(Arc::clone(batch), columns.clone(), *at).await?;
-        let mut staged = Vec::with_capacity(encoded.len());
-        for file in encoded {
-            log.store.put(&layout::in_table(&file.staged.path), file.parquet).await?;
-            staged.push(file.staged);
-        }
-        let quarantined = quarantine::put(&log.store, batch, unit, *at).await?;
-        columns.sort_by_key(|claim| claim.id);
-        columns.dedup_by_key(|claim| claim.id);
-        Ok(InboxEntry {
-            format: ENTRY_FORMAT,
-            unit,
-            head: version,
-            id: batch.id.clone(),
-            content: batch.content,
-            source: batch.source.clone(),
-            rows: batch.events.len() as u64,
-            quarantined: batch.quarantine.len() as u64,
-            quarantine: quarantined,
-            files: staged,
-            columns,
-            lane: batch.lane.clone(),
-            staged_at: *at,
-        })
     }
 }
 
@@ -223,21 +283,32 @@ impl Staged {
             Written::Duplicate(version) => return Ok(Appended::Duplicate { version }),
         };
         // A vacuum spares what no inbox entry names for a limited time: an older staging is done again.
-        while !since.elapsed().is_ok_and(|took| took < STAGING) {
+        while !is_recent(since) {
             begun.log.discard(&entry).await?;
             since = SystemTime::now();
-            entry = begun.write().await?;
+            entry = begun.log.write(&begun.claimed, begun.at).await?;
         }
-        let Begun { log, batch, at, known, .. } = begun;
-        if !known && let Some(version) = log.put_receipt(&batch, entry.head).await? {
-            log.discard(&entry).await?;
-            return Ok(Appended::Duplicate { version });
-        }
+        let Begun { log, claimed: [Claimed { batch, .. }], at, known, .. } = begun;
+        let receipt = match known {
+            Some(known) => known,
+            None => log.put_receipt(&batch, entry.head, None).await?,
+        };
         let unit = entry.unit;
-        let Some(entry) = log.announce(entry).await? else {
+        let entry = match log.stand(&batch, receipt).await? {
+            Stand::Alone => log.announce(entry).await?,
+            Stand::InUnit(of_several) => {
+                log.discard(&entry).await?;
+                Some(*of_several)
+            }
+            Stand::InLog(version) => {
+                log.discard(&entry).await?;
+                return Ok(Appended::Duplicate { version });
+            }
+        };
+        let Some(entry) = entry else {
             let path = layout::receipt(&batch.id.key());
-            let receipt: Option<Receipt> = log.store.get_json(&path).await?;
-            return match already(receipt.as_ref(), &batch)? {
+            let receipt = log.receipt(&batch).await?;
+            return match receipt.map(|receipt| already(&receipt, &batch)).transpose()?.flatten() {
                 Some(version) => Ok(Appended::Duplicate { version }),
                 None => Err(Error::Corrupt { path, reason: "it is gone".to_owned() }),
             };
@@ -251,13 +322,15 @@ impl Staged {
     }
 }
 
+/// Whether what is staged since then may be announced.
+pub(crate) fn is_recent(since: SystemTime) -> bool {
+    since.elapsed().is_ok_and(|took| took < STAGING)
+}
+
 /// The version of a batch that a receipt says is in the log.
-fn already(receipt: Option<&Receipt>, batch: &Batch) -> Result<Option<u64>> {
-    match receipt {
-        Some(receipt) if receipt.content != batch.content => {
-            Err(Error::BatchConflict { id: batch.id.clone(), theirs: receipt.content, ours: batch.content })
-        }
-        Some(receipt) => Ok(receipt.version),
-        None => Ok(None),
+fn already(receipt: &Receipt, batch: &Batch) -> Result<Option<u64>> {
+    match receipt.content == batch.content {
+        true => Ok(receipt.version),
+        false => Err(Error::BatchConflict { id: batch.id.clone(), theirs: receipt.content, ours: batch.content }),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, StringArray, StringViewArray, TimestampMicrosecondArray};
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::columns::ColumnType;
 
@@ -42,7 +43,7 @@ impl fmt::Display for BatchId {
     }
 }
 
-/// The hash of a [`BatchId`], as it stands in object paths.
+/// The hash of a [`BatchId`] as it stands in object paths; or, in the inbox, the name of a unit of several batches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BatchKey(String);
@@ -53,7 +54,17 @@ impl BatchKey {
         Self(hex.into())
     }
 
-    /// The key as text: 64 hex digits.
+    /// The key of the inbox entry of several batches: the 32 hex digits of their unit.
+    pub fn of_unit(unit: Uuid) -> Self {
+        Self(unit.simple().to_string())
+    }
+
+    /// Whether it is the key of several batches.
+    pub fn is_of_unit(&self) -> bool {
+        self.0.len() == 32
+    }
+
+    /// The key as text: hex digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -312,6 +312,7 @@ mod tests {
             bytes: 100 + number,
             rows: 10,
             row_range: (0, 9),
+            places: None,
             time_range: (1_793_491_200_000_000, 1_793_491_201_000_000),
         };
         DataFile { offsets, staged }

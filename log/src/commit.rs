@@ -8,17 +8,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use uuid::Uuid;
+
 use crate::batch::{BatchKey, ContentHash};
 use crate::claims::Claims;
 use crate::entry::CommittedBatch;
-use crate::files::{DataFile, Offsets};
-use crate::inbox::{InboxEntry, Receipt};
+use crate::files::DataFile;
+use crate::inbox::{InboxEntry, Receipt, StagedBatch, Waiting};
 
-/// What an appender does next about its own batch.
+/// What becomes of what an appender staged: all of it together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It is in no version: commit it, with whatever else waits.
     Append,
+    /// Some of its batches are in the log and others are not, which no lakebed brings about: nobody touches it.
+    Torn,
     /// This very staging is in the log.
     Done {
         /// The version that has it.
@@ -44,33 +48,45 @@ pub enum Decision {
 /// Where a scan found batches: by key, the version and the line of its commit record.
 pub type Found = BTreeMap<BatchKey, (u64, CommittedBatch)>;
 
-/// Decides about one waiting batch.
+/// Decides about one waiting entry.
 ///
-/// `receipt` was read after the inbox was listed; `found` holds every batch committed since the entry's head; `lanes` is
-/// where the lanes stand now, counting what this commit has already taken up.
+/// `receipts`, those of its batches, were read after the inbox was listed; `found` holds every batch committed since the entry's
+/// head; `lanes` is where the lanes stand now, counting what this commit has already taken up.
 pub fn decide(
     entry: &InboxEntry,
-    receipt: Option<&Receipt>,
+    receipts: &[Option<Receipt>],
     found: &Found,
     lanes: &BTreeMap<String, String>,
 ) -> Decision {
-    if let Some(receipt) = receipt {
-        if receipt.content != entry.content {
-            return Decision::Conflict { theirs: receipt.content };
-        }
-        if let Some(version) = receipt.version {
-            return settled(receipt.unit == Some(entry.unit), version);
-        }
-    }
-    if let Some((version, committed)) = found.get(&entry.key()) {
-        if committed.content != entry.content {
-            return Decision::Conflict { theirs: committed.content };
-        }
-        return settled(committed.unit == entry.unit, *version);
+    let batches = entry.batches.iter().zip(receipts);
+    let ended: Vec<_> =
+        batches.filter_map(|(batch, receipt)| ended(entry.unit, batch, receipt.as_ref(), found)).collect();
+    let is_whole = ended.len() == entry.batches.len();
+    match ended.into_iter().reduce(|first, next| if let Decision::Done { .. } = first { next } else { first }) {
+        Some(decision) if is_whole => return decision,
+        Some(_) => return Decision::Torn,
+        None => {}
     }
     let Some(step) = &entry.lane else { return Decision::Append };
     let stands = lanes.get(&step.lane);
     if stands == step.from.as_ref() { Decision::Append } else { Decision::OutOfLane { stands: stands.cloned() } }
+}
+
+/// What has become of a batch, if that is settled; `unit` is the staging that asks.
+fn ended(unit: Uuid, batch: &StagedBatch, receipt: Option<&Receipt>, found: &Found) -> Option<Decision> {
+    if let Some(receipt) = receipt {
+        if receipt.content != batch.content {
+            return Some(Decision::Conflict { theirs: receipt.content });
+        }
+        if let Some(version) = receipt.version {
+            return Some(settled(receipt.unit == Some(unit), version));
+        }
+    }
+    let (version, committed) = found.get(&batch.key())?;
+    Some(match committed.content == batch.content {
+        true => settled(committed.unit == unit, *version),
+        false => Decision::Conflict { theirs: committed.content },
+    })
 }
 
 fn settled(own: bool, version: u64) -> Decision {
@@ -96,7 +112,7 @@ pub struct Plan {
 ///
 /// Batches of one lane follow each other within one commit, so the entries are gone through until none moves any more.
 pub fn plan(
-    entries: &[(InboxEntry, Option<Receipt>)],
+    entries: &[Waiting],
     found: &Found,
     table: &Claims,
     lanes: &BTreeMap<String, String>,
@@ -107,9 +123,12 @@ pub fn plan(
     let mut taken = BTreeSet::new();
     loop {
         let before = taken.len();
-        for (at, (entry, receipt)) in entries.iter().enumerate() {
-            let append = decide(entry, receipt.as_ref(), found, &standing) == Decision::Append;
-            if append && taken.insert(at) {
+        for (at, (entry, receipts)) in entries.iter().enumerate() {
+            let append = decide(entry, receipts, found, &standing) == Decision::Append;
+            // No two entries have one batch; if they had, it would be in the log once nevertheless.
+            let is_there = entry.batches.iter().any(|batch| plan.batches.iter().any(|taken| taken.id == batch.id));
+            if append && !taken.contains(&at) && !is_there {
+                taken.insert(at);
                 plan.take(entry, table);
                 standing.extend(entry.lane.iter().map(|step| (step.lane.clone(), step.to.clone())));
             }
@@ -122,24 +141,24 @@ pub fn plan(
 
 impl Plan {
     fn take(&mut self, entry: &InboxEntry, table: &Claims) {
-        let base = self.next_offset;
-        self.next_offset += entry.rows;
-        self.files
-            .extend(entry.files.iter().map(|staged| DataFile { offsets: Offsets::Base(base), staged: staged.clone() }));
+        self.files.extend(entry.files.iter().map(|staged| DataFile::at(staged.clone(), self.next_offset)));
         for claim in entry.columns.iter().filter(|claim| !table.contains(claim.id)) {
             self.new_columns.insert(claim.clone());
         }
         self.lanes.extend(entry.lane.iter().map(|step| (step.lane.clone(), step.to.clone())));
-        self.batches.push(CommittedBatch {
-            id: entry.id.clone(),
-            content: entry.content,
-            unit: entry.unit,
-            source: entry.source.clone(),
-            base,
-            rows: entry.rows,
-            quarantined: entry.quarantined,
-            quarantine: entry.quarantine.clone(),
-        });
+        for batch in &entry.batches {
+            self.batches.push(CommittedBatch {
+                id: batch.id.clone(),
+                content: batch.content,
+                unit: entry.unit,
+                source: batch.source.clone(),
+                base: self.next_offset,
+                rows: batch.rows,
+                quarantined: batch.quarantined,
+                quarantine: batch.quarantine.clone(),
+            });
+            self.next_offset += batch.rows;
+        }
     }
 }
 
@@ -152,17 +171,23 @@ mod tests {
     use crate::batch::{BatchId, LaneStep};
     use crate::inbox::ENTRY_FORMAT;
 
-    fn entry(id: &str, content: &str, lane: Option<(Option<&str>, &str)>) -> InboxEntry {
-        InboxEntry {
-            format: ENTRY_FORMAT,
-            unit: Uuid::new_v4(),
-            head: 0,
+    fn staged(id: &str, content: &str) -> StagedBatch {
+        StagedBatch {
             id: BatchId::new(id),
             content: ContentHash::of(content.as_bytes()),
             source: "test".to_owned(),
             rows: 10,
             quarantined: 0,
             quarantine: None,
+        }
+    }
+
+    fn entry(id: &str, content: &str, lane: Option<(Option<&str>, &str)>) -> InboxEntry {
+        InboxEntry {
+            format: ENTRY_FORMAT,
+            unit: Uuid::new_v4(),
+            head: 0,
+            batches: vec![staged(id, content)],
             files: Vec::new(),
             columns: Vec::new(),
             lane: lane.map(|(from, to)| LaneStep {
@@ -175,19 +200,19 @@ mod tests {
     }
 
     fn receipt(entry: &InboxEntry, version: Option<u64>) -> Receipt {
-        let unit = version.map(|_| entry.unit);
-        Receipt { id: entry.id.clone(), content: entry.content, head: entry.head, version, unit }
+        let (unit, StagedBatch { id, content, .. }) = (version.map(|_| entry.unit), entry.batches[0].clone());
+        Receipt { id, content, head: entry.head, version, unit }
     }
 
     fn committed(entry: &InboxEntry) -> Found {
-        let plan = plan(&[(entry.clone(), None)], &Found::new(), &Claims::default(), &BTreeMap::new(), 0);
+        let plan = plan(&[(entry.clone(), vec![None])], &Found::new(), &Claims::default(), &BTreeMap::new(), 0);
         Found::from([(entry.key(), (7, plan.batches[0].clone()))])
     }
 
     #[test]
     fn a_receipt_with_a_version_ends_a_retry() {
         let (first, again) = (entry("x", "one", None), entry("x", "one", None));
-        let decide = |entry, receipt| decide(entry, Some(&receipt), &Found::new(), &BTreeMap::new());
+        let decide = |entry, receipt| decide(entry, &[Some(receipt)], &Found::new(), &BTreeMap::new());
         assert_eq!(decide(&first, receipt(&first, None)), Decision::Append);
         assert_eq!(decide(&first, receipt(&first, Some(3))), Decision::Done { version: 3 });
         assert_eq!(decide(&again, receipt(&first, Some(3))), Decision::Duplicate { version: 3 });
@@ -196,19 +221,39 @@ mod tests {
     #[test]
     fn what_a_scan_finds_is_not_committed_again() {
         let (first, again, other) = (entry("x", "one", None), entry("x", "one", None), entry("x", "two", None));
-        let decide = |entry| decide(entry, None, &committed(&first), &BTreeMap::new());
+        let decide = |entry| decide(entry, &[None], &committed(&first), &BTreeMap::new());
         assert_eq!(decide(&first), Decision::Done { version: 7 });
         assert_eq!(decide(&again), Decision::Duplicate { version: 7 });
-        assert_eq!(decide(&other), Decision::Conflict { theirs: first.content });
+        assert_eq!(decide(&other), Decision::Conflict { theirs: first.batches[0].content });
     }
 
     #[test]
     fn offsets_are_dense_over_a_combined_commit() {
         let entries = [entry("a", "1", None), entry("b", "2", None), entry("c", "3", None)];
-        let held: Vec<_> = entries.iter().map(|entry| (entry.clone(), Some(receipt(entry, None)))).collect();
+        let held: Vec<_> = entries.iter().map(|entry| (entry.clone(), vec![Some(receipt(entry, None))])).collect();
         let plan = plan(&held, &committed(&entries[1]), &Claims::default(), &BTreeMap::new(), 100);
         let placed: Vec<_> = plan.batches.iter().map(|batch| (batch.id.as_str(), batch.base)).collect();
         assert_eq!((placed, plan.next_offset), (vec![("a", 100), ("c", 110)], 120));
+    }
+
+    #[test]
+    fn a_unit_comes_whole_or_not_at_all() {
+        let unit = InboxEntry { batches: vec![staged("a", "1"), staged("b", "2")], ..entry("a", "1", None) };
+        let decide = |receipts: [Option<Receipt>; 2], found: &Found| decide(&unit, &receipts, found, &BTreeMap::new());
+        let of = |key: usize, version| {
+            let StagedBatch { id, content, .. } = unit.batches[key].clone();
+            Some(Receipt { id, content, head: 0, version, unit: Some(unit.unit) })
+        };
+        assert_eq!(decide([None, of(1, None)], &Found::new()), Decision::Append);
+        assert_eq!(decide([of(0, Some(3)), of(1, Some(3))], &Found::new()), Decision::Done { version: 3 });
+        assert_eq!(decide([of(0, Some(3)), of(1, None)], &Found::new()), Decision::Torn);
+        let plan = plan(&[(unit.clone(), vec![None, None])], &Found::new(), &Claims::default(), &BTreeMap::new(), 7);
+        let placed: Vec<_> = plan.batches.iter().map(|batch| (batch.id.as_str(), batch.base, batch.unit)).collect();
+        assert_eq!((placed, plan.next_offset), (vec![("a", 7, unit.unit), ("b", 17, unit.unit)], 27));
+        let mut found: Found = plan.batches.into_iter().map(|batch| (batch.key(), (5, batch))).collect();
+        assert_eq!(decide([None, None], &found), Decision::Done { version: 5 });
+        found.remove(&unit.batches[0].key());
+        assert_eq!(decide([None, None], &found), Decision::Torn);
     }
 
     #[test]
@@ -218,7 +263,7 @@ mod tests {
             entry("first", "1", Some((None, "1"))),
             entry("next", "2", Some((Some("1"), "2"))),
         ];
-        let held: Vec<_> = entries.iter().map(|entry| (entry.clone(), None)).collect();
+        let held: Vec<_> = entries.iter().map(|entry| (entry.clone(), vec![None])).collect();
         let plan = plan(&held, &Found::new(), &Claims::default(), &BTreeMap::new(), 0);
         let order: Vec<_> = plan.batches.iter().map(|batch| batch.id.as_str().to_owned()).collect();
         assert_eq!(order, ["first", "next", "late"]);
@@ -227,6 +272,6 @@ mod tests {
         let stale = entry("stale", "1", Some((Some("0"), "1")));
         let lanes = BTreeMap::from([("l".to_owned(), "3".to_owned())]);
         let stands = Some("3".to_owned());
-        assert_eq!(decide(&stale, None, &Found::new(), &lanes), Decision::OutOfLane { stands });
+        assert_eq!(decide(&stale, &[None], &Found::new(), &lanes), Decision::OutOfLane { stands });
     }
 }

@@ -14,10 +14,11 @@ use uuid::Uuid;
 use crate::append::Appended;
 use crate::batch::BatchKey;
 use crate::commit::{self, Decision, Found, Plan};
-use crate::entry::{CommitRecord, CommittedBatch, Entry};
+use crate::entry::{CommitRecord, Entry, UNITS};
 use crate::error::{Error, Result};
+use crate::files::{DataFile, Offsets};
 use crate::head::{self, Head};
-use crate::inbox::{AT_ONCE, InboxEntry, Listed, Receipt, Waiting};
+use crate::inbox::{AT_ONCE, InboxEntry, Listed, Place, Receipt, StagedBatch, Waiting};
 use crate::layout;
 use crate::log::Log;
 use crate::store::Put;
@@ -37,7 +38,10 @@ pub struct Drained {
     pub left: Vec<String>,
 }
 
-/// The batches that tasks of this process wait for: while it is here, whose turn it is counts them as one.
+/// What is wrong with a unit of which a part is in the log.
+const TORN: &str = "some of its batches are in the log and others are not";
+
+/// The entries that tasks of this process wait for: while it is here, whose turn it is counts them as one.
 struct Announced<'l> {
     log: &'l Log,
     key: BatchKey,
@@ -70,16 +74,25 @@ impl Log {
         }
         let (found, _) = self.commit_all(&mut head, &entries, at).await?;
         drop(head);
-        for (entry, receipt) in &entries {
-            let settled =
-                found.contains_key(&entry.key()) || receipt.as_ref().is_some_and(|receipt| receipt.version.is_some());
-            if !settled {
-                // Its sender was told nothing yet, or is told that the lane stands elsewhere.
-                self.store.delete(&layout::inbox_entry(&entry.key())).await?;
-                left.push(format!("batch '{}' does not follow where its lane stands, and was taken back", entry.id));
+        for waiting in &entries {
+            let entry = &waiting.0;
+            if settled(waiting, &found) {
+                continue;
             }
+            if entry.batches.len() > 1 {
+                left.push(format!("{} is left alone: {TORN}", entry.name()));
+                continue;
+            }
+            let why = match entry.lane {
+                Some(_) => "does not follow where its lane stands",
+                None => "is known with other content",
+            };
+            // Its sender was told nothing yet, or is told that.
+            self.store.delete(&layout::inbox_entry(&entry.key())).await?;
+            left.push(format!("{} {why}, and was taken back", entry.name()));
         }
-        let committed = entries.iter().filter(|(entry, _)| found.contains_key(&entry.key())).count() as u64;
+        let batches = entries.iter().flat_map(|(entry, _)| &entry.batches);
+        let committed = batches.filter(|batch| found.contains_key(&batch.key())).count() as u64;
         self.clean(&entries, &found).await?;
         Ok(Drained { committed, left })
     }
@@ -95,15 +108,17 @@ impl Log {
         followed
     }
 
-    /// Sees to it that a staged batch gets into the log, by this process or another. `adopted` says that the staging is an
+    /// Sees to it that what is staged gets into the log, by this process or another. `adopted` says that the staging is an
     /// earlier send's.
     pub(crate) async fn commit(&self, own: &InboxEntry, adopted: bool, at: DateTime<Utc>) -> Result<Appended> {
         let key = own.key();
+        let own_batches: BTreeSet<_> = own.batches.iter().map(StagedBatch::key).collect();
         let announced = Announced::new(self, key.clone());
         let mut head = self.head.lock().await;
         self.wait_for_turn(&mut head, &key).await?;
-        let found = match head.remembered(&key) {
-            Some(found) => Found::from([(key.clone(), found.clone())]),
+        let none = vec![None; own.batches.len()];
+        let found = match head.remembered_of(&own_batches) {
+            Some(found) => found,
             None => {
                 let (began, stood) = (Instant::now(), head.version);
                 let listed = self.inbox().await?;
@@ -111,30 +126,41 @@ impl Log {
                 let listed = listed.into_iter().filter(worth).collect();
                 let (entries, _) = self.read_waiting(listed, Some(own)).await?;
                 let (mut found, put) = self.commit_all(&mut head, &entries, at).await?;
-                head.note_commit(entries.len(), began.elapsed());
-                let receipt =
-                    entries.iter().find(|(entry, _)| entry.id == own.id).and_then(|(_, receipt)| receipt.clone());
-                let answer = self.answer(own, receipt.as_ref(), &found, &mut head).await;
+                head.note_commit(entries.iter().map(|(entry, _)| entry.batches.len()).sum(), began.elapsed());
+                let receipts = entries.iter().find(|(entry, _)| entry.unit == own.unit).map(|(_, receipts)| receipts);
+                let answer = self.answer(own, receipts.unwrap_or(&none), &found, &mut head).await;
                 // The next committer need not wait until this one has cleaned up.
                 drop((head, announced));
                 // What another committed meanwhile, that one is cleaning up; if it has died, who sees the inbox next does.
-                found.retain(|found, (version, _)| *found == key || *version <= stood || put.contains(version));
+                found.retain(|found, (version, _)| {
+                    own_batches.contains(found) || *version <= stood || put.contains(version)
+                });
                 if let Err(error) = self.clean(&entries, &found).await {
                     tracing::warn!("a later commit will clean the inbox: {error}");
                 }
                 return told(answer?, adopted);
             }
         };
-        let answer = self.answer(own, None, &found, &mut head).await?;
+        let answer = self.answer(own, &none, &found, &mut head).await?;
         drop((head, announced));
         // Whoever committed it may have died before this.
-        if adopted && let Err(error) = self.settle(own, false, found.get(&key)).await {
+        if adopted && let Err(error) = self.settle_if_there(own, &found).await {
             tracing::warn!("a later commit will clean the inbox: {error}");
         }
         told(answer, adopted)
     }
 
-    /// Returns once the batch is in the log as far as `head` knows, or nobody is before this process in the inbox, or those
+    /// Cleans up an entry that is committed, unless that was done: of a unit, many may wait who adopted it.
+    async fn settle_if_there(&self, own: &InboxEntry, found: &Found) -> Result<()> {
+        match self.entry(&own.key()).await? {
+            Place::Entry(there) if there.unit == own.unit => {
+                self.settle(&(*there, vec![None; own.batches.len()]), found).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns once the entry is in the log as far as `head` knows, or nobody is before this process in the inbox, or those
     /// who are have had the time to commit.
     ///
     /// The rank is by the time at which entries were put, as the store tells it: all processes count alike, whatever their
@@ -189,18 +215,22 @@ impl Log {
     async fn answer(
         &self,
         own: &InboxEntry,
-        receipt: Option<&Receipt>,
+        receipts: &[Option<Receipt>],
         found: &Found,
         head: &mut Head,
     ) -> Result<Appended> {
         let none = BTreeMap::new();
         let lanes = if own.lane.is_some() { head.lanes(&self.store).await? } else { &none };
-        match commit::decide(own, receipt, found, lanes) {
+        match commit::decide(own, receipts, found, lanes) {
             Decision::Done { version } => Ok(Appended::Committed { version }),
             Decision::Duplicate { version } => Ok(Appended::Duplicate { version }),
             Decision::Conflict { theirs } => {
-                Err(Error::BatchConflict { id: own.id.clone(), theirs, ours: own.content })
+                // Only of one alone: those of a unit have receipts of its own.
+                let torn = || Error::Corrupt { path: layout::inbox_entry(&own.key()), reason: TORN.to_owned() };
+                let batch = own.batches.first().ok_or_else(torn)?;
+                Err(Error::BatchConflict { id: batch.id.clone(), theirs, ours: batch.content })
             }
+            Decision::Torn => Err(Error::Corrupt { path: layout::inbox_entry(&own.key()), reason: TORN.to_owned() }),
             Decision::OutOfLane { stands } => {
                 // What is taken back does not come later, unless a committer has read it already: its files stay, for a vacuum.
                 self.store.delete(&layout::inbox_entry(&own.key())).await?;
@@ -223,11 +253,15 @@ impl Log {
         let attempt = Uuid::now_v7();
         // A sender that was told "conflict" may have been wrong: a committer had read its entry before it was taken back. So
         // the scan begins where the batch's first sender stood.
-        let head_of = |(entry, receipt): &Waiting| match receipt {
+        let head_of = |entry: &InboxEntry, receipt: &Option<Receipt>| match receipt {
             Some(receipt) if receipt.version.is_none() => entry.head.min(receipt.head),
             _ => entry.head,
         };
-        let since: BTreeMap<_, _> = entries.iter().map(|waiting| (waiting.0.key(), head_of(waiting))).collect();
+        let since = |(entry, receipts): &Waiting| {
+            let batches = entry.batches.iter().zip(receipts);
+            batches.map(|(batch, receipt)| (batch.key(), head_of(entry, receipt))).collect::<Vec<_>>()
+        };
+        let since: BTreeMap<_, _> = entries.iter().flat_map(since).collect();
         let mut put = BTreeSet::new();
         loop {
             self.follow(head).await?;
@@ -238,6 +272,9 @@ impl Log {
             };
             let plan = commit::plan(entries, &found, &head.claims, &lanes, head.next_offset);
             if plan.batches.is_empty() {
+                head.note_left(
+                    entries.iter().filter(|waiting| !settled(waiting, &found)).map(|(entry, _)| entry.key()),
+                );
                 return Ok((found, put));
             }
             let version = head.version + 1;
@@ -269,24 +306,35 @@ impl Log {
 
     /// Writes the version into the receipts, then deletes the inbox entries: a receipt must never be behind.
     async fn clean(&self, entries: &[Waiting], found: &Found) -> Result<()> {
-        let marked = |receipt: &Option<Receipt>| receipt.as_ref().is_some_and(|receipt| receipt.version.is_some());
-        let settled = entries.iter().filter(|(entry, receipt)| marked(receipt) || found.contains_key(&entry.key()));
-        let cleaning: Vec<_> =
-            settled.map(|(entry, receipt)| self.settle(entry, marked(receipt), found.get(&entry.key()))).collect();
+        let settled = entries.iter().filter(|waiting| settled(waiting, found));
+        let cleaning: Vec<_> = settled.map(|waiting| self.settle(waiting, found)).collect();
         let cleaning = futures::stream::iter(cleaning).buffer_unordered(AT_ONCE);
         cleaning.try_collect::<Vec<()>>().await.map(drop)
     }
 
-    async fn settle(&self, entry: &InboxEntry, marked: bool, found: Option<&(u64, CommittedBatch)>) -> Result<()> {
-        let key = entry.key();
-        if let (false, Some((version, committed))) = (marked, found) {
+    async fn settle(&self, (entry, receipts): &Waiting, found: &Found) -> Result<()> {
+        let unmarked = entry.batches.iter().zip(receipts).filter(|(_, receipt)| !is_marked(receipt));
+        let found = unmarked.filter_map(|(batch, _)| found.get(&batch.key()));
+        let marks = found.map(async |(version, committed)| {
             let (id, content) = (committed.id.clone(), committed.content);
             let (head, unit) = (entry.head, Some(committed.unit));
             let receipt = Receipt { id, content, head, version: Some(*version), unit };
-            self.store.put_json(&layout::receipt(&key), &receipt).await?;
-        }
-        self.store.delete(&layout::inbox_entry(&key)).await
+            self.store.put_json(&layout::receipt(&committed.key()), &receipt).await
+        });
+        let marks = futures::stream::iter(marks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        marks.try_collect::<Vec<()>>().await?;
+        self.store.delete(&layout::inbox_entry(&entry.key())).await
     }
+}
+
+fn is_marked(receipt: &Option<Receipt>) -> bool {
+    receipt.as_ref().is_some_and(|receipt| receipt.version.is_some())
+}
+
+/// Whether all batches of an entry are in the log.
+fn settled((entry, receipts): &Waiting, found: &Found) -> bool {
+    let mut batches = entry.batches.iter().zip(receipts);
+    batches.all(|(batch, receipt)| is_marked(receipt) || found.contains_key(&batch.key()))
 }
 
 /// Of two sends of one batch only the first is told that it was committed: an adopted staging is an earlier send's, whose
@@ -296,6 +344,12 @@ fn told(answer: Appended, adopted: bool) -> Result<Appended> {
         Appended::Committed { version } if adopted => Appended::Duplicate { version },
         answer => answer,
     })
+}
+
+/// What a reader must know of files.
+fn files_require(files: &[DataFile]) -> Vec<String> {
+    let has_units = files.iter().any(|file| matches!(file.offsets, Offsets::Unit(_)));
+    has_units.then(|| UNITS.to_owned()).into_iter().collect()
 }
 
 /// The entry for the version after `head`.
@@ -313,7 +367,7 @@ fn next_entry(head: &Head, plan: Plan, attempt: Uuid, at: DateTime<Utc>) -> Entr
             next_offset: plan.next_offset,
             metadata_version: if columns_change { head.version + 1 } else { head.metadata_version },
             batches: plan.batches,
-            requires: Vec::new(),
+            requires: files_require(&plan.files),
         },
         claims,
         added: plan.files,

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::kernels::numeric::add;
-use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use parquet::arrow::ArrowWriter;
@@ -14,9 +14,10 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use uuid::Uuid;
 
 use crate::claims::Claims;
+use crate::encoding::{self, Span};
 use crate::entry::{CommitRecord, Entry, RemovedFile};
 use crate::error::{Error, Result};
-use crate::files::{self, DataFile, Offsets, StagedFile};
+use crate::files::{DataFile, Offsets};
 use crate::layout;
 use crate::log::Log;
 use crate::schema;
@@ -32,13 +33,16 @@ const ROWS_A_GROUP: usize = 1 << 17;
 pub struct Compaction {
     /// Bytes that a compacted file has about; a file of half that size is left as it is.
     pub target_bytes: u64,
-    /// A day with fewer small files than this is left as it is. At least 2.
+    /// A day with fewer small files than this is left as it is, unless a patient compaction makes a whole one of them. At least 2.
     pub least_files: usize,
+    /// Whether small files that are not tiny wait until a whole one comes of all small ones, and are not written again whenever
+    /// enough tiny ones have come.
+    pub is_patient: bool,
 }
 
 impl Default for Compaction {
     fn default() -> Self {
-        Self { target_bytes: 128 << 20, least_files: 2 }
+        Self { target_bytes: 128 << 20, least_files: 2, is_patient: false }
     }
 }
 
@@ -136,28 +140,40 @@ impl Log {
     }
 }
 
+/// A file of less than this part of the target is tiny.
+const TINY: u64 = 32;
+
 /// The files to put together: of each day the small ones in the order of their offsets, cut where the target is reached.
 fn groups(files: &[Arc<DataFile>], compaction: &Compaction) -> Vec<Vec<Arc<DataFile>>> {
     let mut days: BTreeMap<NaiveDate, Vec<Arc<DataFile>>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.staged.bytes < compaction.target_bytes / 2) {
         days.entry(file.staged.event_date).or_default().push(Arc::clone(file));
     }
-    let mut groups = Vec::new();
-    for mut day in days.into_values().filter(|day| day.len() >= compaction.least_files.max(2)) {
-        day.sort_by_key(|file| file.offset_range());
-        let (mut group, mut bytes) = (Vec::new(), 0);
-        for file in day {
-            bytes += file.staged.bytes;
-            group.push(file);
-            if bytes >= compaction.target_bytes {
-                groups.push(std::mem::take(&mut group));
-                bytes = 0;
-            }
-        }
-        if group.len() > 1 {
-            groups.push(group);
+    days.into_values().flat_map(|day| groups_of(day, compaction)).collect()
+}
+
+/// The groups of a day's small files.
+fn groups_of(mut day: Vec<Arc<DataFile>>, compaction: &Compaction) -> Vec<Vec<Arc<DataFile>>> {
+    let Compaction { target_bytes, least_files, is_patient } = *compaction;
+    let makes_a_whole = day.iter().map(|file| file.staged.bytes).sum::<u64>() >= target_bytes / 2;
+    if is_patient && !makes_a_whole {
+        day.retain(|file| file.staged.bytes < target_bytes / TINY);
+    }
+    if day.len() < least_files.max(2) && !(is_patient && makes_a_whole) {
+        return Vec::new();
+    }
+    day.sort_by_key(|file| file.offset_range());
+    let (mut groups, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for file in day {
+        bytes += file.staged.bytes;
+        group.push(file);
+        if bytes >= target_bytes {
+            groups.push(std::mem::take(&mut group));
+            bytes = 0;
         }
     }
+    groups.push(group);
+    groups.retain(|group| group.len() > 1);
     groups
 }
 
@@ -170,28 +186,18 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
         names.extend(reader.schema().fields().iter().map(|field| field.name().clone()));
         readers.push((file, reader));
     }
+    names.remove(schema::PLACE);
     let known = |name: &String| schema::is_own(name) || claims.iter().any(|claim| claim.name == *name);
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         let path = inputs.first().map(|(file, _)| layout::in_table(&file.staged.path)).unwrap_or_default();
         return Err(Error::Corrupt { path, reason: format!("nobody has claimed its column '{unknown}'") });
     }
     let columns = schema::compacted(claims.iter().filter(|claim| names.contains(&claim.name)));
-    let mut writer = None;
-    let (mut rows, mut offsets) = (0, (u64::MAX, 0));
-    let (mut row_range, mut time_range) = ((u64::MAX, 0), (i64::MAX, i64::MIN));
+    let (mut writer, mut span) = (None, Span::default());
     for (file, reader) in readers {
         for batch in reader.build()? {
             let batch = conform(&batch?, file.offsets, &columns)?;
-            rows += batch.num_rows() as u64;
-            if let Some(range) = files::range_of::<Int64Type>(&batch, schema::OFFSET).map(files::unsigned) {
-                offsets = (offsets.0.min(range.0), offsets.1.max(range.1));
-            }
-            if let Some(range) = files::range_of::<Int64Type>(&batch, schema::ROW).map(files::unsigned) {
-                row_range = (row_range.0.min(range.0), row_range.1.max(range.1));
-            }
-            if let Some(range) = files::range_of::<TimestampMicrosecondType>(&batch, schema::EVENT_TIME) {
-                time_range = (time_range.0.min(range.0), time_range.1.max(range.1));
-            }
+            span.take(&batch, schema::OFFSET);
             let writer = match &mut writer {
                 Some(writer) => writer,
                 None => writer.insert(writer_like(&batch)?),
@@ -202,33 +208,31 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
     let writer = writer.map_or_else(|| writer_like(&RecordBatch::new_empty(columns)), Ok)?;
     let parquet = writer.into_inner()?;
     let event_date = inputs.first().map(|(file, _)| file.staged.event_date).unwrap_or_default();
-    let staged = StagedFile {
-        path: layout::data_file(&event_date.to_string(), Uuid::now_v7()),
-        event_date,
-        bytes: parquet.len() as u64,
-        rows,
-        row_range,
-        time_range,
-    };
-    Ok((DataFile { offsets: Offsets::Stored(offsets.0, offsets.1), staged }, parquet))
+    let (first, last) = span.numbers;
+    let staged = span.staged(event_date, parquet.len());
+    Ok((DataFile { offsets: Offsets::Stored(first, last), staged }, parquet))
 }
 
 /// The writer of a compacted file, whose first rows are these.
 fn writer_like(first: &RecordBatch) -> Result<ArrowWriter<Vec<u8>>> {
-    let properties = files::properties(usize::MAX, first).into_builder();
+    let properties = encoding::properties(usize::MAX, first).into_builder();
     let properties = properties.set_max_row_group_row_count(Some(ROWS_A_GROUP)).build();
     Ok(ArrowWriter::try_new(Vec::new(), first.schema(), Some(properties))?)
 }
 
 /// The rows with the columns of the compacted file: what the file lacks is null, and the offset is computed or taken over.
 fn conform(batch: &RecordBatch, offsets: Offsets, columns: &SchemaRef) -> Result<RecordBatch> {
-    let offset = |rows: &dyn Array| -> Result<ArrayRef> {
-        let Offsets::Base(base) = offsets else { return Ok(batch[schema::OFFSET].clone()) };
+    let from = |base: u64, numbers: &str| -> Result<ArrayRef> {
         let base = Int64Array::new_scalar(i64::try_from(base).unwrap_or(i64::MAX));
-        Ok(add(&rows.as_primitive::<Int64Type>(), &base)?)
+        Ok(add(&batch[numbers].as_primitive::<Int64Type>(), &base)?)
+    };
+    let offset = || match offsets {
+        Offsets::Base(base) => from(base, schema::ROW),
+        Offsets::Unit(base) => from(base, schema::PLACE),
+        Offsets::Stored(..) => Ok(batch[schema::OFFSET].clone()),
     };
     let column = |field: &arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
-        _ if field.name() == schema::OFFSET => offset(&batch[schema::ROW]),
+        _ if field.name() == schema::OFFSET => offset(),
         Some(values) if values.data_type() == field.data_type() => Ok(Arc::clone(values)),
         Some(values) => Err(Error::Arrow(arrow::error::ArrowError::SchemaError(format!(
             "column '{}' is {} in a file and {} by its claim",
@@ -240,4 +244,48 @@ fn conform(batch: &RecordBatch, offsets: Offsets, columns: &SchemaRef) -> Result
     };
     let values = columns.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
     Ok(RecordBatch::try_new(Arc::clone(columns), values)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::StagedFile;
+
+    /// How many files of these sizes, in MB, are put together, by group.
+    fn together(sizes: &[u64], compaction: &Compaction) -> Vec<usize> {
+        let file = |(number, size): (usize, &u64)| {
+            let staged = StagedFile {
+                path: number.to_string(),
+                event_date: NaiveDate::default(),
+                bytes: size << 20,
+                rows: 1,
+                row_range: (0, 0),
+                places: None,
+                time_range: (0, 0),
+            };
+            Arc::new(DataFile { offsets: Offsets::Base(number as u64), staged })
+        };
+        let files: Vec<_> = sizes.iter().enumerate().map(file).collect();
+        groups(&files, compaction).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn what_is_asked_for_is_done_at_once() {
+        let all = Compaction::default();
+        assert_eq!(together(&[1, 30, 70], &all), [2]);
+        assert!(together(&[1], &all).is_empty());
+        assert_eq!(together(&[60, 60, 60, 60, 1], &all), [3, 2]);
+    }
+
+    #[test]
+    fn upkeep_does_not_write_larger_files_again_for_tiny_ones() {
+        let patient = Compaction { least_files: 4, is_patient: true, ..Compaction::default() };
+        assert!(together(&[1, 1, 1], &patient).is_empty());
+        assert_eq!(together(&[1, 1, 1, 1], &patient), [4]);
+        assert!(together(&[4, 4, 4, 20, 1, 1, 1], &patient).is_empty(), "the larger ones wait for each other");
+        assert_eq!(together(&[4, 4, 4, 20, 1, 1, 1, 1], &patient), [4], "and the tiny ones do not take them along");
+        assert_eq!(together(&[30, 34], &patient), [2], "until they make a whole file");
+        assert_eq!(together(&[30, 33, 1], &patient), [3]);
+        assert!(together(&[70, 1], &patient).is_empty());
+    }
 }

@@ -22,15 +22,24 @@ pub const WRITER_FEATURE: &str = "lakebedLog";
 const LANE: &str = "lakebed.lane.";
 /// The Add tag that holds the offset of the file's row 0.
 const BASE: &str = "lakebed.base";
+/// The Add tags of a file of several batches: the offset of its unit's first event, and its smallest and largest place there,
+/// `first-last`. Who knows nothing of units finds no offset, and reads no wrong one.
+const UNIT: &str = "lakebed.unit";
+const PLACES: &str = "lakebed.places";
 /// The Add tag of a compacted file: its smallest and largest offset, `first-last`.
 const STORED: &str = "lakebed.offsets";
+/// What a version with files of units requires.
+pub const UNITS: &str = "units";
+/// What this build knows of what versions require.
+pub const KNOWN: [&str; 1] = [UNITS];
+
 /// The key of our record in the commit info.
 const RECORD: &str = "lakebed";
 
 /// What every commit says about itself, beside its Delta actions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitRecord {
-    /// Names this very attempt, for whoever looks into the log; batches are known by their `unit`.
+    /// Names this very attempt, for whoever looks into the log; batches are known by their ids, and stagings by their `unit`.
     pub attempt: Uuid,
     /// The offset after the last event: the log as of this version is the rows below it.
     pub next_offset: u64,
@@ -38,7 +47,7 @@ pub struct CommitRecord {
     pub metadata_version: u64,
     /// The batches that this version brought, empty ones too.
     pub batches: Vec<CommittedBatch>,
-    /// What a reader must know to read the log from this version on. This build knows nothing of the kind.
+    /// What a reader must know to read the log from this version on: this build knows [`KNOWN`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
 }
@@ -210,7 +219,7 @@ impl Entry {
                         let record = serde_json::from_value(record)
                             .map_err(|_| corrupt("it is a commit of another writer than lakebed".to_owned()))?;
                         let record: CommitRecord = record;
-                        if let Some(unknown) = record.requires.first() {
+                        if let Some(unknown) = record.requires.iter().find(|name| !KNOWN.contains(&name.as_str())) {
                             return Err(corrupt(format!(
                                 "it needs a lakebed that knows of '{unknown}': install a newer one"
                             )));
@@ -273,9 +282,11 @@ pub(crate) fn metadata(claims: &Claims, table: &Table) -> Value {
 /// The Add action of a file.
 pub(crate) fn add(file: &DataFile, time: DateTime<Utc>) -> Add {
     let staged = &file.staged;
-    let (tag, value) = match file.offsets {
-        Offsets::Base(base) => (BASE, base.to_string()),
-        Offsets::Stored(first, last) => (STORED, format!("{first}-{last}")),
+    let range = |(first, last): (u64, u64)| format!("{first}-{last}");
+    let tags = match file.offsets {
+        Offsets::Base(base) => vec![(BASE, base.to_string())],
+        Offsets::Unit(base) => vec![(UNIT, base.to_string()), (PLACES, range(staged.places.unwrap_or_default()))],
+        Offsets::Stored(first, last) => vec![(STORED, range((first, last)))],
     };
     Add {
         path: staged.path.clone(),
@@ -284,7 +295,7 @@ pub(crate) fn add(file: &DataFile, time: DateTime<Utc>) -> Add {
         modification_time: time.timestamp_millis(),
         data_change: true,
         stats: Some(file.delta_stats().to_string()),
-        tags: Some(HashMap::from([(tag.to_owned(), Some(value))])),
+        tags: Some(tags.into_iter().map(|(tag, value)| (tag.to_owned(), Some(value))).collect()),
         ..Add::default()
     }
 }
@@ -313,17 +324,21 @@ fn signed(bytes: u64) -> i64 {
 /// The file behind an Add; the error says what it lacks.
 pub(crate) fn data_file(add: Add) -> Result<DataFile, String> {
     let tag = |name: &str| add.tags.as_ref().and_then(|tags| tags.get(name)).and_then(Option::as_deref);
-    let base = || Some(Offsets::Base(tag(BASE)?.parse().ok()?));
-    let stored = || {
-        let (first, last) = tag(STORED)?.split_once('-')?;
-        Some(Offsets::Stored(first.parse().ok()?, last.parse().ok()?))
+    let number = |name: &str| tag(name)?.parse().ok();
+    let range = |name: &str| {
+        let (first, last) = tag(name)?.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?))
     };
-    let offsets = base().or_else(stored).ok_or_else(|| format!("'{}' has no offset", add.path))?;
+    let base = number(BASE).map(|base| (Offsets::Base(base), None));
+    let unit = || Some((Offsets::Unit(number(UNIT)?), Some(range(PLACES)?)));
+    let stored = || range(STORED).map(|(first, last)| (Offsets::Stored(first, last), None));
+    let (offsets, places) =
+        base.or_else(unit).or_else(stored).ok_or_else(|| format!("'{}' has no offset", add.path))?;
     let event_date = day(&add.partition_values).ok_or_else(|| format!("'{}' has no day", add.path))?;
     let stats = add.stats.as_deref().unwrap_or("{}");
     let bytes = u64::try_from(add.size).unwrap_or_default();
     let staged = StagedFile::from_delta(add.path, event_date, bytes, stats).map_err(|error| error.to_string())?;
-    Ok(DataFile { offsets, staged })
+    Ok(DataFile { offsets, staged: StagedFile { places, ..staged } })
 }
 
 pub(crate) fn removed_file(remove: Remove) -> Result<RemovedFile, String> {

@@ -1,5 +1,7 @@
 //! What can go wrong with the log: whose fault it is, and whether trying again can help.
 
+use std::sync::Arc;
+
 use object_store::path::Path;
 
 use crate::batch::{BatchId, ContentHash};
@@ -122,6 +124,9 @@ pub enum Error {
     /// Arrow refused a conversion.
     #[error("arrow: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// What failed for several batches at once.
+    #[error(transparent)]
+    Shared(#[from] Arc<Self>),
     /// A task of this process ended before its time.
     #[error("a writer task died: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -138,6 +143,7 @@ impl Error {
     /// What to do about it, where there is something to do.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Shared(error) => return error.hint(),
             Self::BatchConflict { .. } => "send changed content under a batch id of its own".to_owned(),
             Self::LaneConflict { .. } => "read the lane's position again and send what follows it".to_owned(),
             Self::NoLog { .. } => "append the first events with `lakebed ingest FILE`, or name another lake with --lake".to_owned(),
@@ -159,6 +165,9 @@ impl Error {
 
     /// Whether the same call may succeed later, with nothing changed by the caller.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Store { .. } | Self::Full { .. })
+        match self {
+            Self::Shared(error) => error.may_pass(),
+            error => matches!(error, Self::Store { .. } | Self::Full { .. }),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The head of the log: all that an appender needs to know of it, found and followed without a listing.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -156,8 +156,21 @@ impl Head {
     }
 
     fn remember(&mut self, version: u64, batches: Vec<CommittedBatch>) {
-        self.recent.push_back((version, batches.iter().map(CommittedBatch::key).collect()));
-        self.remembered.extend(batches.into_iter().map(|batch| (batch.key(), (version, batch))));
+        let units: HashMap<Uuid, u32> = batches.iter().fold(HashMap::new(), |mut units, batch| {
+            *units.entry(batch.unit).or_default() += 1;
+            units
+        });
+        let mut keys = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let key = batch.key();
+            // The entry of several batches is known by its unit.
+            let of_unit = (units.get(&batch.unit) > Some(&1)).then(|| BatchKey::of_unit(batch.unit));
+            for key in of_unit.filter(|key| !self.remembered.contains_key(key)).into_iter().chain([key]) {
+                self.remembered.insert(key.clone(), (version, batch.clone()));
+                keys.push(key);
+            }
+        }
+        self.recent.push_back((version, keys));
         while self.recent.len() > 1 && self.remembered.len().max(self.recent.len()) > REMEMBERED {
             for key in self.recent.pop_front().into_iter().flat_map(|(_, keys)| keys) {
                 self.remembered.remove(&key);
@@ -166,7 +179,12 @@ impl Head {
         }
     }
 
-    /// The version of a batch and its line there, if it is of the latest.
+    /// The versions of a unit's batches and their lines there, if all of them are of the latest.
+    pub fn remembered_of(&self, batches: &BTreeSet<BatchKey>) -> Option<Found> {
+        batches.iter().map(|key| Some((key.clone(), self.remembered(key)?.clone()))).collect()
+    }
+
+    /// The version of a batch and its line there, if it is of the latest; or of the first of a unit.
     pub fn remembered(&self, key: &BatchKey) -> Option<&(u64, CommittedBatch)> {
         self.remembered.get(key)
     }
@@ -201,6 +219,11 @@ impl Head {
     /// commit and not taken up.
     pub fn passes_over(&self, key: &BatchKey) -> bool {
         self.remembered.contains_key(key) || self.absent.contains_key(key)
+    }
+
+    /// Notes entries that were held at the last commit and not taken up.
+    pub fn note_left(&mut self, entries: impl Iterator<Item = BatchKey>) {
+        self.absent.extend(entries.map(|key| (key, self.version)));
     }
 
     /// Those of some batches that were committed, each after the version that it comes with.

@@ -1,5 +1,5 @@
 //! The control objects of an append: the receipt that makes a batch idempotent for ever, and the inbox entry that makes
-//! it durable before it is committed; and reading what waits.
+//! it durable before it is committed, alone or with the others of its unit; and reading what waits.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use object_store::ObjectMeta;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::batch::{BatchId, BatchKey, ContentHash, LaneStep};
@@ -16,8 +17,8 @@ use crate::files::StagedFile;
 use crate::layout;
 use crate::log::Log;
 
-/// The format of [`InboxEntry`] that this build writes and reads.
-pub const ENTRY_FORMAT: u32 = 1;
+/// The format of [`InboxEntry`] that this build writes. It also reads format 1, in which an entry was its only batch.
+pub const ENTRY_FORMAT: u32 = 2;
 
 /// How many of a commit's objects are read or written at once.
 pub(crate) const AT_ONCE: usize = 16;
@@ -38,20 +39,36 @@ pub struct Receipt {
     pub head: u64,
     /// The version that has it; none until its commit is known.
     pub version: Option<u64>,
-    /// The staging that was committed, once it is.
+    /// The staging that was committed, once it is. Before that, the unit in which the batch is to come, with others: nobody else
+    /// may commit it until that unit is void.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Uuid>,
 }
 
-/// A staged batch: everything that a committer, whoever it is, needs to put it into the log.
+/// A staged unit: everything that a committer, whoever it is, needs to put its batches into the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboxEntry {
     /// [`ENTRY_FORMAT`]; an entry of a later format is left for those who can read it.
     pub format: u32,
     /// Names this staging; another staging of the same batch has another one.
     pub unit: Uuid,
-    /// The log's version when it was staged: the batch is in no version up to there, unless its receipt says so.
+    /// The log's version when it was staged: the batches are in no version up to there, unless their receipts say so.
     pub head: u64,
+    /// The batches, in the order of their offsets. They come into the log together or not at all.
+    pub batches: Vec<StagedBatch>,
+    /// The data files, which several batches share.
+    pub files: Vec<StagedFile>,
+    /// The columns that the files use.
+    pub columns: Vec<Claim>,
+    /// The stretch of an ordered source that it is: of one batch alone.
+    pub lane: Option<LaneStep>,
+    /// When it was staged.
+    pub staged_at: DateTime<Utc>,
+}
+
+/// A batch of a staged unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedBatch {
     /// The sender's id.
     pub id: BatchId,
     /// Hash of what was sent.
@@ -64,21 +81,73 @@ pub struct InboxEntry {
     pub quarantined: u64,
     /// The quarantine file, relative to the table.
     pub quarantine: Option<String>,
-    /// The data files.
-    pub files: Vec<StagedFile>,
-    /// The columns that the files use.
-    pub columns: Vec<Claim>,
-    /// The stretch of an ordered source that it is.
-    pub lane: Option<LaneStep>,
-    /// When it was staged.
-    pub staged_at: DateTime<Utc>,
 }
 
-impl InboxEntry {
-    /// The key of the batch's receipt and of this entry.
+impl StagedBatch {
+    /// The key of the batch's receipt.
     pub fn key(&self) -> BatchKey {
         self.id.key()
     }
+}
+
+impl InboxEntry {
+    /// The key of this entry: that of its only batch, whose next staging finds it there; or that of its unit, which the receipts of
+    /// its batches name.
+    pub fn key(&self) -> BatchKey {
+        match self.batches.as_slice() {
+            [alone] => alone.key(),
+            _ => BatchKey::of_unit(self.unit),
+        }
+    }
+
+    /// The unit's batches by name, for people.
+    pub(crate) fn name(&self) -> String {
+        match self.batches.as_slice() {
+            [alone] => format!("batch '{}'", alone.id),
+            several => format!("the unit {} of {} batches", self.unit.simple(), several.len()),
+        }
+    }
+
+    /// Reads an entry's JSON; what is wrong with it is told in a sentence.
+    ///
+    /// # Errors
+    /// An entry of another format, or none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut entry: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match entry["format"].as_u64() {
+            Some(2) => {}
+            Some(1) => {
+                let alone: StagedBatch = serde_json::from_value(entry.clone()).map_err(|error| error.to_string())?;
+                entry["batches"] = json!([alone]);
+            }
+            _ => {
+                return Err(format!("its format is {}, this lakebed knows up to {ENTRY_FORMAT}", entry["format"]));
+            }
+        }
+        let entry: Self = serde_json::from_value(entry).map_err(|error| error.to_string())?;
+        if entry.batches.is_empty() { Err("it has no batch".to_owned()) } else { Ok(entry) }
+    }
+}
+
+/// The key of an object in the inbox.
+fn key_of(object: &ObjectMeta) -> Option<BatchKey> {
+    Some(BatchKey::new(object.location.filename()?.strip_suffix(".json")?))
+}
+
+/// Whether an object in the inbox says that a unit is void.
+pub(crate) fn is_void(object: &ObjectMeta) -> bool {
+    object.size == 0 && key_of(object).is_some_and(|key| key.is_of_unit())
+}
+
+/// What is at the key of a unit or a batch in the inbox.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// Nothing.
+    Empty,
+    /// The entry.
+    Entry(Box<InboxEntry>),
+    /// An object without content: the unit of that key will never be there.
+    Void,
 }
 
 /// An entry as the inbox lists it.
@@ -89,8 +158,8 @@ pub(crate) struct Listed {
     pub(crate) put_at: DateTime<Utc>,
 }
 
-/// An inbox entry with its batch's receipt, read in this order.
-pub(crate) type Waiting = (InboxEntry, Option<Receipt>);
+/// An inbox entry with the receipts of its batches, read in this order.
+pub(crate) type Waiting = (InboxEntry, Vec<Option<Receipt>>);
 
 impl Log {
     /// What is in the inbox, in the order in which the store got it.
@@ -98,13 +167,14 @@ impl Log {
         let mut objects = self.store.list(&layout::inbox()).await?;
         objects.sort_by(|a, b| (a.last_modified, &a.location).cmp(&(b.last_modified, &b.location)));
         let listed = |object: &ObjectMeta| {
-            let key = BatchKey::new(object.location.filename()?.strip_suffix(".json")?);
-            Some(Listed { key, put_at: object.last_modified })
+            let key = key_of(object)?;
+            // What is void waits for nothing.
+            (!is_void(object)).then_some(Listed { key, put_at: object.last_modified })
         };
         Ok(objects.iter().filter_map(listed).collect())
     }
 
-    /// Reads the listed entries, and after each its receipt; and says what cannot be committed by this build.
+    /// Reads the listed entries, and after them the receipts of their batches; and says what cannot be committed by this build.
     ///
     /// `own` is among them even where a listing does not show it yet. Beside it, what the store does not give at this moment
     /// is another commit's: nobody fails for others' sake.
@@ -132,16 +202,17 @@ impl Log {
             }
         }
         entries.extend(own.map(|own| (own.key(), own.clone())));
-        let receipts = futures::stream::iter(entries).map(async |(key, entry)| {
-            let receipt: Result<Option<Receipt>> = self.store.get_json(&layout::receipt(&key)).await;
-            (entry, receipt)
-        });
+        let batches = entries.values().flat_map(|entry| entry.batches.iter().map(StagedBatch::key));
+        let reads = batches.map(async |key| self.store.get_json(&layout::receipt(&key)).await).collect::<Vec<_>>();
+        let receipts: Vec<Result<Option<Receipt>>> = futures::stream::iter(reads).buffered(AT_ONCE).collect().await;
+        let mut receipts = receipts.into_iter();
         let mut waiting = Vec::new();
-        for (entry, receipt) in receipts.buffered(AT_ONCE).collect::<Vec<_>>().await {
+        for entry in entries.into_values() {
             let is_anothers = own.is_none_or(|own| own.unit != entry.unit);
-            match receipt {
-                Ok(receipt) => waiting.push((entry, receipt)),
-                // One batch's broken receipt is not the others' failure.
+            let of_it: Vec<_> = receipts.by_ref().take(entry.batches.len()).collect();
+            match of_it.into_iter().collect::<Result<Vec<_>>>() {
+                Ok(receipts) => waiting.push((entry, receipts)),
+                // One entry's broken receipt is not the others' failure.
                 Err(Error::Corrupt { path, reason }) if is_anothers => {
                     left.push(format!("'{path}' is left alone: {reason}"));
                 }
@@ -161,7 +232,10 @@ impl Log {
     async fn read_entry(&self, listed: &Listed, own: Option<&InboxEntry>) -> Result<Option<InboxEntry>> {
         let entry = match own.filter(|own| own.key() == listed.key) {
             Some(own) => Some(own.clone()),
-            None => self.entry(&listed.key).await?,
+            None => match self.entry(&listed.key).await? {
+                Place::Entry(entry) => Some(*entry),
+                Place::Empty | Place::Void => None,
+            },
         };
         if let Some(entry) = &entry
             && listed.put_at - entry.staged_at > LONG
@@ -171,15 +245,17 @@ impl Log {
         Ok(entry)
     }
 
-    /// An inbox entry, if it is there.
-    pub(crate) async fn entry(&self, key: &BatchKey) -> Result<Option<InboxEntry>> {
+    /// What is at a key of the inbox.
+    pub(crate) async fn entry(&self, key: &BatchKey) -> Result<Place> {
         let path = layout::inbox_entry(key);
-        let corrupt = |reason: String| Error::Corrupt { path: path.clone(), reason };
-        let Some(entry) = self.store.get_json::<serde_json::Value>(&path).await? else { return Ok(None) };
-        if entry["format"] != ENTRY_FORMAT {
-            return Err(corrupt(format!("its format is {}, this lakebed knows {ENTRY_FORMAT}", entry["format"])));
+        match self.store.get(&path).await? {
+            None => Ok(Place::Empty),
+            Some(bytes) if bytes.is_empty() && key.is_of_unit() => Ok(Place::Void),
+            Some(bytes) => match InboxEntry::decode(&bytes) {
+                Ok(entry) => Ok(Place::Entry(Box::new(entry))),
+                Err(reason) => Err(Error::Corrupt { path, reason }),
+            },
         }
-        serde_json::from_value(entry).map(Some).map_err(|error| corrupt(error.to_string()))
     }
 
     /// Makes sure that an entry's data files are there.

@@ -62,7 +62,7 @@ pub fn inbox() -> Path {
     Path::from(format!("{TABLE}/_inbox"))
 }
 
-/// A batch's inbox entry.
+/// The inbox entry of a batch, or of a unit of several.
 pub fn inbox_entry(key: &BatchKey) -> Path {
     Path::from(format!("{TABLE}/_inbox/{key}.json"))
 }
@@ -78,8 +78,8 @@ pub fn in_table(path: &str) -> Path {
 }
 
 /// The refused events of a batch, as the table's root sees it.
-pub fn quarantine(unit: Uuid) -> String {
-    format!("_quarantine/{}.parquet", unit.simple())
+pub fn quarantine(file: Uuid) -> String {
+    format!("_quarantine/{}.parquet", file.simple())
 }
 
 /// An empty object that is put to learn the store's time.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use crate::batch::BatchKey;
@@ -12,6 +13,7 @@ use crate::checkpoint;
 use crate::compaction::{Compacted, Compaction};
 use crate::error::Result;
 use crate::history::TOMBSTONES;
+use crate::inbox::{Place, is_void};
 use crate::layout;
 use crate::log::Log;
 
@@ -126,7 +128,8 @@ impl Log {
     /// # Errors
     /// Any failure of the store.
     pub async fn maintain(&self, thresholds: &Thresholds, at: DateTime<Utc>) -> Result<Maintained> {
-        let compaction = Compaction { least_files: thresholds.compact_files, ..Compaction::default() };
+        let compaction =
+            Compaction { least_files: thresholds.compact_files, is_patient: true, ..Compaction::default() };
         let compacted = self.compact(&compaction, at).await?;
         let (head, _) = self.head().await?;
         let last = checkpoint::newest(&self.store).await?;
@@ -174,7 +177,7 @@ impl Log {
 
     /// Deletes data files that no version needs any more and that nobody is about to commit: those that a compaction
     /// replaced, or a killed writer left, longer than `retain` ago, which is taken to be between [`LEAST_RETENTION`] and
-    /// [`MOST_RETENTION`].
+    /// [`MOST_RETENTION`]; and what has said for that longest time that a unit is void.
     ///
     /// # Errors
     /// Any failure of the store.
@@ -199,6 +202,10 @@ impl Log {
             });
             objects
         };
+        // They are kept as long as anything: a sender that slept may still be about to announce what is void.
+        let is_old = |object: &ObjectMeta| is_void(object) && object.last_modified <= at - MOST_RETENTION;
+        let void = self.store.list(&layout::inbox()).await?.into_iter().filter(is_old);
+        let unused: Vec<_> = unused.into_iter().chain(void).collect();
         let mut vacuumed =
             Vacuumed { objects: unused.len() as u64, bytes: unused.iter().map(|object| object.size).sum() };
         let deletions = futures::stream::iter(unused).map(async |object| self.store.delete(&object.location).await);
@@ -227,7 +234,7 @@ impl Log {
         let mut named = BTreeSet::new();
         for object in self.store.list(&layout::inbox()).await? {
             let name = object.location.filename().and_then(|name| name.strip_suffix(".json"));
-            if let Some(entry) = self.entry(&BatchKey::new(name.unwrap_or_default())).await? {
+            if let Place::Entry(entry) = self.entry(&BatchKey::new(name.unwrap_or_default())).await? {
                 named.extend(entry.files.into_iter().map(|file| file.path));
             }
         }

@@ -33,11 +33,11 @@ pub fn columns() -> SchemaRef {
 ///
 /// # Errors
 /// Any failure of the store.
-pub async fn put(store: &Store, batch: &Batch, unit: Uuid, at: DateTime<Utc>) -> Result<Option<String>> {
+pub async fn put(store: &Store, batch: &Batch, at: DateTime<Utc>) -> Result<Option<String>> {
     if batch.quarantine.is_empty() {
         return Ok(None);
     }
-    let path = layout::quarantine(unit);
+    let path = layout::quarantine(Uuid::now_v7());
     store.put(&layout::in_table(&path), encode(batch, at)?).await?;
     Ok(Some(path))
 }

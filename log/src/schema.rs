@@ -30,6 +30,9 @@ pub const ROW: &str = "_row";
 pub const INGESTED_AT: &str = "_ingested_at";
 /// Its position in the log: in no file until a compaction writes it there.
 pub const OFFSET: &str = "_offset";
+/// Its place among the events of its unit: in the files of units of several batches alone, and no column of the table. No claimed
+/// column is called so, for their names have no dots.
+pub const PLACE: &str = "lakebed.place";
 
 /// The log's own columns before the claimed ones: name, field id, type, whether it may be null.
 const HEAD: [(&str, i32, ColumnType, bool); 5] = [
@@ -49,6 +52,9 @@ const TAIL: [(&str, i32, ColumnType, bool); 5] = [
     (OFFSET, 10, ColumnType::BigInt, true),
 ];
 
+/// The field id of [`PLACE`].
+const PLACE_ID: i32 = 11;
+
 /// Whether a column of this name is the log's own.
 pub fn is_own(name: &str) -> bool {
     HEAD.iter().chain(&TAIL).any(|(own, ..)| *own == name)
@@ -62,9 +68,13 @@ pub fn table(claims: &Claims) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// The columns that a data file holds: all but the partition and the offset, and of the claimed ones those in use.
-pub fn data_file<'a>(used: impl Iterator<Item = &'a Claim>) -> SchemaRef {
-    in_file(used, &[EVENT_DATE, OFFSET])
+/// The columns that a data file holds: all but the partition and the offset, and of the claimed ones those in use; one of several
+/// batches has places, too.
+pub fn data_file<'a>(used: impl Iterator<Item = &'a Claim>, is_shared: bool) -> SchemaRef {
+    let columns = in_file(used, &[EVENT_DATE, OFFSET]);
+    let place = is_shared.then(|| field(PLACE, PLACE_ID, &DataType::Int64, false));
+    let place = place.into_iter().map(Arc::new);
+    Arc::new(Schema::new(columns.fields().iter().cloned().chain(place).collect::<Vec<_>>()))
 }
 
 /// The columns that a compacted file holds: the offset too.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 pub(crate) use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
@@ -41,7 +41,7 @@ pub const DEFAULT_SCHEMA: &str = "gold";
 pub const BRONZE: &str = "bronze";
 /// The log's table in it.
 pub const EVENTS: &str = "events";
-/// The offset of a file's row 0, as a column that no user sees.
+/// The offset of the first event of a file's batch or unit, as a column that no user sees.
 const BASE: &str = "_base";
 
 /// A session with the functions that models may use and no table; `runs` is the lake's store, or a replay's own.
@@ -152,12 +152,24 @@ pub fn events(
 ) -> Result<Arc<dyn TableProvider>> {
     let table = events_schema(snapshot, pinned);
     let touched = snapshot.files_from(offsets.start).filter(|file| file.offset_range().0 < offsets.end);
-    let (staged, compacted): (Vec<_>, Vec<_>) = touched.partition(|file| matches!(file.offsets, Offsets::Base(_)));
-    let mut plan = log_files(&table, &staged, &offsets)?;
-    if !compacted.is_empty() {
-        let compacted = log_files(&table, &compacted, &offsets)?;
-        plan = if staged.is_empty() { compacted } else { plan.union(compacted.build()?)? };
+    let mut files: [Vec<&Arc<DataFile>>; 3] = Default::default();
+    for file in touched {
+        let [of_batches, of_units, compacted] = &mut files;
+        match file.offsets {
+            Offsets::Base(_) => of_batches.push(file),
+            Offsets::Unit(_) => of_units.push(file),
+            Offsets::Stored(..) => compacted.push(file),
+        }
     }
+    let mut plan: Option<LogicalPlanBuilder> = None;
+    for files in files.iter().filter(|files| !files.is_empty()) {
+        let of_these = log_files(&table, files, &offsets)?;
+        plan = Some(match plan {
+            Some(plan) => plan.union(of_these.build()?)?,
+            None => of_these,
+        });
+    }
+    let plan = plan.map_or_else(|| log_files(&table, &[], &offsets), Ok)?;
     Ok(Arc::new(EventsTable(ViewTable::new(plan.build()?, None))))
 }
 
@@ -196,28 +208,39 @@ impl TableProvider for EventsTable {
 
 type Pushdown = datafusion::common::Result<Vec<TableProviderFilterPushDown>>;
 
-/// The rows of some data files, all staged or all compacted, with an offset in the range. A staged file's offset is computed
-/// from its base; a compacted one has it as a column, by which files and row groups are pruned.
+/// The rows of some data files with an offset in the range; all of them have their offsets in the same way. A staged file's is
+/// computed from its base and the row's place in its batch or unit; a compacted one has it as a column, by which files and row
+/// groups are pruned.
 fn log_files(table: &SchemaRef, files: &[&Arc<DataFile>], offsets: &Range<u64>) -> Result<LogicalPlanBuilder> {
-    let compacted = files.iter().any(|file| matches!(file.offsets, Offsets::Stored(..)));
-    let fields = table.fields().iter().filter_map(|field| match field.name().as_str() {
-        schema::EVENT_DATE => None,
-        schema::OFFSET => compacted.then(|| Arc::new(Field::new(schema::OFFSET, DataType::Int64, false))),
-        _ => Some(Arc::clone(field)),
-    });
-    let columns = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    // The column that is counted from the base.
+    let (numbers, compacted) = match files.first().map(|file| file.offsets) {
+        None | Some(Offsets::Base(_)) => (schema::ROW, false),
+        Some(Offsets::Unit(_)) => (schema::PLACE, false),
+        Some(Offsets::Stored(..)) => (schema::OFFSET, true),
+    };
+    let number = || Arc::new(Field::new(numbers, DataType::Int64, false));
+    let mut fields: Vec<FieldRef> = Vec::with_capacity(table.fields().len());
+    for field in table.fields() {
+        match field.name().as_str() {
+            schema::EVENT_DATE => {}
+            schema::OFFSET if numbers == schema::ROW => {}
+            schema::OFFSET => fields.push(number()),
+            _ => fields.push(Arc::clone(field)),
+        }
+    }
+    let columns = Arc::new(Schema::new(fields));
     let mut constants = vec![Arc::new(Field::new(schema::EVENT_DATE, DataType::Date32, false))];
     let offset = match compacted {
-        true => col(schema::OFFSET),
+        true => ident(numbers),
         false => {
             constants.push(Arc::new(Field::new(BASE, DataType::Int64, false)));
-            col(BASE) + col(schema::ROW)
+            col(BASE) + ident(numbers)
         }
     };
     let listed = files.iter().map(|file| {
         let date = file.staged.event_date.signed_duration_since(chrono::NaiveDate::default()).num_days();
         let mut constants = vec![ScalarValue::Date32(i32::try_from(date).ok())];
-        if let Offsets::Base(base) = file.offsets {
+        if let Offsets::Base(base) | Offsets::Unit(base) = file.offsets {
             constants.push(ScalarValue::Int64(i64::try_from(base).ok()));
         }
         let path = layout::in_table(&file.staged.path).to_string();

@@ -57,6 +57,7 @@ fn of_file(read: &RecordBatch, offsets: Offsets) -> Vec<Row> {
         Row {
             offset: match offsets {
                 Offsets::Base(base) => base + row,
+                Offsets::Unit(base) => base + number(column(read, schema::PLACE), at),
                 Offsets::Stored(..) => number(column(read, schema::OFFSET), at),
             },
             event_id: ids.value(at).to_owned(),

@@ -44,3 +44,5 @@ mod storms;
 mod structure;
 #[cfg(test)]
 mod travels;
+#[cfg(test)]
+mod unit_model;

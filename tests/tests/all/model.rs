@@ -156,22 +156,24 @@ fn planned(held: Each<Held>, found: Each<bool>) -> Each<bool> {
         };
         let (id, content) = (BatchId::new(NAMES[batch]), ContentHash::of(NAMES[batch].as_bytes()));
         let receipt = Receipt { id, content, head: 0, version, unit: version.map(|_| unit) };
+        let alone = json!({"id": NAMES[batch], "content": content, "rows": 1, "source": "model", "quarantined": 0});
         let entry: InboxEntry = serde_json::from_value(json!({
-            "format": ENTRY_FORMAT, "unit": staged, "head": head, "id": NAMES[batch], "content": content, "rows": 1,
-            "source": "model", "quarantined": 0, "files": [], "columns": [], "staged_at": "2026-11-01T00:00:00Z",
+            "format": ENTRY_FORMAT, "unit": staged, "head": head, "batches": [alone],
+            "files": [], "columns": [], "staged_at": "2026-11-01T00:00:00Z",
         }))
         .unwrap();
         if found[batch] {
-            let mut alone = commit::plan(&[(entry.clone(), None)], &Found::new(), &claims, &lanes, 0);
+            let mut alone = commit::plan(&[(entry.clone(), vec![None])], &Found::new(), &claims, &lanes, 0);
             lines.insert(entry.key(), (1, CommittedBatch { unit, ..alone.batches.remove(0) }));
         }
-        entries.push((entry, Some(receipt)));
+        entries.push((entry, vec![Some(receipt)]));
     }
     let plan = commit::plan(&entries, &lines, &claims, &lanes, 0);
-    for (entry, receipt) in &entries {
-        let decision = commit::decide(entry, receipt.as_ref(), &lines, &lanes);
+    for (entry, receipts) in &entries {
+        let decision = commit::decide(entry, receipts, &lines, &lanes);
         let told = matches!(decision, Decision::Done { .. } | Decision::Duplicate { .. });
-        assert!(told != plan.batches.iter().any(|batch| batch.id == entry.id), "what is not put is in the log");
+        let put = plan.batches.iter().any(|batch| batch.key() == entry.key());
+        assert!(told != put, "what is not put is in the log");
     }
     NAMES.map(|name| plan.batches.iter().any(|batch| batch.id.as_str() == name))
 }

@@ -9,7 +9,7 @@ use arrow::datatypes::Int64Type;
 use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use lakebed_ingest::Settings;
-use lakebed_log::{Ack, Compaction, Entry, layout};
+use lakebed_log::{Ack, Batch, Compaction, Entry, layout};
 use lakebed_project::{Config, Flags};
 use lakebed_query::{AsOf, Lakehouse, Project, epoch, fold_runs, vacuum_runs};
 use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_settings};
@@ -43,11 +43,14 @@ pub(crate) async fn project_over(directory: &Path, change: impl FnOnce(&mut Conf
 }
 
 /// The `number`-th batch: late events and repeated lines among them, and the last lines of the batch before once more.
-pub(crate) async fn append(lakehouse: &Lakehouse, number: u64) {
+fn batch(number: u64) -> Arc<Batch> {
     let feed = lakebed_generator::Settings { late: 0.05, duplicates: 0.05, malformed: 0.01, ..Default::default() };
     let text = generated(&feed, (number * LINES).saturating_sub(100), LINES);
-    let batch = Arc::new(decoded(&format!("b{number}"), &text, &starter_settings()));
-    lakehouse.log().append(&batch, Ack::Committed, at(60 * (number as i64 + 1))).await.unwrap();
+    Arc::new(decoded(&format!("b{number}"), &text, &starter_settings()))
+}
+
+pub(crate) async fn append(lakehouse: &Lakehouse, number: u64) {
+    lakehouse.log().append(&batch(number), Ack::Committed, at(60 * (number as i64 + 1))).await.unwrap();
 }
 
 pub(crate) fn write(directory: &Path, path: &str, text: &str) {
@@ -111,6 +114,47 @@ async fn small_steps_come_to_the_same_as_one() {
     assert_eq!(number(&stepped, None, "SELECT count(*) FROM silver.events").await, distinct);
     assert!(distinct < number(&stepped, None, count).await, "there were duplicates");
     assert_duckdb_agrees(&stepped, steps.path());
+}
+
+/// Two projects with the same events: to one they come batch by batch, to the other together, with files of every kind in its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_come_together_are_read_as_those_that_come_alone() {
+    let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (alone, together) = (project(one.path()).await, project(two.path()).await);
+    let mut next = 0;
+    for (count, compacts) in [(2, true), (1, false), (3, false)] {
+        let batches: Vec<_> = (next..next + count).map(batch).collect();
+        for number in next..next + count {
+            append(&alone, number).await;
+        }
+        let moment = at(60 * (next as i64 + 1));
+        for appended in together.log().append_together(&batches, Ack::Committed, moment).await {
+            appended.unwrap();
+        }
+        next += count;
+        if compacts {
+            assert!(
+                together.log().compact(&Compaction::default(), moment).await.unwrap().before.0 == 0,
+                "one file a day"
+            );
+            append(&alone, next).await;
+            append(&together, next).await;
+            assert!(together.log().compact(&Compaction::default(), moment).await.unwrap().before.0 > 0);
+            next += 1;
+        }
+        alone.refresh(&[], &()).await.unwrap();
+        together.refresh(&[], &()).await.unwrap();
+    }
+    assert_eq!(tables(&together).await, tables(&alone).await);
+    let rows = "SELECT sha256(string_agg(concat_ws(' ', _offset, _batch_id, _row, _doc), ',' ORDER BY _offset))";
+    for bound in [i64::MAX, 6_500, 2_300, 10] {
+        let sql = format!("{rows} FROM bronze.events WHERE _offset < {bound}");
+        let found = query(&together, None, &sql).await;
+        assert_eq!(found, query(&alone, None, &sql).await, "below {bound}");
+    }
+    for verified in together.verify(&[]).await.unwrap() {
+        assert!(verified.holds(), "{verified:?}");
+    }
 }
 
 /// A new model learns its history beside others whose changes the state cache takes up at the same time.

@@ -26,6 +26,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::{Duration, Instant, sleep};
+use uuid::Uuid;
 
 /// How often a killed appender starts again before it gives up.
 const LIVES: usize = 6;
@@ -55,12 +56,16 @@ impl Case {
         (Store::of(Arc::new(storm), "storm"), dead)
     }
 
-    /// Sends its batches one after the other; starts again with the same batch when it was killed or something failed.
+    /// Sends its batches one after the other, or some at once; starts again with the same when it was killed or something failed.
     async fn append(&self, batches: Vec<Arc<Batch>>, mut dice: ChaCha8Rng) {
         let mut lives = LIVES;
         let mut log: Option<(Log, Arc<AtomicBool>)> = None;
-        for batch in batches {
-            while lives > 0 {
+        let mut rest = batches.as_slice();
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(dice.random_range(1..=rest.len()));
+            rest = later;
+            let mut group = group.to_vec();
+            while lives > 0 && !group.is_empty() {
                 if log.as_ref().is_none_or(|(_, dead)| dead.load(Ordering::SeqCst)) {
                     lives -= 1;
                     let (store, dead) = self.process(dice.random());
@@ -68,17 +73,25 @@ impl Case {
                 }
                 let Some((open, _)) = &log else { continue };
                 let ack = if dice.random_bool(0.8) { Ack::Committed } else { Ack::Durable };
-                match open.append(&batch, ack, self.now()).await {
-                    Ok(Appended::Committed { version } | Appended::Duplicate { version }) => {
-                        self.told.lock().unwrap().push((batch.id.key(), version));
-                        break;
+                let mut left = Vec::new();
+                let appended = open.append_together(&group, ack, self.now()).await;
+                assert_eq!(appended.len(), group.len());
+                for (batch, appended) in group.into_iter().zip(appended) {
+                    match appended {
+                        Ok(Appended::Committed { version } | Appended::Duplicate { version }) => {
+                            self.told.lock().unwrap().push((batch.id.key(), version));
+                        }
+                        Ok(Appended::Durable) => {}
+                        // Another batch took this place in the lane.
+                        Err(Error::LaneConflict { .. }) => {}
+                        Err(error) if error.may_pass() => left.push(batch),
+                        Err(error) => panic!("{error}"),
                     }
-                    Ok(Appended::Durable) => break,
-                    // Another batch took this place in the lane.
-                    Err(Error::LaneConflict { .. }) => break,
-                    Err(Error::Store { .. }) => sleep(Duration::from_millis(dice.random_range(0..50))).await,
-                    Err(error) => panic!("{error}"),
                 }
+                if !left.is_empty() {
+                    sleep(Duration::from_millis(dice.random_range(0..50))).await;
+                }
+                group = left;
             }
         }
     }
@@ -223,6 +236,9 @@ async fn check(log: &Log) {
 fn keeps_the_rules(trace: &[Done]) {
     let mut inbox: HashMap<Path, InboxEntry> = HashMap::new();
     let mut marked: HashMap<Path, bool> = HashMap::new();
+    // The units in which batches are to come, by their receipts; those that are void, and those that are cleaned up.
+    let mut units: HashMap<Path, Uuid> = HashMap::new();
+    let (mut void, mut settled): (BTreeSet<Path>, BTreeSet<Path>) = Default::default();
     let mut head = 0;
     let mut named: BTreeSet<Path> = BTreeSet::new();
     // What each process has read: versions, and receipts with the place in the trace; and when it last listed the inbox.
@@ -247,9 +263,9 @@ fn keeps_the_rules(trace: &[Done]) {
                     let version: u64 = path.filename().unwrap().trim_end_matches(".json").parse().unwrap();
                     head = version;
                     for batch in &entry.record.batches {
-                        let staged = inbox
-                            .get(&layout::inbox_entry(&batch.key()))
-                            .expect("only what is in the inbox is committed");
+                        let places = [BatchKey::of_unit(batch.unit), batch.key()].map(|key| layout::inbox_entry(&key));
+                        let staged = places.iter().find_map(|place| inbox.get(place));
+                        let staged = staged.expect("only what is in the inbox is committed");
                         let read = versions.entry(*process).or_default();
                         let scanned = (staged.head + 1..version).all(|version| read.contains(&layout::commit(version)));
                         assert!(scanned, "scan: every commit since the entry's head is read before a put");
@@ -270,10 +286,34 @@ fn keeps_the_rules(trace: &[Done]) {
                     );
                     assert!(receipt.version.is_some() || *if_absent, "a receipt is never unmarked");
                     marked.insert(path.clone(), receipt.version.is_some());
+                    if receipt.version.is_none() {
+                        units.extend(receipt.unit.map(|unit| (path.clone(), unit)));
+                    }
+                }
+                "inbox entry" if bytes.is_empty() => {
+                    assert!(if_absent);
+                    assert!(
+                        !inbox.contains_key(path) || settled.contains(path),
+                        "a unit that is there is not made void"
+                    );
+                    void.insert(path.clone());
                 }
                 "inbox entry" => {
                     assert!(if_absent);
-                    inbox.insert(path.clone(), serde_json::from_slice(bytes).unwrap());
+                    let entry = InboxEntry::decode(bytes).unwrap();
+                    assert!(!void.contains(path), "what is void is not announced");
+                    for receipt in entry.batches.iter().map(|batch| layout::receipt(&batch.key())) {
+                        let to_come_in = units.get(&receipt);
+                        match entry.batches.len() {
+                            1 => {
+                                let place = to_come_in.map(|unit| layout::inbox_entry(&BatchKey::of_unit(*unit)));
+                                let is_over = place.is_none_or(|place| void.contains(&place));
+                                assert!(is_over, "who comes alone has made its unit void");
+                            }
+                            _ => assert_eq!(to_come_in, Some(&entry.unit), "the receipts of a unit name it"),
+                        }
+                    }
+                    inbox.insert(path.clone(), entry);
                 }
                 _ => {}
             },
@@ -282,12 +322,14 @@ fn keeps_the_rules(trace: &[Done]) {
             }
             Deed::Delete(path) if layout::kind_of(path) == "inbox entry" => {
                 if let Some(entry) = inbox.get(path) {
-                    let is_marked = marked.get(&layout::receipt(&entry.key())).copied().unwrap_or(false);
+                    let receipts = entry.batches.iter().map(|batch| layout::receipt(&batch.key()));
+                    let are_marked = receipts.into_iter().all(|receipt| marked.get(&receipt) == Some(&true));
                     // What does not fit its lane is taken back.
                     assert!(
-                        is_marked || entry.lane.is_some(),
-                        "mark: the receipt is marked before the inbox entry goes"
+                        are_marked || entry.lane.is_some(),
+                        "mark: the receipts are marked before the inbox entry goes"
                     );
+                    settled.insert(path.clone());
                 }
             }
             _ => {}

@@ -124,13 +124,13 @@ async fn an_appender_may_die_at_any_write(lake: Lake) {
 async fn a_newer_inbox_entry_is_left(lake: Lake) {
     let log = lake.open().await;
     let path = layout::inbox_entry(&numbered("newer", 1).id.key());
-    let newer = r#"{"format":2,"whatever":"a later lakebed keeps here"}"#;
+    let newer = r#"{"format":3,"whatever":"a later lakebed keeps here"}"#;
     lake.store().put(&path, newer).await.unwrap();
     let appended = log.append(&numbered("a", 1), Ack::Committed, at(1)).await.unwrap();
     assert_eq!(appended, Appended::Committed { version: 1 });
     let drained = log.drain(at(2)).await.unwrap();
     assert_eq!(drained.committed, 0);
-    assert!(drained.left.len() == 1 && drained.left[0].contains("format is 2"), "{:?}", drained.left);
+    assert!(drained.left.len() == 1 && drained.left[0].contains("format is 3"), "{:?}", drained.left);
     assert_eq!(lake.store().get(&path).await.unwrap().unwrap(), newer.as_bytes());
 }
 

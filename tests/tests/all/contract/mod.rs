@@ -26,5 +26,6 @@ pub(crate) mod faults;
 mod foreign;
 mod lanes;
 mod receipts;
+mod units;
 mod upkeep;
 mod versions;
