@@ -99,9 +99,14 @@ impl Gathering {
         }
     }
 
-    /// Who goes next, together. `None` where nobody waits, and then one append fewer goes on.
+    /// Who goes next, together. `None` where nobody waits, or too few for another append beside those that go on; and then one fewer
+    /// goes on.
     fn next(&self) -> Option<Vec<Waiting>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.at_work > 1 && state.bytes < MOST_BYTES {
+            state.at_work -= 1;
+            return None;
+        }
         let group = together(&mut state.waiting);
         state.bytes -= group.iter().map(|waiting| waiting.bytes).sum::<usize>();
         state.at_work -= usize::from(group.is_empty());
@@ -205,5 +210,23 @@ mod tests {
         assert_eq!(versions.iter().map(|(_, entry)| entry.record.batches.len()).sum::<usize>(), 100);
         let state = gathering.state.lock().unwrap();
         assert_eq!((state.at_work, state.bytes), (0, 0), "nobody works for nobody");
+    }
+    /// What went on beside the first append, because much was waiting, does not go on with little.
+    #[tokio::test]
+    async fn many_append_at_once_only_while_much_waits() {
+        let intake = intake().await;
+        let gathering = Gathering::new(intake.clone());
+        let with = |at_work, bytes| {
+            let mut state = gathering.state.lock().unwrap();
+            (state.at_work, state.bytes) = (at_work, bytes);
+            state.waiting = [waiting(&intake, bytes, Ack::Committed)].into();
+        };
+        with(2, MOST_BYTES - 1);
+        assert!(gathering.next().is_none());
+        assert_eq!(gathering.state.lock().unwrap().at_work, 1);
+        assert_eq!(gathering.next().unwrap().len(), 1, "the last one takes all");
+        with(2, MOST_BYTES);
+        assert_eq!(gathering.next().unwrap().len(), 1);
+        assert_eq!(gathering.state.lock().unwrap().at_work, 2);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use crate::batch::{BatchKey, ContentHash};
+use crate::batch::{BatchId, BatchKey, ContentHash};
 use crate::claims::Claims;
 use crate::entry::CommittedBatch;
 use crate::files::DataFile;
@@ -120,15 +120,14 @@ pub fn plan(
 ) -> Plan {
     let mut plan = Plan { next_offset, ..Plan::default() };
     let mut standing = lanes.clone();
-    let mut taken = BTreeSet::new();
+    // By their batches: no two entries have one of them, and if they had, it would be in the log once nevertheless.
+    let mut taken: BTreeSet<&BatchId> = BTreeSet::new();
     loop {
         let before = taken.len();
-        for (at, (entry, receipts)) in entries.iter().enumerate() {
-            let append = decide(entry, receipts, found, &standing) == Decision::Append;
-            // No two entries have one batch; if they had, it would be in the log once nevertheless.
-            let is_there = entry.batches.iter().any(|batch| plan.batches.iter().any(|taken| taken.id == batch.id));
-            if append && !taken.contains(&at) && !is_there {
-                taken.insert(at);
+        for (entry, receipts) in entries {
+            let is_taken = entry.batches.iter().any(|batch| taken.contains(&batch.id));
+            if !is_taken && decide(entry, receipts, found, &standing) == Decision::Append {
+                taken.extend(entry.batches.iter().map(|batch| &batch.id));
                 plan.take(entry, table);
                 standing.extend(entry.lane.iter().map(|step| (step.lane.clone(), step.to.clone())));
             }
@@ -168,7 +167,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::batch::{BatchId, LaneStep};
+    use crate::batch::LaneStep;
     use crate::inbox::ENTRY_FORMAT;
 
     fn staged(id: &str, content: &str) -> StagedBatch {
@@ -250,6 +249,9 @@ mod tests {
         let plan = plan(&[(unit.clone(), vec![None, None])], &Found::new(), &Claims::default(), &BTreeMap::new(), 7);
         let placed: Vec<_> = plan.batches.iter().map(|batch| (batch.id.as_str(), batch.base, batch.unit)).collect();
         assert_eq!((placed, plan.next_offset), (vec![("a", 7, unit.unit), ("b", 17, unit.unit)], 27));
+        let twice = [(unit.clone(), vec![None, None]), (entry("b", "2", None), vec![None])];
+        let once = super::plan(&twice, &Found::new(), &Claims::default(), &BTreeMap::new(), 7);
+        assert_eq!((once.batches.len(), once.next_offset), (2, 27), "a batch of two entries is there once");
         let mut found: Found = plan.batches.into_iter().map(|batch| (batch.key(), (5, batch))).collect();
         assert_eq!(decide([None, None], &found), Decision::Done { version: 5 });
         found.remove(&unit.batches[0].key());

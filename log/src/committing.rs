@@ -126,7 +126,7 @@ impl Log {
                 let listed = listed.into_iter().filter(worth).collect();
                 let (entries, _) = self.read_waiting(listed, Some(own)).await?;
                 let (mut found, put) = self.commit_all(&mut head, &entries, at).await?;
-                head.note_commit(entries.iter().map(|(entry, _)| entry.batches.len()).sum(), began.elapsed());
+                head.note_commit(entries.len(), began.elapsed());
                 let receipts = entries.iter().find(|(entry, _)| entry.unit == own.unit).map(|(_, receipts)| receipts);
                 let answer = self.answer(own, receipts.unwrap_or(&none), &found, &mut head).await;
                 // The next committer need not wait until this one has cleaned up.
@@ -221,16 +221,16 @@ impl Log {
     ) -> Result<Appended> {
         let none = BTreeMap::new();
         let lanes = if own.lane.is_some() { head.lanes(&self.store).await? } else { &none };
+        let torn = || Error::Corrupt { path: layout::inbox_entry(&own.key()), reason: TORN.to_owned() };
         match commit::decide(own, receipts, found, lanes) {
             Decision::Done { version } => Ok(Appended::Committed { version }),
             Decision::Duplicate { version } => Ok(Appended::Duplicate { version }),
             Decision::Conflict { theirs } => {
                 // Only of one alone: those of a unit have receipts of its own.
-                let torn = || Error::Corrupt { path: layout::inbox_entry(&own.key()), reason: TORN.to_owned() };
                 let batch = own.batches.first().ok_or_else(torn)?;
                 Err(Error::BatchConflict { id: batch.id.clone(), theirs, ours: batch.content })
             }
-            Decision::Torn => Err(Error::Corrupt { path: layout::inbox_entry(&own.key()), reason: TORN.to_owned() }),
+            Decision::Torn => Err(torn()),
             Decision::OutOfLane { stands } => {
                 // What is taken back does not come later, unless a committer has read it already: its files stay, for a vacuum.
                 self.store.delete(&layout::inbox_entry(&own.key())).await?;

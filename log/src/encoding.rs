@@ -56,11 +56,8 @@ struct Part<'a> {
     values: BTreeMap<i32, (&'a Claim, ArrayRef)>,
 }
 
-/// Encodes the events of a unit, one file a day: of a batch, or of several that share their files.
-///
-/// # Errors
-/// Where Arrow or Parquet refuse.
-pub fn encode(unit: &[Claimed], ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
+/// Encodes the events of a unit, one file a day, one day after the other.
+fn encode(unit: &[Claimed], ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
     days(unit).into_iter().map(|date| encode_day(unit, date, ingested_at)).collect()
 }
 
@@ -286,11 +283,12 @@ fn is_varied(values: &ArrayRef) -> bool {
     }
 }
 
-/// [`encode`] on threads for blocking work: a unit is some hundred milliseconds of compression. The days of a batch alone follow each
+/// Encodes the events of a unit, of a batch or of several that share their files, one file a day; on threads for blocking work,
+/// for that is some hundred milliseconds of compression. The days of a batch alone follow each
 /// other on one thread, for who has many batches stages several beside each other; those of a unit of several go on beside each other.
 ///
 /// # Errors
-/// As [`encode`], and where a thread dies.
+/// Where Arrow or Parquet refuse, and where a thread dies.
 pub async fn encode_off_thread(unit: Vec<Claimed>, ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
     if unit.len() == 1 {
         return spawn_blocking(move || encode(&unit, ingested_at)).await?;
