@@ -8,6 +8,7 @@ pub mod postgres;
 pub mod python;
 pub mod rows;
 pub mod s3;
+pub mod states;
 pub mod storm;
 
 /// Whether the long suites run: with `LAKEBED_TEST_LONG=1` in the environment.

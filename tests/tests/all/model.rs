@@ -14,13 +14,13 @@
 //! Data files and lanes are left out; and of receipts only the marked ones matter, so putting an empty one is no step.
 
 use std::array::from_fn;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::iter::successors;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use lakebed_log::commit::{self, Decision, Found};
 use lakebed_log::inbox::{ENTRY_FORMAT, InboxEntry, Receipt};
 use lakebed_log::{BatchId, Claims, CommittedBatch, ContentHash};
-use lakebed_tests::long;
+use lakebed_tests::{long, states};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -123,7 +123,9 @@ impl State {
         }
         self.head = self.head.max(version);
     }
+}
 
+impl states::State for State {
     fn wrong(&self) -> Option<&'static str> {
         let missing = |rule: fn(&Batch) -> bool| self.batches.iter().any(|batch| batch.version == 0 && rule(batch));
         let rules = [
@@ -133,12 +135,14 @@ impl State {
         ];
         rules.into_iter().find_map(|(broken, wrong)| broken.then_some(wrong))
     }
+}
 
-    /// Of each batch: its version, the head in its inbox entry, whether it is marked, whether it is acknowledged.
-    fn line(&self) -> String {
+/// Of each batch: its version, the head in its inbox entry, whether it is marked, whether it is acknowledged.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let steps = self.appenders.map(|appender| appender.step);
         let batches = self.batches.map(|batch| (batch.version, batch.inbox, batch.marked, batch.acked));
-        format!("{steps:?} head {} {batches:?}", self.head)
+        write!(f, "{steps:?} head {} {batches:?}", self.head)
     }
 }
 
@@ -309,24 +313,11 @@ impl Search {
     }
 }
 
-/// Goes through all states, the nearest first; says what is wrong with the first bad one, and prints the way there.
+/// Goes through all states; says what is wrong with the first bad one.
 fn search(appenders: &'static [(usize, u8)], compactions: u8, without: Option<Step>) -> Option<&'static str> {
-    let (mut search, first) = (Search { appenders, compactions, without, plans: HashMap::new() }, State::default());
-    // The states in the order met, each with the place of the one before it.
-    let (mut states, mut met, mut next) = (vec![(first, 0_usize)], HashSet::from([first]), Vec::new());
-    let (mut at, mut wrong) = (0, None);
-    while wrong.is_none() && at < states.len() {
-        wrong = states[at].0.wrong();
-        search.after(&states[at].0, &mut next);
-        states.extend(next.drain(..).filter(|new| met.insert(*new)).map(|new| (new, at)));
-        at += 1;
-    }
-    println!("{appenders:?} {compactions} {without:?}: {} states, {} plans", met.len(), search.plans.len());
-    if wrong.is_some() {
-        let way: Vec<_> = successors(Some(at - 1), |at| (*at > 0).then(|| states[*at].1)).collect();
-        way.iter().rev().for_each(|at| println!("  {}", states[*at].0.line()));
-    }
-    wrong
+    let mut search = Search { appenders, compactions, without, plans: HashMap::new() };
+    let what = format!("{appenders:?} {compactions} {without:?}");
+    states::search(&what, State::default(), |state, next| search.after(state, next))
 }
 
 /// A few seconds for 280,000 states; in the long run, 4.7 million in less than a GB.

@@ -8,11 +8,12 @@
 //! own [`commit::decide`].
 
 use std::collections::{BTreeMap, HashSet};
-use std::iter::successors;
+use std::fmt;
 
 use lakebed_log::commit::{self, Decision, Found};
 use lakebed_log::inbox::{ENTRY_FORMAT, InboxEntry, Receipt};
 use lakebed_log::{BatchId, Claims, ContentHash};
+use lakebed_tests::states;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -118,6 +119,20 @@ impl State {
         self
     }
 
+    /// Puts batches into the next version.
+    fn put(&mut self, batches: &[usize]) -> Version {
+        self.head += 1;
+        for batch in batches {
+            if self.log[*batch] > 0 {
+                self.wrong = Some("a batch is in the log twice");
+            }
+            self.log[*batch] = self.head;
+        }
+        self.head
+    }
+}
+
+impl states::State for State {
     fn wrong(&self) -> Option<&'static str> {
         let missing = |of: &[bool; 2], waits: &dyn Fn(usize) -> bool| {
             (0..2).any(|batch| of[batch] && self.log[batch] == 0 && !waits(batch))
@@ -129,17 +144,12 @@ impl State {
             .or(missing(&self.durable, &waits).then_some("a durable batch is lost"))
             .or(is_torn.then_some("a unit is torn"))
     }
+}
 
-    /// Puts batches into the next version.
-    fn put(&mut self, batches: &[usize]) -> Version {
-        self.head += 1;
-        for batch in batches {
-            if self.log[*batch] > 0 {
-                self.wrong = Some("a batch is in the log twice");
-            }
-            self.log[*batch] = self.head;
-        }
-        self.head
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { senders, log, receipts, place, inbox, .. } = self;
+        write!(f, "{:?} {log:?} {receipts:?} {place:?} {inbox:?}", senders.map(|sender| sender.step))
     }
 }
 
@@ -358,26 +368,11 @@ impl Search {
     }
 }
 
-/// Goes through all states, the nearest first; says what is wrong with the first bad one, and prints the way there.
+/// Goes through all states; says what is wrong with the first bad one.
 fn search(roles: &'static [Role], deaths: u8, without: Option<Step>) -> Option<&'static str> {
-    let (search, first) = (Search { roles, deaths, without }, State::default());
-    let (mut states, mut met, mut next) = (vec![(first, 0_usize)], HashSet::from([first]), Vec::new());
-    let (mut at, mut wrong) = (0, None);
-    while wrong.is_none() && at < states.len() {
-        wrong = states[at].0.wrong();
-        search.after(&states[at].0, &mut next);
-        states.extend(next.drain(..).filter(|new| met.insert(*new)).map(|new| (new, at)));
-        at += 1;
-    }
-    println!("{roles:?} {deaths} {without:?}: {} states", met.len());
-    if wrong.is_some() {
-        let way: Vec<_> = successors(Some(at - 1), |at| (*at > 0).then(|| states[*at].1)).collect();
-        for at in way.iter().rev() {
-            let State { senders, log, receipts, place, inbox, .. } = &states[*at].0;
-            println!("  {:?} {log:?} {receipts:?} {place:?} {inbox:?}", senders.map(|sender| sender.step));
-        }
-    }
-    wrong
+    let search = Search { roles, deaths, without };
+    let what = format!("{roles:?} {deaths} {without:?}");
+    states::search(&what, State::default(), |state, next| search.after(state, next))
 }
 
 const ONE_OF_EACH: &[Role] = &[Role::Unit, Role::Alone(0)];
