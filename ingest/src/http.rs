@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::gathering::Gathering;
-use crate::intake::{Intake, Prepared, Tally};
+use crate::intake::Intake;
 use crate::post::{self, Answer, Post};
 
 /// Where events are posted.
@@ -181,13 +181,9 @@ impl Shared {
         let (options, held) = (&self.options, (held, Arc::clone(&decoding)));
         let (prepared, ack) = post::prepare(&self.intake, post, options.ack, options.max_body_bytes, held).await?;
         // What is decoded waits for its room, and nobody else is decoded in this one's place meanwhile.
-        let held = self.room_for(prepared.as_ref().map_or(0, Prepared::memory)).await;
+        let held = self.room_for(prepared.memory()).await;
         drop(decoding);
-        let appended = match &prepared {
-            Some(prepared) => self.gathering.append(prepared, ack, held).await,
-            None => Ok(Tally::default()),
-        };
-        Ok(post::answer(prepared.as_ref(), appended))
+        Ok(post::answer(&prepared, self.gathering.append(&prepared, ack, held).await))
     }
 
     /// Room for so many decoded bytes; all of it for more than there is.

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use lakebed_log::Ack;
+use lakebed_log::{Ack, Quarantined};
 use lakebed_project::{EventsConfig, Secret, Token, Tokens};
 use serde::Serialize;
 use sha2::Sha256;
 
 use crate::error::Error;
-use crate::intake::{Intake, Prepared, Sent, Tally};
+use crate::intake::{Intake, Prepared, Sent, Tally, Whole};
 
 /// How many refused events an answer tells of; all of them are in the quarantine.
 const TOLD: usize = 10;
@@ -212,14 +212,14 @@ pub(crate) async fn token(headers: &HeaderMap, tokens: &Tokens) -> Result<Option
 /// Before names with a slash in them that come without a token. No token is called so.
 const UNNAMED: &str = "http";
 
-/// What a body says once it is decoded; or the answer, where nothing of it is taken. `held` is given back once it is decoded.
+/// The batch that a body is once it is decoded; or the answer, where there is nothing in it to take. `held` is given back once it is decoded.
 pub(crate) async fn prepare(
     intake: &Intake,
     post: Post,
     ack: Ack,
     limit: usize,
     held: impl Send + 'static,
-) -> Result<(Option<Prepared>, Ack), Answer> {
+) -> Result<(Prepared, Ack), Answer> {
     let wrong = |error: String, hint: &str| Answer::refusal(StatusCode::BAD_REQUEST, error, Some(hint.to_owned()));
     let ack = match post.ack.as_deref() {
         None => ack,
@@ -248,24 +248,28 @@ pub(crate) async fn prepare(
     });
     let sent = Sent { id: key, source: post.source, headers: post.given };
     let whole = intake.prepare(post.body, &sent, limit, held).await.map_err(|error| Answer::of(&error))?;
-    match whole.flaw {
-        Some(flaw) => {
+    match whole {
+        Whole { flaw: Some(flaw), .. } => {
             let hint = "send one JSON object a line, or an array of them; nothing of this body was taken";
             Err(wrong(format!("the body is no JSON: {flaw}"), hint))
         }
-        None => Ok((whole.prepared, ack)),
+        Whole { prepared: Some(prepared), .. } => Ok((prepared, ack)),
+        Whole { prepared: None, .. } => Err(taken(&Tally::default(), &[])),
     }
 }
 
-/// What is answered to a body, of which there may be nothing to append, once that has been tried.
-pub(crate) fn answer(prepared: Option<&Prepared>, appended: Result<Tally, Error>) -> Answer {
-    let tally = match appended {
-        Ok(tally) => tally,
-        Err(error) => return Answer::of(&error),
-    };
-    let refused = prepared.iter().flat_map(|prepared| prepared.quarantine()).take(TOLD);
+/// What is answered to a body once it was tried to append it.
+pub(crate) fn answer(prepared: &Prepared, appended: Result<Tally, Error>) -> Answer {
+    match appended {
+        Ok(tally) => taken(&tally, prepared.quarantine()),
+        Err(error) => Answer::of(&error),
+    }
+}
+
+fn taken(tally: &Tally, refused: &[Quarantined]) -> Answer {
+    let refused = refused.iter().take(TOLD);
     let refused = refused.map(|event| Refused { position: event.position, reason: event.reason.clone() }).collect();
-    let Tally { accepted, quarantined, duplicates: duplicate, version, .. } = tally;
+    let Tally { accepted, quarantined, duplicates: duplicate, version, .. } = *tally;
     let status = if version.is_none() && tally.batches > 0 { StatusCode::ACCEPTED } else { StatusCode::OK };
     let taken = Taken { accepted, quarantined, duplicate, version, refused };
     Answer { status, retry_after: None, body: Body::Taken(taken) }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::SOURCE;
 use crate::http::IDEMPOTENCY_KEY;
-use crate::intake::{Intake, Tally};
+use crate::intake::Intake;
 use crate::post::{self, Answer, Post};
 
 /// Takes the events of a request, from whoever an authorizer let pass or who has a token.
@@ -88,9 +88,5 @@ async fn take(
     let sender = token.map(|token| token.name);
     let post = Post { key, ack: asked, encoding, sender, source, given, body };
     let (prepared, ack) = post::prepare(intake, post, ack, limit, ()).await?;
-    let appended = match &prepared {
-        Some(prepared) => intake.append(prepared, ack).await,
-        None => Ok(Tally::default()),
-    };
-    Ok(post::answer(prepared.as_ref(), appended))
+    Ok(post::answer(&prepared, intake.append(&prepared, ack).await))
 }
