@@ -173,35 +173,27 @@ impl Log {
             if self.store.put_json_if_absent(&layout::inbox_entry(&key), &entry).await? == Put::Created {
                 return Ok(Some(entry));
             }
-            let (first, is_void) = match self.entry(&key).await? {
-                Place::Entry(first) => (Some(*first), false),
-                Place::Empty => (None, false),
-                Place::Void => (None, true),
-            };
-            if first.as_ref().is_some_and(|first| first.unit == entry.unit) {
-                return Ok(first);
+            let place = self.entry(&key).await?;
+            if matches!(&place, Place::Entry(first) if first.unit == entry.unit) {
+                return Ok(Some(entry));
             }
             // Read after the inbox. Our put may have been done although its answer was lost, and the client library has put
             // it again: then somebody may have committed ours, marked the receipt, cleaned up, and made room for another's.
             let batch = entry.batches.first().map_or_else(|| key.clone(), StagedBatch::key);
             let receipt: Option<Receipt> = self.store.get_json(&layout::receipt(&batch)).await?;
-            match (receipt.filter(|receipt| receipt.version.is_some()), first) {
+            match (receipt.filter(|receipt| receipt.version.is_some()), place) {
                 (Some(receipt), _) if receipt.unit == Some(entry.unit) => return Ok(Some(entry)),
-                (None, None) if is_void => {
+                (Some(_), _) | (None, Place::Void) => {
                     self.discard(&entry).await?;
                     return Ok(None);
                 }
-                (Some(_), _) => {
-                    self.discard(&entry).await?;
-                    return Ok(None);
-                }
-                (None, Some(first)) => {
+                (None, Place::Entry(first)) => {
                     self.look_for_files(&first).await?;
                     self.discard(&entry).await?;
-                    return Ok(Some(first));
+                    return Ok(Some(*first));
                 }
                 // Taken back, because its lane stood elsewhere; or on its way.
-                (None, None) => sleep(ON_ITS_WAY).await,
+                (None, Place::Empty) => sleep(ON_ITS_WAY).await,
             }
         }
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::batch::{BatchId, BatchKey, ContentHash};
 use crate::claims::Claims;
 use crate::entry::CommittedBatch;
-use crate::files::DataFile;
+use crate::files::{DataFile, Offsets};
 use crate::inbox::{InboxEntry, Receipt, StagedBatch, Waiting};
 
 /// What becomes of what an appender staged: all of it together.
@@ -140,7 +140,8 @@ pub fn plan(
 
 impl Plan {
     fn take(&mut self, entry: &InboxEntry, table: &Claims) {
-        self.files.extend(entry.files.iter().map(|staged| DataFile::at(staged.clone(), self.next_offset)));
+        let offsets = Offsets::Base(self.next_offset);
+        self.files.extend(entry.files.iter().map(|staged| DataFile { offsets, staged: staged.clone() }));
         for claim in entry.columns.iter().filter(|claim| !table.contains(claim.id)) {
             self.new_columns.insert(claim.clone());
         }

@@ -16,7 +16,7 @@ use crate::batch::BatchKey;
 use crate::commit::{self, Decision, Found, Plan};
 use crate::entry::{CommitRecord, Entry, UNITS};
 use crate::error::{Error, Result};
-use crate::files::{DataFile, Offsets};
+use crate::files::DataFile;
 use crate::head::{self, Head};
 use crate::inbox::{AT_ONCE, InboxEntry, Listed, Place, Receipt, StagedBatch, Waiting};
 use crate::layout;
@@ -348,7 +348,7 @@ fn told(answer: Appended, adopted: bool) -> Result<Appended> {
 
 /// What a reader must know of files.
 fn files_require(files: &[DataFile]) -> Vec<String> {
-    let has_units = files.iter().any(|file| matches!(file.offsets, Offsets::Unit(_)));
+    let has_units = files.iter().any(|file| file.staged.places.is_some());
     has_units.then(|| UNITS.to_owned()).into_iter().collect()
 }
 

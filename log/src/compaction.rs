@@ -155,24 +155,24 @@ fn groups(files: &[Arc<DataFile>], compaction: &Compaction) -> Vec<Vec<Arc<DataF
 /// The groups of a day's small files.
 fn groups_of(mut day: Vec<Arc<DataFile>>, compaction: &Compaction) -> Vec<Vec<Arc<DataFile>>> {
     let Compaction { target_bytes, least_files, is_patient } = *compaction;
-    let makes_a_whole = day.iter().map(|file| file.staged.bytes).sum::<u64>() >= target_bytes / 2;
-    if is_patient && !makes_a_whole {
-        day.retain(|file| file.staged.bytes < target_bytes / TINY);
-    }
-    if day.len() < least_files.max(2) && !(is_patient && makes_a_whole) {
-        return Vec::new();
-    }
     day.sort_by_key(|file| file.offset_range());
-    let (mut groups, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for file in day {
-        bytes += file.staged.bytes;
-        group.push(file);
-        if bytes >= target_bytes {
-            groups.push(std::mem::take(&mut group));
-            bytes = 0;
+    let makes_a_whole = day.iter().map(|file| file.staged.bytes).sum::<u64>() >= target_bytes / 2;
+    // A stretch of tiny files ends where one lies between that waits, so that offsets stay in order when all come together.
+    let waits = |file: &Arc<DataFile>| is_patient && !makes_a_whole && file.staged.bytes >= target_bytes / TINY;
+    let least = if is_patient && makes_a_whole { 2 } else { least_files.max(2) };
+    let mut groups = Vec::new();
+    for stretch in day.split(waits).filter(|stretch| stretch.len() >= least) {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        for file in stretch {
+            bytes += file.staged.bytes;
+            group.push(Arc::clone(file));
+            if bytes >= target_bytes {
+                groups.push(std::mem::take(&mut group));
+                bytes = 0;
+            }
         }
+        groups.push(group);
     }
-    groups.push(group);
     groups.retain(|group| group.len() > 1);
     groups
 }
@@ -196,7 +196,7 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
     let (mut writer, mut span) = (None, Span::default());
     for (file, reader) in readers {
         for batch in reader.build()? {
-            let batch = conform(&batch?, file.offsets, &columns)?;
+            let batch = conform(&batch?, file, &columns)?;
             span.take(&batch, schema::OFFSET);
             let writer = match &mut writer {
                 Some(writer) => writer,
@@ -221,15 +221,12 @@ fn writer_like(first: &RecordBatch) -> Result<ArrowWriter<Vec<u8>>> {
 }
 
 /// The rows with the columns of the compacted file: what the file lacks is null, and the offset is computed or taken over.
-fn conform(batch: &RecordBatch, offsets: Offsets, columns: &SchemaRef) -> Result<RecordBatch> {
-    let from = |base: u64, numbers: &str| -> Result<ArrayRef> {
+fn conform(batch: &RecordBatch, file: &DataFile, columns: &SchemaRef) -> Result<RecordBatch> {
+    let offset = || -> Result<ArrayRef> {
+        let (numbers, base) = file.numbers();
+        let Some(base) = base else { return Ok(batch[numbers].clone()) };
         let base = Int64Array::new_scalar(i64::try_from(base).unwrap_or(i64::MAX));
         Ok(add(&batch[numbers].as_primitive::<Int64Type>(), &base)?)
-    };
-    let offset = || match offsets {
-        Offsets::Base(base) => from(base, schema::ROW),
-        Offsets::Unit(base) => from(base, schema::PLACE),
-        Offsets::Stored(..) => Ok(batch[schema::OFFSET].clone()),
     };
     let column = |field: &arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
         _ if field.name() == schema::OFFSET => offset(),
@@ -284,6 +281,7 @@ mod tests {
         assert_eq!(together(&[1, 1, 1, 1], &patient), [4]);
         assert!(together(&[4, 4, 4, 20, 1, 1, 1], &patient).is_empty(), "the larger ones wait for each other");
         assert_eq!(together(&[4, 4, 4, 20, 1, 1, 1, 1], &patient), [4], "and the tiny ones do not take them along");
+        assert!(together(&[1, 1, 4, 1, 1], &patient).is_empty(), "one that waits lies between them");
         assert_eq!(together(&[30, 34], &patient), [2], "until they make a whole file");
         assert_eq!(together(&[30, 33, 1], &patient), [3]);
         assert!(together(&[70, 1], &patient).is_empty());

@@ -283,10 +283,10 @@ pub(crate) fn metadata(claims: &Claims, table: &Table) -> Value {
 pub(crate) fn add(file: &DataFile, time: DateTime<Utc>) -> Add {
     let staged = &file.staged;
     let range = |(first, last): (u64, u64)| format!("{first}-{last}");
-    let tags = match file.offsets {
-        Offsets::Base(base) => vec![(BASE, base.to_string())],
-        Offsets::Unit(base) => vec![(UNIT, base.to_string()), (PLACES, range(staged.places.unwrap_or_default()))],
-        Offsets::Stored(first, last) => vec![(STORED, range((first, last)))],
+    let tags = match (file.offsets, staged.places) {
+        (Offsets::Base(base), None) => vec![(BASE, base.to_string())],
+        (Offsets::Base(base), Some(places)) => vec![(UNIT, base.to_string()), (PLACES, range(places))],
+        (Offsets::Stored(first, last), _) => vec![(STORED, range((first, last)))],
     };
     Add {
         path: staged.path.clone(),
@@ -330,7 +330,7 @@ pub(crate) fn data_file(add: Add) -> Result<DataFile, String> {
         Some((first.parse().ok()?, last.parse().ok()?))
     };
     let base = number(BASE).map(|base| (Offsets::Base(base), None));
-    let unit = || Some((Offsets::Unit(number(UNIT)?), Some(range(PLACES)?)));
+    let unit = || Some((Offsets::Base(number(UNIT)?), Some(range(PLACES)?)));
     let stored = || range(STORED).map(|(first, last)| (Offsets::Stored(first, last), None));
     let (offsets, places) =
         base.or_else(unit).or_else(stored).ok_or_else(|| format!("'{}' has no offset", add.path))?;

@@ -29,10 +29,9 @@ pub struct StagedFile {
 /// Where the rows of a data file stand in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offsets {
-    /// Row `r` of the file's batch has the offset `base + r`: a file as it was staged.
+    /// The event at the place `p` of the file's unit has the offset `base + p`: a file as it was staged. The place in a batch that
+    /// is its own unit is the row.
     Base(u64),
-    /// The event at the place `p` of the file's unit has the offset `base + p`: a file of several batches, as it was staged.
-    Unit(u64),
     /// Each row has its offset in the column `_offset`, from the first to the last of these: a file that was compacted.
     Stored(u64, u64),
 }
@@ -47,18 +46,20 @@ pub struct DataFile {
 }
 
 impl DataFile {
-    /// A staged file whose unit is given the offsets from `base` on.
-    pub(crate) fn at(staged: StagedFile, base: u64) -> Self {
-        let offsets = if staged.places.is_some() { Offsets::Unit(base) } else { Offsets::Base(base) };
-        Self { offsets, staged }
+    /// The column of the file that says where its rows stand, and the offset from which it counts; none where it says offsets.
+    pub fn numbers(&self) -> (&'static str, Option<u64>) {
+        match (self.offsets, self.staged.places) {
+            (Offsets::Base(base), None) => (schema::ROW, Some(base)),
+            (Offsets::Base(base), Some(_)) => (schema::PLACE, Some(base)),
+            (Offsets::Stored(..), _) => (schema::OFFSET, None),
+        }
     }
 
     /// Smallest and largest offset in the file.
     pub fn offset_range(&self) -> (u64, u64) {
         match self.offsets {
-            Offsets::Base(base) => (base + self.staged.row_range.0, base + self.staged.row_range.1),
-            Offsets::Unit(base) => {
-                let (first, last) = self.staged.places.unwrap_or_default();
+            Offsets::Base(base) => {
+                let (first, last) = self.staged.places.unwrap_or(self.staged.row_range);
                 (base + first, base + last)
             }
             Offsets::Stored(first, last) => (first, last),

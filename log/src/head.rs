@@ -75,7 +75,7 @@ pub struct Head {
     /// Committed batches that were seen in the inbox: who committed them is cleaning up, or has died.
     sighted: HashSet<BatchKey>,
     /// Batches that were waiting at the last scan and are in no version up to that one: those that wait for their lane are
-    /// not scanned for from the beginning again and again.
+    /// not scanned for from the beginning again and again. And the entries that were not taken up then.
     absent: BTreeMap<BatchKey, u64>,
     /// What a request takes here.
     request: Average,

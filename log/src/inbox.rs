@@ -130,13 +130,14 @@ impl InboxEntry {
 }
 
 /// The key of an object in the inbox.
-fn key_of(object: &ObjectMeta) -> Option<BatchKey> {
+pub(crate) fn key_of(object: &ObjectMeta) -> Option<BatchKey> {
     Some(BatchKey::new(object.location.filename()?.strip_suffix(".json")?))
 }
 
-/// Whether an object in the inbox says that a unit is void.
+/// Whether an object says that a unit is void.
 pub(crate) fn is_void(object: &ObjectMeta) -> bool {
-    object.size == 0 && key_of(object).is_some_and(|key| key.is_of_unit())
+    let is_in_inbox = layout::kind_of(&object.location) == layout::INBOX_ENTRY;
+    is_in_inbox && object.size == 0 && key_of(object).is_some_and(|key| key.is_of_unit())
 }
 
 /// What is at the key of a unit or a batch in the inbox.

@@ -134,6 +134,9 @@ pub const PUBLISHED: &str = "published";
 /// Where the Delta tables of models are, where nothing else is set.
 pub const DELTA: &str = "delta";
 
+/// What [`kind_of`] calls what is in the inbox.
+pub const INBOX_ENTRY: &str = "inbox entry";
+
 /// What an object of a lake is for, in one word or two; the lake's own table of contents.
 pub fn kind_of(path: &Path) -> &'static str {
     let path = path.as_ref();
@@ -144,7 +147,7 @@ pub fn kind_of(path: &Path) -> &'static str {
         _ if begins("_delta_log/") => "checkpoint",
         _ if begins("_columns/") => "column claim",
         _ if begins("_receipts/") => "receipt",
-        _ if begins("_inbox/") => "inbox entry",
+        _ if begins("_inbox/") => INBOX_ENTRY,
         _ if begins("_quarantine/") => "quarantine file",
         _ if begins(PARTITION) => "data file",
         _ if path.starts_with("epochs/") => "epoch",

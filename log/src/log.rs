@@ -44,7 +44,7 @@ pub struct Log {
     pub(crate) claims: Arc<Mutex<Claims>>,
     /// The newest version that this process has seen, for those who cannot wait for the head.
     pub(crate) seen: Arc<AtomicU64>,
-    /// Batches that tasks of this process have in the inbox and wait for.
+    /// The inbox entries of what tasks of this process wait for.
     pub(crate) announced: Arc<std::sync::Mutex<BTreeSet<BatchKey>>>,
     pub(crate) history: Arc<Mutex<History>>,
 }

@@ -8,12 +8,11 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use crate::batch::BatchKey;
 use crate::checkpoint;
 use crate::compaction::{Compacted, Compaction};
 use crate::error::Result;
 use crate::history::TOMBSTONES;
-use crate::inbox::{Place, is_void};
+use crate::inbox::{Place, is_void, key_of};
 use crate::layout;
 use crate::log::Log;
 
@@ -79,6 +78,9 @@ pub struct Kind {
 /// The kind of the data files that a vacuum will take some day.
 const REPLACED: &str = "replaced data file";
 
+/// The kind of the objects that say of a unit that it will not come.
+const VOID: &str = "void unit";
+
 /// Deletes the files `NAME#N` below a directory that are older than `cutoff`: a put to local disk writes one and renames it,
 /// unless it is killed. No listing of the store shows them. What cannot be looked at or deleted is left to the next vacuum.
 fn delete_unfinished(directory: &std::path::Path, cutoff: DateTime<Utc>) -> Vacuumed {
@@ -115,6 +117,7 @@ impl Log {
         for object in objects {
             let name = match layout::kind_of(&object.location) {
                 "data file" if !active.contains(&object.location) => REPLACED,
+                _ if is_void(&object) => VOID,
                 name => name,
             };
             let kind = kinds.entry(name).or_default();
@@ -190,7 +193,8 @@ impl Log {
             }
         }
         // What is named is looked up after what is there: a file that is named since is found here.
-        let named = self.named_by_inbox().await?;
+        let (void, waiting): (Vec<_>, Vec<_>) = self.store.list(&layout::inbox()).await?.into_iter().partition(is_void);
+        let named = self.named_by(waiting).await?;
         let unused = {
             let mut history = self.history.lock().await;
             history.follow(&self.store).await?;
@@ -203,8 +207,7 @@ impl Log {
             objects
         };
         // They are kept as long as anything: a sender that slept may still be about to announce what is void.
-        let is_old = |object: &ObjectMeta| is_void(object) && object.last_modified <= at - MOST_RETENTION;
-        let void = self.store.list(&layout::inbox()).await?.into_iter().filter(is_old);
+        let void = void.into_iter().filter(|object| object.last_modified <= at - MOST_RETENTION);
         let unused: Vec<_> = unused.into_iter().chain(void).collect();
         let mut vacuumed =
             Vacuumed { objects: unused.len() as u64, bytes: unused.iter().map(|object| object.size).sum() };
@@ -229,12 +232,11 @@ impl Log {
         self.store.time_of(&layout::probe()).await
     }
 
-    /// The data files of staged batches. An entry that cannot be read may name anything, so it stops a vacuum.
-    async fn named_by_inbox(&self) -> Result<BTreeSet<String>> {
+    /// The data files of what waits in the inbox. An entry that cannot be read may name anything, so it stops a vacuum.
+    async fn named_by(&self, waiting: Vec<ObjectMeta>) -> Result<BTreeSet<String>> {
         let mut named = BTreeSet::new();
-        for object in self.store.list(&layout::inbox()).await? {
-            let name = object.location.filename().and_then(|name| name.strip_suffix(".json"));
-            if let Place::Entry(entry) = self.entry(&BatchKey::new(name.unwrap_or_default())).await? {
+        for key in waiting.iter().filter_map(key_of) {
+            if let Place::Entry(entry) = self.entry(&key).await? {
                 named.extend(entry.files.into_iter().map(|file| file.path));
             }
         }

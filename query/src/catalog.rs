@@ -1,6 +1,7 @@
 //! What SQL sees: a session with `bronze.events` over the log and the models over their runs, at one version.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use lakebed_log::{ColumnType, DataFile, Offsets, Snapshot, Store, layout, schema};
+use lakebed_log::{ColumnType, DataFile, Snapshot, Store, layout, schema};
 
 use crate::error::Result;
 use crate::exact;
@@ -152,24 +153,19 @@ pub fn events(
 ) -> Result<Arc<dyn TableProvider>> {
     let table = events_schema(snapshot, pinned);
     let touched = snapshot.files_from(offsets.start).filter(|file| file.offset_range().0 < offsets.end);
-    let mut files: [Vec<&Arc<DataFile>>; 3] = Default::default();
+    let mut files: BTreeMap<&str, Vec<&Arc<DataFile>>> = BTreeMap::new();
     for file in touched {
-        let [of_batches, of_units, compacted] = &mut files;
-        match file.offsets {
-            Offsets::Base(_) => of_batches.push(file),
-            Offsets::Unit(_) => of_units.push(file),
-            Offsets::Stored(..) => compacted.push(file),
-        }
+        files.entry(file.numbers().0).or_default().push(file);
     }
     let mut plan: Option<LogicalPlanBuilder> = None;
-    for files in files.iter().filter(|files| !files.is_empty()) {
-        let of_these = log_files(&table, files, &offsets)?;
+    for (numbers, files) in &files {
+        let of_these = log_files(&table, numbers, files, &offsets)?;
         plan = Some(match plan {
             Some(plan) => plan.union(of_these.build()?)?,
             None => of_these,
         });
     }
-    let plan = plan.map_or_else(|| log_files(&table, &[], &offsets), Ok)?;
+    let plan = plan.map_or_else(|| log_files(&table, schema::OFFSET, &[], &offsets), Ok)?;
     Ok(Arc::new(EventsTable(ViewTable::new(plan.build()?, None))))
 }
 
@@ -208,16 +204,15 @@ impl TableProvider for EventsTable {
 
 type Pushdown = datafusion::common::Result<Vec<TableProviderFilterPushDown>>;
 
-/// The rows of some data files with an offset in the range; all of them have their offsets in the same way. A staged file's is
-/// computed from its base and the row's place in its batch or unit; a compacted one has it as a column, by which files and row
-/// groups are pruned.
-fn log_files(table: &SchemaRef, files: &[&Arc<DataFile>], offsets: &Range<u64>) -> Result<LogicalPlanBuilder> {
-    // The column that is counted from the base.
-    let (numbers, compacted) = match files.first().map(|file| file.offsets) {
-        None | Some(Offsets::Base(_)) => (schema::ROW, false),
-        Some(Offsets::Unit(_)) => (schema::PLACE, false),
-        Some(Offsets::Stored(..)) => (schema::OFFSET, true),
-    };
+/// The rows of some data files with an offset in the range; `numbers` is the column of all of them that says where they stand. A
+/// staged file's offsets are computed from its base; a compacted one has them, and files and row groups are pruned by them.
+fn log_files(
+    table: &SchemaRef,
+    numbers: &str,
+    files: &[&Arc<DataFile>],
+    offsets: &Range<u64>,
+) -> Result<LogicalPlanBuilder> {
+    let compacted = numbers == schema::OFFSET;
     let number = || Arc::new(Field::new(numbers, DataType::Int64, false));
     let mut fields: Vec<FieldRef> = Vec::with_capacity(table.fields().len());
     for field in table.fields() {
@@ -240,7 +235,7 @@ fn log_files(table: &SchemaRef, files: &[&Arc<DataFile>], offsets: &Range<u64>) 
     let listed = files.iter().map(|file| {
         let date = file.staged.event_date.signed_duration_since(chrono::NaiveDate::default()).num_days();
         let mut constants = vec![ScalarValue::Date32(i32::try_from(date).ok())];
-        if let Offsets::Base(base) | Offsets::Unit(base) = file.offsets {
+        if let (_, Some(base)) = file.numbers() {
             constants.push(ScalarValue::Int64(i64::try_from(base).ok()));
         }
         let path = layout::in_table(&file.staged.path).to_string();

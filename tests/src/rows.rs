@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test says what it expects by panicking")]
 
 use arrow::array::{Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use lakebed_log::{DataFile, Log, Offsets, Snapshot, layout, schema};
+use lakebed_log::{DataFile, Log, Snapshot, layout, schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// One event of the log.
@@ -40,26 +40,23 @@ pub async fn rows(log: &Log, snapshot: &Snapshot) -> Vec<Row> {
     for data in &snapshot.files {
         let read = file(log, data).await;
         assert_eq!(read.num_rows() as u64, data.staged.rows, "the log counts the rows of {}", data.staged.path);
-        rows.extend(of_file(&read, data.offsets));
+        rows.extend(of_file(&read, data));
     }
     rows.retain(|row| row.offset < snapshot.next_offset);
     rows.sort();
     rows
 }
 
-fn of_file(read: &RecordBatch, offsets: Offsets) -> Vec<Row> {
+fn of_file(read: &RecordBatch, file: &DataFile) -> Vec<Row> {
     let (ids, docs, batches) = (texts(read, schema::EVENT_ID), texts(read, schema::DOC), texts(read, schema::BATCH_ID));
     let numbers: &Int64Array = column(read, schema::ROW);
     let times: &TimestampMicrosecondArray = column(read, schema::EVENT_TIME);
     let number = |numbers: &Int64Array, at| u64::try_from(numbers.value(at)).expect("it counts from 0");
+    let (counted, base) = file.numbers();
     let row = |at: usize| {
         let row = number(numbers, at);
         Row {
-            offset: match offsets {
-                Offsets::Base(base) => base + row,
-                Offsets::Unit(base) => base + number(column(read, schema::PLACE), at),
-                Offsets::Stored(..) => number(column(read, schema::OFFSET), at),
-            },
+            offset: base.unwrap_or(0) + number(column(read, counted), at),
             event_id: ids.value(at).to_owned(),
             event_time: times.value(at),
             doc: docs.value(at).to_owned(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
-use lakebed_log::{Ack, Appended, Batch, Compaction, Log, Offsets, layout};
+use lakebed_log::{Ack, Appended, Batch, Compaction, Log, layout, schema};
 use lakebed_tests::batches::{at, batch, event, in_lane, numbered};
 use lakebed_tests::lake::{Lake, PROJECT};
 use lakebed_tests::rows::rows;
@@ -73,8 +73,8 @@ async fn they_share_their_files(lake: Lake) {
     assert_eq!(versions(log.append_together(&some(), Ack::Committed, at(1)).await), [(1, true); 4]);
     let snapshot = log.snapshot().await.unwrap();
     let files: Vec<_> =
-        snapshot.files.iter().map(|file| (file.offsets, file.offset_range(), file.staged.rows)).collect();
-    let unit = Offsets::Unit(0);
+        snapshot.files.iter().map(|file| (file.numbers(), file.offset_range(), file.staged.rows)).collect();
+    let unit = (schema::PLACE, Some(0));
     assert_eq!(files.len(), 2, "one for each day");
     assert!(files.contains(&(unit, (0, 6), 6)) && files.contains(&(unit, (4, 4), 1)), "{files:?}");
     assert_eq!(
@@ -169,7 +169,7 @@ async fn a_unit_that_is_void_comes_one_by_one(lake: Lake) {
     assert_eq!(are_new, [true, false, true, true], "{told:?}");
     let entries = another.versions(u64::MAX).await.unwrap();
     let mut files = entries.iter().flat_map(|(_, entry)| &entry.added);
-    assert!(files.all(|file| matches!(file.offsets, Offsets::Base(_))), "none of the unit's");
+    assert!(files.all(|file| file.numbers().0 == schema::ROW), "none of the unit's");
     let inbox = lake.store().list(&layout::inbox()).await.unwrap();
     assert!(inbox.len() == 1 && inbox[0].size == 0, "its place is void: {inbox:?}");
     assert_once(&lake, "one by one").await;
