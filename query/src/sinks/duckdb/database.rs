@@ -98,7 +98,7 @@ impl Database {
     /// Runs a statement that deletes rows; gives their number.
     pub(super) fn delete(&self, sql: &str) -> Result<u64> {
         let mut deleted = 0;
-        self.query(sql, &mut |count| {
+        self.query_whole(sql, &mut |count| {
             deleted += count.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>().unsigned_abs();
             Ok(())
         })?;
@@ -124,6 +124,14 @@ impl Database {
             each(arrow_bridge::from_duckdb(batch).map_err(crossing)?)?;
         }
         Ok(())
+    }
+
+    /// Runs a query with a small answer. This thread works on it with DuckDB's own, where with [`Self::query`] it turns round and
+    /// round until one of them has some of the answer.
+    pub(super) fn query_whole(&self, sql: &str, each: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+        let mut statement = self.connection.prepare(sql).map_err(|source| self.failure(source))?;
+        let mut batches = statement.query_arrow([]).map_err(|source| self.failure(source))?;
+        batches.try_for_each(|batch| each(arrow_bridge::from_duckdb(batch).map_err(crossing)?))
     }
 
     /// A bulk writer into one table.

@@ -82,7 +82,7 @@ fn delete_by_places(
         let compared = keys.iter().map(|(key, _)| quoted(key)).collect::<Vec<_>>().join(", ");
         let there = format!("FROM {name} WHERE rowid IN (SELECT id FROM temp.main.{GONE})");
         let mut found = TableHash::EMPTY;
-        database.query(&format!("SELECT {compared} {there}"), &mut |batch| {
+        database.query_whole(&format!("SELECT {compared} {there}"), &mut |batch| {
             found = found.add(TableHash::of_batch(&as_appended(&batch, &schema, table)?)?);
             Ok(())
         })?;

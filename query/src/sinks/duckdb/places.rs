@@ -22,22 +22,19 @@ pub(super) fn row_ids(
     held: &Held,
     addresses: &RoaringTreemap,
 ) -> Result<Option<Vec<i64>>> {
-    let first = held.addresses.start;
-    let (mut deleted, mut gone_before) = (held.deleted.iter().skip_while(|at| *at < first).peekable(), 0);
+    let (mut from, mut gone_before) = (held.addresses.start, 0);
     let place_of = |address: u64| {
-        while deleted.next_if(|at| *at < address).is_some() {
-            gone_before += 1;
-        }
-        address - first - gone_before
+        gone_before += held.deleted.range_cardinality(from..address);
+        from = address;
+        address - held.addresses.start - gone_before
     };
     let mut places = addresses.iter().map(place_of).peekable();
     let (mut ids, mut seen) = (Vec::new(), 0);
     database.query(&format!("SELECT rowid FROM {table}"), &mut |batch| {
-        let mut here = batch.column(0).as_primitive::<Int64Type>().values().iter().zip(seen..).peekable();
+        let (here, before) = (batch.column(0).as_primitive::<Int64Type>().values(), seen);
         seen += batch.num_rows() as u64;
         while let Some(place) = places.next_if(|place| *place < seen) {
-            while here.next_if(|(_, at)| *at < place).is_some() {}
-            ids.extend(here.next().map(|(id, _)| *id));
+            ids.extend(usize::try_from(place - before).ok().and_then(|at| here.get(at)));
         }
         Ok(())
     })?;
