@@ -1,6 +1,6 @@
 //! Keys of rows: 128-bit hashes of their columns, by which operators and models tell them apart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use arrow::array::{Array, ArrayRef};
@@ -10,6 +10,9 @@ use crate::hash::encoding::RowEncoder;
 
 /// A map by keys that are hashes already.
 pub(crate) type KeyMap<V> = HashMap<u128, V, BuildHasherDefault<Taken>>;
+
+/// A set of such.
+pub(crate) type KeySet = HashSet<u128, BuildHasherDefault<Taken>>;
 
 /// Takes the last bits of a hash for a hash.
 #[derive(Clone, Copy, Debug, Default)]
