@@ -1,21 +1,20 @@
 //! Groups whose aggregates merge: the state of each group takes in the rows that came, and gives up those that went.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::take;
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use datafusion::common::{DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::arrangement::unknown_row;
 use super::changes::Changes;
 use super::run::Applied;
 use super::states::{Aggregate, StateCodec, accumulators, needs_count, outputs, subtract};
 use crate::error::Result;
-use crate::keys::{KeySet, row_keys};
+use crate::keys::{KeyMap, KeySet, row_keys};
 use crate::state_cache::{Entries, ModelCache, Reader, Shelf};
 
 /// The key of the one group of a GROUP BY without columns.
@@ -46,8 +45,10 @@ struct Side {
 /// Groups that rows were added to or taken from.
 struct Touched<'a> {
     grouped: &'a Grouped,
-    /// The key columns of each group, at its place; `None` where rows are not grouped by anything.
-    groups: Option<Box<dyn GroupValues>>,
+    places: KeyMap<usize>,
+    keys: Vec<u128>,
+    /// The key columns of the groups, in pieces, by place.
+    values: Vec<Vec<ArrayRef>>,
     added: Side,
     gone: Side,
     rows: SchemaRef,
@@ -113,23 +114,19 @@ impl<'a> Touched<'a> {
     fn new(grouped: &'a Grouped, rows: &SchemaRef) -> PlanResult<Self> {
         let side = || Ok::<_, DataFusionError>(Side { accumulators: accumulators(&grouped.aggregates)?, groups: 0 });
         let (added, gone, rows) = (side()?, side()?, Arc::clone(rows));
-        let keys = rows.project(&(0..grouped.keyed_by).collect::<Vec<_>>())?;
-        let groups = match grouped.keyed_by {
-            0 => None,
-            _ => Some(new_group_values(Arc::new(keys), &GroupOrdering::None)?),
-        };
-        Ok(Self { grouped, groups, added, gone, rows, counts: vec![Vec::new(); grouped.counts()] })
-    }
-
-    /// How many groups there are.
-    fn total(&self) -> usize {
-        self.groups.as_ref().map_or(1, |groups| groups.len())
+        let (mut places, mut keys, values) = (KeyMap::default(), Vec::new(), Vec::new());
+        if grouped.keyed_by == 0 {
+            places.insert(WHOLE, 0);
+            keys.push(WHOLE);
+        }
+        let counts = vec![vec![0; keys.len()]; grouped.counts()];
+        Ok(Self { grouped, places, keys, values, added, gone, rows, counts })
     }
 
     /// Takes up rows. `firsts` are, for each distinct aggregate in turn, the rows with arguments that its group had not.
     fn take(&mut self, rows: &RecordBatch, firsts: &[BooleanArray], gone: bool) -> PlanResult<()> {
         let places = self.places_of(rows)?;
-        let total = self.total();
+        let total = self.keys.len();
         self.counts.iter_mut().for_each(|counts| counts.resize(total, 0));
         let sign = if gone { -1 } else { 1 };
         if let Some(counts) = self.counts.first_mut() {
@@ -161,40 +158,42 @@ impl<'a> Touched<'a> {
     }
 
     fn places_of(&mut self, rows: &RecordBatch) -> PlanResult<Vec<usize>> {
-        let mut places = vec![0; rows.num_rows()];
-        if let Some(groups) = &mut self.groups {
-            groups.intern(&rows.columns()[..self.grouped.keyed_by], &mut places)?;
+        let columns = &rows.columns()[..self.grouped.keyed_by];
+        if columns.is_empty() {
+            return Ok(vec![0; rows.num_rows()]);
+        }
+        let (mut places, mut new) = (Vec::with_capacity(rows.num_rows()), Vec::new());
+        for (row, key) in (0_u32..).zip(row_keys(columns)?) {
+            let next = self.keys.len();
+            places.push(match self.places.entry(key) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(next);
+                    self.keys.push(key);
+                    new.push(row);
+                    next
+                }
+            });
+        }
+        if !new.is_empty() {
+            let new = UInt32Array::from(new);
+            self.values.push(columns.iter().map(|column| take(column, &new, None)).collect::<Result<_, _>>()?);
         }
         Ok(places)
     }
 
-    /// The key columns of all groups; none where rows are not grouped by anything.
-    fn key_columns(&mut self) -> PlanResult<Vec<ArrayRef>> {
-        match &mut self.groups {
-            None => Ok(Vec::new()),
-            // DataFusion's may panic over nothing.
-            Some(groups) if groups.is_empty() => {
-                Ok(RecordBatch::new_empty(Arc::clone(&self.grouped.output)).columns()[..self.grouped.keyed_by].into())
-            }
-            Some(groups) => groups.emit(EmitTo::All),
-        }
-    }
-
     /// What the groups come to with what they stood at before.
     fn close(mut self, cache: &ModelCache, entries: &mut Entries, wanted: bool) -> Result<Changes> {
-        let (grouped, total) = (self.grouped, self.total());
-        self.counts.iter_mut().for_each(|counts| counts.resize(total, 0));
-        let values = self.key_columns()?;
-        let keys = if values.is_empty() { vec![WHOLE] } else { row_keys(&values)? };
+        let (grouped, total) = (self.grouped, self.keys.len());
         let codec = StateCodec::new(&grouped.aggregates, grouped.counts())?;
-        let stored = cache.read(grouped.states)?.values(&keys)?;
+        let stored = cache.read(grouped.states)?.values(&self.keys)?;
         let had: Vec<usize> = (0..total).filter(|place| stored[*place].is_some()).collect();
         let (old_counts, old) = codec.decode(stored.iter().flatten())?;
         for (counts, old) in self.counts.iter_mut().zip(&old_counts) {
             let old = old.as_primitive::<Int64Type>().values();
             had.iter().zip(old).for_each(|(place, old)| counts[*place] += old);
         }
-        let new = self.merged(&old, &had, total)?;
+        let new = self.merged(&old, &had)?;
         let counts: Vec<ArrayRef> = std::mem::take(&mut self.counts).into_iter().map(int64).collect();
         let states = codec.encode(&counts, &new, total)?;
         let is_left = |place: usize| match counts.first() {
@@ -208,14 +207,15 @@ impl<'a> Touched<'a> {
         let kept = entries.on(grouped.states);
         for (place, state) in states.into_iter().enumerate() {
             match &stored[place] {
-                stored if !is_left(place) => stored.iter().for_each(|_| kept.take_away(keys[place], &[])),
+                stored if !is_left(place) => stored.iter().for_each(|_| kept.take_away(self.keys[place], &[])),
                 Some(stored) if *stored == state => {}
-                _ => kept.keep(keys[place], &[], &state),
+                _ => kept.keep(self.keys[place], &[], &state),
             }
         }
         if !wanted {
             return Ok(Changes::default());
         }
+        let values = self.key_columns()?;
         let rows = |states: Vec<Vec<ArrayRef>>, places: &[usize]| -> PlanResult<RecordBatch> {
             let picked = places_array(places);
             let keys = values.iter().map(|column| take(column, &picked, None)).collect::<Result<Vec<_>, _>>()?;
@@ -232,8 +232,9 @@ impl<'a> Touched<'a> {
     }
 
     /// The states of all groups that were touched.
-    fn merged(&mut self, old: &[Vec<ArrayRef>], had: &[usize], total: usize) -> PlanResult<Vec<Vec<ArrayRef>>> {
-        let (grouped, mut states) = (self.grouped, Vec::new());
+    fn merged(&mut self, old: &[Vec<ArrayRef>], had: &[usize]) -> PlanResult<Vec<Vec<ArrayRef>>> {
+        let (grouped, total) = (self.grouped, self.keys.len());
+        let mut states = Vec::new();
         self.added.know(grouped, &self.rows, total)?;
         for (accumulator, old) in self.added.accumulators.iter_mut().zip(old) {
             if !had.is_empty() {
@@ -253,6 +254,20 @@ impl<'a> Touched<'a> {
             *state = subtract(state, &gone, left.as_ref())?;
         }
         Ok(states)
+    }
+
+    fn key_columns(&mut self) -> PlanResult<Vec<ArrayRef>> {
+        let column = |at: usize| {
+            let pieces: Vec<_> = self.values.iter().map(|columns| columns[at].as_ref()).collect();
+            Ok(concat(&pieces)?)
+        };
+        match self.values.is_empty() {
+            // No group at all: columns without rows, of the right types.
+            true => {
+                Ok(RecordBatch::new_empty(Arc::clone(&self.grouped.output)).columns()[..self.grouped.keyed_by].into())
+            }
+            false => (0..self.grouped.keyed_by).map(column).collect(),
+        }
     }
 }
 

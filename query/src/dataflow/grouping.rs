@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::{Aggregate as Grouping, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
@@ -24,7 +24,7 @@ pub(super) fn mergeable(grouping: &Grouping) -> Result<(), String> {
     let schema = grouping.input.schema();
     let is_float = |expr: &Expr| {
         let kind = expr.to_field(schema).map(|(_, field)| field.data_type().clone());
-        kind.map_err(|error: DataFusionError| error.strip_backtrace()).map(|kind| holds_float(&kind))
+        kind.map_err(|error: DataFusionError| error.strip_backtrace()).map(|kind| kind.is_floating())
     };
     for expr in &grouping.group_expr {
         // −0 and 0 are one value and two groups.
@@ -46,21 +46,6 @@ pub(super) fn mergeable(grouping: &Grouping) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Whether a value of a type is a float, or has one in it.
-fn holds_float(kind: &DataType) -> bool {
-    match kind {
-        DataType::List(field)
-        | DataType::LargeList(field)
-        | DataType::ListView(field)
-        | DataType::LargeListView(field)
-        | DataType::FixedSizeList(field, _)
-        | DataType::Map(field, _) => holds_float(field.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| holds_float(field.data_type())),
-        DataType::Dictionary(_, values) => holds_float(values),
-        kind => kind.is_floating(),
-    }
 }
 
 /// The aggregate below an alias.

@@ -130,8 +130,11 @@ impl Database {
     /// round until one of them has some of the answer.
     pub(super) fn query_whole(&self, sql: &str, each: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
         let mut statement = self.connection.prepare(sql).map_err(|source| self.failure(source))?;
-        let mut batches = statement.query_arrow([]).map_err(|source| self.failure(source))?;
-        batches.try_for_each(|batch| each(arrow_bridge::from_duckdb(batch).map_err(crossing)?))
+        statement.execute([]).map_err(|source| self.failure(source))?;
+        while let Some(batch) = statement.step().map_err(|source| self.failure(source))? {
+            each(arrow_bridge::from_duckdb((&batch).into()).map_err(crossing)?)?;
+        }
+        Ok(())
     }
 
     /// A bulk writer into one table.

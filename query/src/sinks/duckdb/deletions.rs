@@ -23,6 +23,9 @@ const WORTH_ALL_CORES: u64 = if cfg!(test) { 2 } else { 1_000_000 };
 /// Rows of a table of which one is found sooner by its place than by what it holds.
 const WORTH_PLACES: u64 = if cfg!(test) { 5 } else { 100_000 };
 
+/// Keys that are compared from memory, all at once.
+const HELD_AT_ONCE: u64 = 100_000;
+
 /// The temporary table of rows that are to be deleted.
 const GONE: &str = "gone";
 
@@ -82,10 +85,15 @@ fn delete_by_places(
         let compared = keys.iter().map(|(key, _)| quoted(key)).collect::<Vec<_>>().join(", ");
         let there = format!("FROM {name} WHERE rowid IN (SELECT id FROM temp.main.{GONE})");
         let mut found = TableHash::EMPTY;
-        database.query_whole(&format!("SELECT {compared} {there}"), &mut |batch| {
+        let select = format!("SELECT {compared} {there}");
+        let mut add = |batch: RecordBatch| {
             found = found.add(TableHash::of_batch(&as_appended(&batch, &schema, table)?)?);
             Ok(())
-        })?;
+        };
+        match gone.len() <= HELD_AT_ONCE {
+            true => database.query_whole(&select, &mut add)?,
+            false => database.query(&select, &mut add)?,
+        }
         // What comes after makes the table anew.
         if found == wanted { database.delete(&format!("DELETE {there}")) } else { Ok(0) }
     })?;

@@ -45,11 +45,6 @@ pub(super) const GROUPS: Shape = Shape {
         )
         .not_in_duckdb("it has another name for making a struct"),
         query(
-            "gold.by_pair_with_a_double",
-            "SELECT named_struct('kind', kind, 'x', x) AS pair, count(*) AS rows FROM silver.rows GROUP BY 1",
-        )
-        .not_in_duckdb("it has another name for making a struct"),
-        query(
             "gold.by_quotient",
             "SELECT y / 0.0 AS quotient, count(*) AS rows, sum(n) AS n FROM silver.rows GROUP BY 1",
         ),
