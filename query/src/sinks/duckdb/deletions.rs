@@ -24,7 +24,7 @@ const WORTH_ALL_CORES: u64 = if cfg!(test) { 2 } else { 1_000_000 };
 const WORTH_PLACES: u64 = if cfg!(test) { 5 } else { 100_000 };
 
 /// Keys that are compared from memory, all at once.
-const HELD_AT_ONCE: u64 = 100_000;
+const HELD_AT_ONCE: u64 = 50_000;
 
 /// The temporary table of rows that are to be deleted.
 const GONE: &str = "gone";
