@@ -1,13 +1,12 @@
 //! A refresh of rows that only come: the query over what is new, without the rows whose key was seen before.
 
-use std::collections::HashSet;
-
 use datafusion::logical_expr::LogicalPlan;
 
 use super::{Computed, Inputs, ModelRefresh, planning};
 use crate::epoch::{ModelState, Work};
 use crate::error::{Error, Result};
 use crate::first_wins::{self, FirstRows};
+use crate::keys::KeySet;
 use crate::slots::Filling;
 use crate::state_cache::SEEN;
 
@@ -65,7 +64,7 @@ impl ModelRefresh {
         }
         let tables = planning::before(inputs, &self.model).await?;
         let old = self.first_rows(&tables).await?.keys();
-        let known: HashSet<u128> = old.iter().copied().collect();
+        let known: KeySet = old.iter().copied().collect();
         if let Some(cached) = cached {
             cached.clear()?;
             cached.put(first_wins::seen(old), Some(before.changed))?;
