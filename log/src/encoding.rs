@@ -17,7 +17,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
@@ -244,19 +244,35 @@ pub(crate) fn properties(rows: usize, first: &RecordBatch) -> WriterProperties {
     if rows < FEW_ROWS {
         properties = properties.set_dictionary_enabled(false);
     } else {
-        let schema = first.schema();
-        let names = schema.fields().iter().map(|field| field.name().as_str());
-        let varied = names.zip(first.columns()).filter(|(_, values)| is_varied(values)).map(|(name, _)| name);
-        for column in unlike.into_iter().chain(varied) {
-            // Not from a text: a name with a dot in it is one column's.
-            let column = ColumnPath::new(vec![column.to_owned()]);
-            properties = properties.set_column_dictionary_enabled(column, false);
-        }
+        properties = without_dictionaries(properties, unlike.into_iter().chain(varied(first)));
     }
     for column in pruned {
         properties = properties.set_column_statistics_enabled(ColumnPath::from(column), EnabledStatistics::Chunk);
     }
     properties.build()
+}
+
+/// How files are written that begin with these rows, with the writer's own settings for everything but compression, and dictionaries only
+/// where values come again.
+pub fn plain_properties(first: &RecordBatch) -> WriterProperties {
+    let properties = WriterProperties::builder().set_compression(compression(first.num_rows()));
+    without_dictionaries(properties, varied(first)).build()
+}
+
+fn without_dictionaries<'a>(
+    properties: WriterPropertiesBuilder,
+    columns: impl Iterator<Item = &'a str>,
+) -> WriterPropertiesBuilder {
+    columns.fold(properties, |properties, column| {
+        // Not from a text: a name with a dot in it is one column's.
+        properties.set_column_dictionary_enabled(ColumnPath::new(vec![column.to_owned()]), false)
+    })
+}
+
+/// The columns of which most of the first values come once.
+fn varied(first: &RecordBatch) -> impl Iterator<Item = &str> {
+    let names = first.schema_ref().fields().iter().map(|field| field.name().as_str());
+    names.zip(first.columns()).filter(|(_, values)| is_varied(values)).map(|(name, _)| name)
 }
 
 /// So many values tell whether a column's values are nearly all different.

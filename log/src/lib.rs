@@ -29,7 +29,7 @@ pub use claims::{Claim, Claims};
 pub use columns::{ColumnType, JsonKind, column_name};
 pub use committing::Drained;
 pub use compaction::{Compacted, Compaction};
-pub use encoding::compression;
+pub use encoding::{compression, plain_properties};
 pub use entry::{CommitRecord, CommittedBatch, Entry};
 pub use error::{Error, Result};
 pub use files::{DataFile, Offsets, StagedFile};

@@ -13,7 +13,7 @@ use crate::epoch::{self, Chain, Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::models::TableName;
 use crate::rows::{self, Deletion, Run};
-use crate::run_files::{self, StoredRuns};
+use crate::run_files::{NewRuns, StoredRuns};
 use crate::sinks::ReadRun;
 
 /// So many runs at the end of a table are folded …
@@ -112,7 +112,8 @@ async fn fold(store: &Store, name: &TableName, state: &mut ModelState, least: us
     let reads = small.iter().map(|run| stored.read(run, None)).collect::<Vec<_>>();
     let read = futures::stream::iter(reads).flatten().map_err(|error| DataFusionError::External(Box::new(error)));
     let read = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), read));
-    let mut written = run_files::write(store, name, &state.fingerprint, &schema, first, read).await?;
+    let (store, name, fingerprint) = (store.clone(), name.clone(), state.fingerprint.clone());
+    let mut written = NewRuns { store, name, fingerprint, schema, hashes: 0 }.write(first, read).await?;
     match written.runs.pop().filter(|run| written.runs.is_empty() && run.rows == count) {
         Some(run) => {
             folded.runs += small.len();
@@ -148,7 +149,8 @@ pub(crate) async fn renew(store: &Store, chain: &Chain, before: &Manifest) -> Re
         let reads = live.in_runs().map(|(run, rows)| stored.read(run, rows)).collect::<Vec<_>>();
         let read = futures::stream::iter(reads).flatten().map_err(|error| DataFusionError::External(Box::new(error)));
         let read = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), read));
-        let written = run_files::write(store, &table, &state.fingerprint, &schema, state.end(), read).await?;
+        let (store, fingerprint) = (store.clone(), state.fingerprint.clone());
+        let written = NewRuns { store, name: table, fingerprint, schema, hashes: 0 }.write(state.end(), read).await?;
         (state.start, state.changed) = (state.end(), manifest.epoch);
         (state.runs, state.deletions) = (written.runs, Vec::new());
         paths.extend(state.runs.iter().map(|run| run.path.clone()));

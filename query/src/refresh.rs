@@ -1,6 +1,7 @@
 //! A refresh: every model from the epoch before to a version of the log, into runs, listed in one new manifest.
 
 mod addresses;
+mod anew;
 mod appending;
 mod comparing;
 mod computed;
@@ -8,6 +9,7 @@ mod flowing;
 mod planning;
 pub(crate) mod shape;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -22,11 +24,11 @@ pub(crate) use self::addresses::put_addresses;
 pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered};
 use self::planning::{Growth, Planner, events_came, in_model, unplannable};
 use crate::dataflow::Dataflow;
-use crate::epoch::{LAYOUT, Manifest, ModelState, Work, columns_of};
+use crate::epoch::{LAYOUT, Manifest, ModelState, columns_of};
 use crate::error::Result;
 use crate::folding;
 use crate::models::{Model, TableName};
-use crate::run_files::{self, Written, stored_schema};
+use crate::run_files::{NewRuns, Written, stored_schema};
 use crate::runner::Runner;
 use crate::slots::Filling;
 use crate::state_cache::{Entries, ModelCache, StateCache};
@@ -141,6 +143,9 @@ pub(crate) async fn prepare(inputs: &Arc<Inputs>, known: &BTreeSet<String>) -> R
             waiting.push_back((refresh, cache));
         }
     }
+    // Whoever takes longest is not to be the last one, and alone.
+    let rows = |refresh: &ModelRefresh| refresh.before.as_ref().map_or(0, |before| before.rows);
+    waiting.make_contiguous().sort_by_key(|(refresh, _)| Reverse(rows(refresh)));
     let mut learning = JoinSet::new();
     loop {
         while learning.len() < at_once()
@@ -239,13 +244,11 @@ impl ModelRefresh {
             (Some(before), ..) if growth == Growth::None => before.clone(),
             (Some(before), None, _) if self.strategy.only_adds() => self.appended(inputs, before, computed).await?,
             (Some(before), Some(flow), Some(cache)) => self.flowed(inputs, flow, before, &cache, computed).await?,
-            (before, flow, _) => {
+            (Some(before), flow, _) => {
                 computed.unlearnt |= flow.is_some();
-                match before {
-                    Some(before) => self.compared(inputs, before, computed).await?,
-                    None => self.anew(inputs, computed).await?,
-                }
+                self.compared(inputs, before, computed).await?
             }
+            (None, ..) => self.anew(inputs, computed).await?,
         };
         let touched = state.changed == computed.manifest.epoch;
         if touched {
@@ -271,91 +274,23 @@ impl ModelRefresh {
         tracing::warn!(model = %self.model.name, "its state cache is made anew");
     }
 
-    /// The state after a computation from nothing.
-    async fn anew(&self, inputs: &Inputs, computed: &mut Computed) -> Result<ModelState> {
-        let tables = planning::everything(inputs, &self.model, &computed.manifest).await?;
-        let written = self.write(inputs, &tables, None, computed).await?;
-        let other = inputs.before.as_ref().and_then(|before| before.models.get(&self.model.name.to_string()));
-        if let Some(same) = other.filter(|other| self.gave_the_same(other, &written)) {
-            // The runs that were just written are in no epoch.
-            let (fingerprint, query, strategy) =
-                (self.fingerprint.clone(), self.query.clone(), self.strategy.name().into());
-            let (changed, unique) = (computed.manifest.epoch, self.unique.clone());
-            return Ok(ModelState {
-                fingerprint,
-                query,
-                strategy,
-                changed,
-                unique,
-                work: Work::default(),
-                ..same.clone()
-            });
-        }
-        Ok(self.table(computed.manifest.epoch, written))
-    }
-
-    /// A table of its own with these rows.
-    fn table(&self, changed: u64, written: Written) -> ModelState {
-        ModelState {
-            identity: self.fingerprint.clone(),
-            query: self.query.clone(),
-            fingerprint: self.fingerprint.clone(),
-            strategy: self.strategy.name().to_owned(),
-            changed,
-            columns: columns_of(&self.schema),
-            unique: self.unique.clone(),
-            start: 0,
-            work: Work { added: written.rows, ..Work::default() },
-            runs: written.runs,
-            deletions: Vec::new(),
-            rows: written.rows,
-            content_hash: written.hash,
-        }
-    }
-
-    /// Whether another query gave just these rows.
-    fn gave_the_same(&self, other: &ModelState, written: &Written) -> bool {
-        let columns = other.columns == columns_of(&self.schema);
-        columns && written.rows > 0 && (other.rows, other.content_hash) == (written.rows, written.hash)
-    }
-
-    /// Runs the query over the tables and writes its rows as runs: all rows, or those that come to what was there.
-    async fn write(
-        &self,
-        inputs: &Inputs,
-        tables: &Filling,
-        to: Option<&ModelState>,
-        computed: &mut Computed,
-    ) -> Result<Written> {
-        let plan = match self.strategy {
-            Strategy::Append { first_wins: true } if self.flow.is_none() => {
-                self.first_rows_only(inputs, tables, to, computed).await?
-            }
-            _ => self.plan.clone(),
-        };
-        if to.is_some() {
-            let rows = self.stream(&plan, tables).await?;
-            return self.write_rows(inputs, rows, computed).await;
-        }
-        let (name, schema) = (&self.model.name, &self.schema);
-        let rows = self.runner.streams(&tables.bind_or_empty(&plan)?).await?;
-        let written = run_files::write_all(&inputs.runs, name, &self.fingerprint, schema, 0, rows).await?;
-        computed.written.extend(written.runs.iter().map(|run| run.path.clone()));
-        Ok(written)
-    }
-
-    /// Writes rows behind all that were ever written under this fingerprint.
+    /// Writes rows behind all that were ever written under this fingerprint; the hashes of at most so many are handed on.
     async fn write_rows(
         &self,
         inputs: &Inputs,
         rows: SendableRecordBatchStream,
+        hashes: usize,
         computed: &mut Computed,
     ) -> Result<Written> {
         let first = self.before.as_ref().map_or(0, ModelState::end);
-        let (name, schema) = (&self.model.name, &self.schema);
-        let written = run_files::write(&inputs.runs, name, &self.fingerprint, schema, first, rows).await?;
+        let written = self.new_runs(inputs, hashes).write(first, rows).await?;
         computed.written.extend(written.runs.iter().map(|run| run.path.clone()));
         Ok(written)
+    }
+
+    fn new_runs(&self, inputs: &Inputs, hashes: usize) -> NewRuns {
+        let (store, name) = (inputs.runs.clone(), self.model.name.clone());
+        NewRuns { store, name, fingerprint: self.fingerprint.clone(), schema: Arc::clone(&self.schema), hashes }
     }
 
     fn remember(&self, entries: Entries, anew: bool, computed: &mut Computed) {

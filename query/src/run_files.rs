@@ -6,16 +6,15 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use lakebed_log::{Store, compression, layout};
+use lakebed_log::{Store, layout, plain_properties};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
-use parquet::file::properties::WriterProperties;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::hash::TableHash;
+use crate::hash::{TableHash, row_hashes, short};
 use crate::models::TableName;
 use crate::rows::Run;
 use crate::sinks::ReadRun;
@@ -29,6 +28,19 @@ pub(crate) struct Written {
     pub(crate) runs: Vec<Run>,
     pub(crate) rows: u64,
     pub(crate) hash: TableHash,
+    /// The first 128 bits of each row's hash, in the order of their addresses; `None` where they are not wanted, or too many.
+    pub(crate) hashes: Option<Vec<u128>>,
+}
+
+/// Runs of a model that are to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRuns {
+    pub(crate) store: Store,
+    pub(crate) name: TableName,
+    pub(crate) fingerprint: String,
+    pub(crate) schema: SchemaRef,
+    /// The hashes of up to so many rows are wanted one by one.
+    pub(crate) hashes: usize,
 }
 
 /// The columns as they are stored: plain types that every reader has, and every column may be null.
@@ -49,96 +61,104 @@ fn plain(kind: &DataType) -> DataType {
     }
 }
 
-/// Writes a stream's rows as runs of a model, from the address `first` on.
-///
-/// # Errors
-/// What the stream says, and any failure of the store.
-pub(crate) async fn write(
-    store: &Store,
-    name: &TableName,
-    fingerprint: &str,
-    schema: &SchemaRef,
-    first: u64,
-    mut rows: SendableRecordBatchStream,
-) -> Result<Written> {
-    let next = |written: &Written| written.runs.last().map_or(first, |run| run.addresses().end);
-    let mut written = Written::default();
-    let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
-    while let Some(batch) = rows.try_next().await.map_err(Error::Execution)? {
-        if batch.num_rows() == 0 {
-            continue;
+impl NewRuns {
+    /// Writes a stream's rows, from the address `first` on. While some are encoded, the stream makes the next ones.
+    ///
+    /// # Errors
+    /// What the stream says, and any failure of the store.
+    pub(crate) async fn write(&self, first: u64, mut rows: SendableRecordBatchStream) -> Result<Written> {
+        let end = |written: &Written| written.runs.last().map_or(first, |run| run.addresses().end);
+        let mut written = Written { hashes: (self.hashes > 0).then(Vec::new), ..Written::default() };
+        let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
+        let mut next = rows.try_next().await.map_err(Error::Execution)?;
+        while let Some(batch) = next {
+            let (open, schema) = (writer.take(), Arc::clone(&self.schema));
+            // Compression and hashing are work for a thread of their own, not for the one that drives the I/O.
+            let encoding = tokio::task::spawn_blocking(move || encode(open, &schema, &batch));
+            let (encoded, following) = futures::join!(encoding, rows.try_next());
+            let (encoded, hashes) = encoded??;
+            written.take(&hashes, self.hashes);
+            writer = match encoded {
+                Some(encoded) if encoded.bytes_written() + encoded.in_progress_size() >= RUN_BYTES => {
+                    written.runs.push(self.finish(end(&written), encoded).await?);
+                    None
+                }
+                encoded => encoded,
+            };
+            next = following.map_err(Error::Execution)?;
         }
-        let schema = Arc::clone(schema);
-        let open = writer.take();
-        // Compression and hashing are work for a thread of their own, not for the one that drives the I/O.
-        let (encoded, rows, hash) = tokio::task::spawn_blocking(move || encode(open, &schema, &batch)).await??;
-        written.rows += rows;
-        written.hash = written.hash.add(hash);
-        match encoded.bytes_written() + encoded.in_progress_size() {
-            bytes if bytes >= RUN_BYTES => {
-                written.runs.push(finish(store, name, fingerprint, next(&written), encoded).await?);
+        if let Some(writer) = writer {
+            written.runs.push(self.finish(end(&written), writer).await?);
+        }
+        Ok(written)
+    }
+
+    /// The same for the rows of several streams, each written by a task of its own; their runs follow one another.
+    ///
+    /// # Errors
+    /// As [`Self::write`], for the first that fails; then the others are given up.
+    pub(crate) async fn write_all(&self, first: u64, streams: Vec<SendableRecordBatchStream>) -> Result<Written> {
+        let mut writing = JoinSet::new();
+        for (at, rows) in streams.into_iter().enumerate() {
+            let new = self.clone();
+            writing.spawn(async move { Ok::<_, Error>((at, new.write(0, rows).await?)) });
+        }
+        let mut parts = Vec::new();
+        while let Some(part) = writing.join_next().await {
+            parts.push(part??);
+        }
+        parts.sort_by_key(|(at, _)| *at);
+        let mut all = Written { hashes: (self.hashes > 0).then(Vec::new), ..Written::default() };
+        for (_, part) in parts {
+            for run in part.runs {
+                let first = all.runs.last().map_or(first, |run: &Run| run.addresses().end);
+                all.runs.push(Run { first, ..run });
             }
-            _ => writer = Some(encoded),
+            all.rows += part.rows;
+            all.hash = all.hash.add(part.hash);
+            all.hashes = all.hashes.zip(part.hashes).map(|(before, hashes)| [before, hashes].concat());
         }
+        all.hashes = all.hashes.filter(|hashes| hashes.len() <= self.hashes);
+        Ok(all)
     }
-    if let Some(writer) = writer {
-        written.runs.push(finish(store, name, fingerprint, next(&written), writer).await?);
+
+    async fn finish(&self, first: u64, mut writer: ArrowWriter<Vec<u8>>) -> Result<Run> {
+        writer.flush()?;
+        let rows = writer.flushed_row_groups().iter().map(|group| group.num_rows()).sum::<i64>();
+        let parquet = writer.into_inner()?;
+        let path = layout::run(&self.name.to_string(), &self.fingerprint, Uuid::now_v7());
+        let (rows, bytes) = (u64::try_from(rows).unwrap_or_default(), parquet.len() as u64);
+        let run = Run { path: path.to_string(), first, rows, bytes };
+        self.store.put(&path, parquet).await?;
+        Ok(run)
     }
-    Ok(written)
 }
 
-/// The same for the rows of several streams, each written by a task of its own; their runs follow one another.
-///
-/// # Errors
-/// As [`write`], for the first that fails; then the others are given up.
-pub(crate) async fn write_all(
-    store: &Store,
-    name: &TableName,
-    fingerprint: &str,
-    schema: &SchemaRef,
-    first: u64,
-    streams: Vec<SendableRecordBatchStream>,
-) -> Result<Written> {
-    let mut writing = JoinSet::new();
-    for (at, rows) in streams.into_iter().enumerate() {
-        let (store, name, fingerprint) = (store.clone(), name.clone(), fingerprint.to_owned());
-        let schema = Arc::clone(schema);
-        writing.spawn(async move { Ok::<_, Error>((at, write(&store, &name, &fingerprint, &schema, 0, rows).await?)) });
-    }
-    let mut parts = Vec::new();
-    while let Some(part) = writing.join_next().await {
-        parts.push(part??);
-    }
-    parts.sort_by_key(|(at, _)| *at);
-    let mut all = Written::default();
-    for (_, part) in parts {
-        for run in part.runs {
-            let first = all.runs.last().map_or(first, |run: &Run| run.addresses().end);
-            all.runs.push(Run { first, ..run });
+impl Written {
+    fn take(&mut self, hashes: &[[u8; 32]], most: usize) {
+        self.rows += hashes.len() as u64;
+        self.hash = hashes.iter().fold(self.hash, |sum, hash| sum.add(TableHash::of_row(*hash)));
+        if let Some(all) = &mut self.hashes {
+            all.extend(hashes.iter().map(short));
         }
-        all.rows += part.rows;
-        all.hash = all.hash.add(part.hash);
+        self.hashes = self.hashes.take().filter(|hashes| hashes.len() <= most);
     }
-    Ok(all)
 }
 
-type Encoded = (ArrowWriter<Vec<u8>>, u64, TableHash);
+/// The writer with a batch more, if there is any row, and the hash of each row.
+type Encoded = (Option<ArrowWriter<Vec<u8>>>, Vec<[u8; 32]>);
 
 fn encode(writer: Option<ArrowWriter<Vec<u8>>>, schema: &SchemaRef, batch: &RecordBatch) -> Result<Encoded> {
+    if batch.num_rows() == 0 {
+        return Ok((writer, Vec::new()));
+    }
     let batch = cast(batch.columns(), schema)?;
     let mut writer = match writer {
         Some(writer) => writer,
-        None => {
-            let compression = compression(batch.num_rows());
-            ArrowWriter::try_new(
-                Vec::new(),
-                Arc::clone(schema),
-                Some(WriterProperties::builder().set_compression(compression).build()),
-            )?
-        }
+        None => ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(plain_properties(&batch)))?,
     };
     writer.write(&batch)?;
-    Ok((writer, batch.num_rows() as u64, TableHash::of_batch(&batch)?))
+    Ok((Some(writer), row_hashes(&batch)?))
 }
 
 /// Columns in the types of a schema.
@@ -150,23 +170,6 @@ pub(crate) fn cast(columns: &[ArrayRef], schema: &SchemaRef) -> Result<RecordBat
             false => cast_with_options(column, field.data_type(), &strict),
         });
     Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<Vec<_>, _>>()?)?)
-}
-
-async fn finish(
-    store: &Store,
-    name: &TableName,
-    fingerprint: &str,
-    first: u64,
-    mut writer: ArrowWriter<Vec<u8>>,
-) -> Result<Run> {
-    writer.flush()?;
-    let rows = writer.flushed_row_groups().iter().map(|group| group.num_rows()).sum::<i64>();
-    let parquet = writer.into_inner()?;
-    let path = layout::run(&name.to_string(), fingerprint, Uuid::now_v7());
-    let (rows, bytes) = (u64::try_from(rows).unwrap_or_default(), parquet.len() as u64);
-    let run = Run { path: path.to_string(), first, rows, bytes };
-    store.put(&path, parquet).await?;
-    Ok(run)
 }
 
 /// Reads runs from the lake's store.

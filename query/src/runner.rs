@@ -35,14 +35,22 @@ impl Runner {
         Self { state, rows: AtomicU64::new(0), bytes: AtomicU64::new(0), streaming: Mutex::default() }
     }
 
+    /// A plan that is going to run, whose reading counts.
+    ///
+    /// # Errors
+    /// Where it cannot be optimized.
+    pub(crate) async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        let physical = self.state.create_physical_plan(plan).await?;
+        self.streaming.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&physical));
+        Ok(physical)
+    }
+
     /// Starts a plan.
     ///
     /// # Errors
     /// Where it cannot be optimized or started.
     pub(crate) async fn stream(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-        let physical = self.state.create_physical_plan(plan).await?;
-        self.streaming.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&physical));
-        Ok(execute_stream(physical, self.state.task_ctx())?)
+        Ok(execute_stream(self.physical(plan).await?, self.state.task_ctx())?)
     }
 
     /// Starts a plan whose partitions are taken side by side.
@@ -50,9 +58,7 @@ impl Runner {
     /// # Errors
     /// As [`Self::stream`].
     pub(crate) async fn streams(&self, plan: &LogicalPlan) -> Result<Vec<SendableRecordBatchStream>> {
-        let physical = self.state.create_physical_plan(plan).await?;
-        self.streaming.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&physical));
-        Ok(execute_stream_partitioned(physical, self.state.task_ctx())?)
+        Ok(execute_stream_partitioned(self.physical(plan).await?, self.state.task_ctx())?)
     }
 
     /// All rows of a plan, in columns of these names and its own types.

@@ -180,7 +180,7 @@ impl Cut<'_> {
             if !retracts || aggregates.iter().all(subtracts) {
                 let said = said_of_grouping(grouping);
                 let (states, seen) = (self.next_shelf()?, self.next_shelf()?);
-                let grouped = Grouped { keyed_by, aggregates, retracts, states, seen, output };
+                let grouped = Arc::new(Grouped { keyed_by, aggregates, retracts, states, seen, output });
                 let plan = self.add(Kind::Grouped { grouped, fed }, vec![feed], plan.schema(), said)?;
                 return Ok(Piece { plan, only_adds: false });
             }

@@ -205,11 +205,11 @@ impl<'a> Touched<'a> {
         }
         let left: Vec<usize> = (0..total).filter(|place| is_left(*place)).collect();
         let kept = entries.on(grouped.states);
-        for (place, state) in states.into_iter().enumerate() {
+        for (place, state) in states.iter().enumerate() {
             match &stored[place] {
                 stored if !is_left(place) => stored.iter().for_each(|_| kept.take_away(self.keys[place], &[])),
                 Some(stored) if *stored == state => {}
-                _ => kept.keep(self.keys[place], &[], &state),
+                _ => kept.keep(self.keys[place], &[], state),
             }
         }
         if !wanted {

@@ -17,8 +17,10 @@ mod named;
 pub(crate) mod ranked;
 pub(crate) mod run;
 mod states;
+pub(crate) mod whole;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchemaRef;
@@ -102,7 +104,7 @@ enum Kind {
         shelf: Shelf,
     },
     Grouped {
-        grouped: Grouped,
+        grouped: Arc<Grouped>,
         /// The columns that feed it.
         fed: SchemaRef,
     },

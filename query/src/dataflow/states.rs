@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, In
 use arrow::compute::kernels::cmp::eq;
 use arrow::compute::nullif;
 use arrow::datatypes::{ArrowNativeTypeOp, DataType, Decimal128Type, Decimal256Type, FieldRef, Int64Type, UInt64Type};
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
@@ -73,13 +73,13 @@ impl StateCodec {
         Ok(Self { converter: RowConverter::new(kinds.collect())?, counts, widths })
     }
 
-    pub(super) fn encode(&self, counts: &[ArrayRef], states: &[Vec<ArrayRef>], groups: usize) -> Result<Vec<Vec<u8>>> {
+    /// The states of some groups, by their place; `groups` is how many these are.
+    pub(super) fn encode(&self, counts: &[ArrayRef], states: &[Vec<ArrayRef>], groups: usize) -> Result<Encoded> {
         let columns: Vec<ArrayRef> = counts.iter().chain(states.iter().flatten()).cloned().collect();
-        if columns.is_empty() {
-            return Ok(vec![Vec::new(); groups]);
-        }
-        let rows = self.converter.convert_columns(&columns)?;
-        Ok(rows.iter().map(|row| row.as_ref().to_vec()).collect())
+        Ok(match columns.is_empty() {
+            true => Encoded::Empty(groups),
+            false => Encoded::Rows(self.converter.convert_columns(&columns)?),
+        })
     }
 
     /// The counts, and the states of each aggregate.
@@ -96,8 +96,34 @@ impl StateCodec {
         if columns.len() != width {
             return exec_err!("a state of {width} columns has {}", columns.len());
         }
-        let counts = columns.drain(..self.counts).collect();
-        Ok((counts, self.widths.iter().map(|width| columns.drain(..*width).collect()).collect()))
+        let states = self.of_aggregates(&columns[self.counts..]);
+        columns.truncate(self.counts);
+        Ok((columns, states))
+    }
+
+    /// The columns of states, by the aggregates that they are of.
+    pub(super) fn of_aggregates(&self, columns: &[ArrayRef]) -> Vec<Vec<ArrayRef>> {
+        let mut columns = columns.iter().cloned();
+        self.widths.iter().map(|width| columns.by_ref().take(*width).collect()).collect()
+    }
+}
+
+/// States as bytes, one after the other.
+#[derive(Debug)]
+pub(super) enum Encoded {
+    /// Of groups without any aggregate, so many.
+    Empty(usize),
+    Rows(Rows),
+}
+
+impl Encoded {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let (empty, rows) = match self {
+            Self::Empty(groups) => (*groups, None),
+            Self::Rows(rows) => (0, Some(rows)),
+        };
+        let rows = rows.into_iter().flat_map(|rows| rows.iter().map(|row| row.data()));
+        std::iter::repeat_n(&[][..], empty).chain(rows)
     }
 }
 

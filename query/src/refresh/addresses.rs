@@ -17,7 +17,7 @@ use crate::sinks::ReadRun;
 use crate::state_cache::{ADDRESSES, Entries, ModelCache};
 
 /// How many addresses go into one commit of the cache.
-const AT_ONCE: usize = 500_000;
+const AT_ONCE: usize = 1_000_000;
 
 /// Addresses of rows that went.
 #[derive(Debug, Default)]
@@ -70,21 +70,12 @@ impl Addressed {
         order.sort_unstable_by_key(|row| self.of_rows[*row as usize]);
         Ok(take_record_batch(&concat_batches(schema, gone)?, &UInt32Array::from(order))?)
     }
+}
 
-    /// Notes the addresses of rows that are written from `first` on.
-    ///
-    /// # Errors
-    /// For a value that cannot be hashed.
-    pub(super) fn give(&self, added: &[RecordBatch], first: u64, entries: &mut Entries) -> Result<()> {
-        let (mut next, entries) = (first, entries.on(ADDRESSES));
-        for batch in added {
-            for hash in row_hashes(batch)? {
-                entries.keep(short(&hash), &next.to_be_bytes(), &[]);
-                next += 1;
-            }
-        }
-        Ok(())
-    }
+/// Notes the addresses of rows that were written from `first` on.
+pub(super) fn give(hashes: &[u128], first: u64, entries: &mut Entries) {
+    let entries = entries.on(ADDRESSES);
+    (first..).zip(hashes).for_each(|(address, hash)| entries.keep(*hash, &address.to_be_bytes(), &[]));
 }
 
 /// Puts the address of each row of a table into the cache, which then stands at `epoch`, if there is one.

@@ -9,6 +9,7 @@ use crate::first_wins::{self, FirstRows};
 use crate::keys::KeySet;
 use crate::slots::Filling;
 use crate::state_cache::SEEN;
+use crate::strategy::Strategy;
 
 impl ModelRefresh {
     /// The state with the rows that the query gives over new rows.
@@ -19,7 +20,9 @@ impl ModelRefresh {
         computed: &mut Computed,
     ) -> Result<ModelState> {
         let tables = planning::changes(inputs, &self.model, &computed.manifest, &computed.gone).await?;
-        let added = self.write(inputs, &tables.added, Some(before), computed).await?;
+        let plan = self.statement(inputs, &tables.added, Some(before), computed).await?;
+        let rows = self.stream(&plan, &tables.added).await?;
+        let added = self.write_rows(inputs, rows, 0, computed).await?;
         let mut state = before.clone();
         state.changed = computed.manifest.epoch;
         state.work = Work { added: added.rows, ..Work::default() };
@@ -27,8 +30,24 @@ impl ModelRefresh {
         Ok(state)
     }
 
+    /// The query as it runs over new rows: all of them, or those that come to what was there.
+    pub(super) async fn statement(
+        &self,
+        inputs: &Inputs,
+        tables: &Filling,
+        to: Option<&ModelState>,
+        computed: &mut Computed,
+    ) -> Result<LogicalPlan> {
+        match self.strategy {
+            Strategy::Append { first_wins: true } if self.flow.is_none() => {
+                self.first_rows_only(inputs, tables, to, computed).await
+            }
+            _ => Ok(self.plan.clone()),
+        }
+    }
+
     /// The plan with the rows left out whose key came before, among the new rows or in an earlier epoch.
-    pub(super) async fn first_rows_only(
+    async fn first_rows_only(
         &self,
         inputs: &Inputs,
         tables: &Filling,

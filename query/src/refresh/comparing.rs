@@ -45,7 +45,7 @@ impl ModelRefresh {
             futures::future::ready(new.map_err(|error| DataFusionError::External(Box::new(error))))
         });
         let new = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), new));
-        let added = self.write_rows(inputs, new, computed).await?;
+        let added = self.write_rows(inputs, new, 0, computed).await?;
         let gone = stored.lock().unwrap_or_else(PoisonError::into_inner).gone();
         let mut state = before.clone();
         state.changed = computed.manifest.epoch;

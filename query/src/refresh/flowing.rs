@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use roaring::RoaringTreemap;
 
-use super::addresses::{Addressed, put_addresses};
+use super::addresses::{Addressed, give, put_addresses};
 use super::planning::{changes, history};
 use super::{Computed, Inputs, ModelRefresh};
 use crate::dataflow::Dataflow;
@@ -12,14 +12,13 @@ use crate::dataflow::run::{Applied, TableChanges};
 use crate::epoch::{ModelState, Work};
 use crate::error::{Error, Result};
 use crate::rows;
-use crate::run_files;
 use crate::state_cache::{Entries, ModelCache};
 
 /// So many rows of a table are taken up at once where operators learn their history: where they hold the rows …
-const ROWS_AT_ONCE: u64 = 250_000;
+const ROWS_AT_ONCE: usize = 250_000;
 
 /// … and where they hold no more of them than states.
-const STATES_AT_ONCE: u64 = 2_000_000;
+pub(super) const STATES_AT_ONCE: usize = 2_000_000;
 
 impl ModelRefresh {
     /// The state after the operators took in what changed. A cache that turns out not to be what it says it is is made anew.
@@ -35,11 +34,11 @@ impl ModelRefresh {
         if cache.epoch() != Some(before.changed) {
             self.learn(inputs, flow, before, cache).await?;
         }
-        let (applied, addressed, entries) = match self.take_in(flow, &tables, before, cache).await {
+        let (applied, addressed, mut entries) = match self.take_in(flow, &tables, cache).await {
             Err(Error::CacheBroken) => {
                 self.cache_is_broken();
                 self.learn(inputs, flow, before, cache).await?;
-                self.take_in(flow, &tables, before, cache).await?
+                self.take_in(flow, &tables, cache).await?
             }
             taken => taken?,
         };
@@ -53,7 +52,9 @@ impl ModelRefresh {
         }
         let added = futures::stream::iter(applied.changes.added.into_iter().map(Ok));
         let added = Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), added));
-        let added = self.write_rows(inputs, added, computed).await?;
+        let hashes = if flow.only_adds { 0 } else { usize::MAX };
+        let added = self.write_rows(inputs, added, hashes, computed).await?;
+        give(added.hashes.as_deref().unwrap_or_default(), before.end(), &mut entries);
         state.work =
             Work { added: added.rows, gone: addressed.gone.len(), touched: applied.rows as u64, ..Work::default() };
         state.take(added);
@@ -67,7 +68,6 @@ impl ModelRefresh {
         &self,
         flow: &Dataflow,
         tables: &TableChanges,
-        before: &ModelState,
         cache: &ModelCache,
     ) -> Result<(Applied, Addressed, Entries)> {
         let mut applied = flow.apply(&self.runner, tables, cache, Some(&self.schema)).await?;
@@ -76,7 +76,6 @@ impl ModelRefresh {
         debug_assert!(!flow.only_adds || applied.changes.gone.iter().all(|batch| batch.num_rows() == 0));
         if !flow.only_adds {
             addressed.take_away(&applied.changes.gone, cache, &mut entries)?;
-            addressed.give(&applied.changes.added, before.end(), &mut entries)?;
         }
         Ok((applied, addressed, entries))
     }
@@ -94,12 +93,11 @@ impl ModelRefresh {
             self.schema.clone(),
             futures::stream::iter(images.into_iter().map(Ok)),
         ));
-        let (name, schema) = (&self.model.name, &self.schema);
-        let mut images = run_files::write(&inputs.runs, name, &self.fingerprint, schema, 0, images).await?.runs;
+        let mut images = self.new_runs(inputs, 0).write(0, images).await?.runs;
         computed.written.extend(images.iter().map(|run| run.path.clone()));
         // So many that one run does not hold them are as well read from where they were.
         let images = images.pop().filter(|_| images.is_empty());
-        let deletion = rows::put_deletion(&inputs.runs, name, &self.fingerprint, gone, images).await?;
+        let deletion = rows::put_deletion(&inputs.runs, &self.model.name, &self.fingerprint, gone, images).await?;
         computed.written.push(deletion.path.clone());
         state.deletions.push(deletion);
         Ok(())

@@ -162,7 +162,7 @@ pub(super) async fn history(
     inputs: &Inputs,
     model: &Model,
     epoch: &Manifest,
-    at_once: u64,
+    at_once: usize,
 ) -> Result<Vec<TableChanges>> {
     let mut pieces = Vec::new();
     let mut add = |name: &TableName, table: Arc<dyn TableProvider>| {
@@ -172,14 +172,14 @@ pub(super) async fn history(
     };
     for name in &model.references {
         if name.schema == BRONZE {
-            for from in (0..epoch.next_offset).step_by(at_once as usize) {
-                let offsets = from..epoch.next_offset.min(from + at_once);
+            for from in (0..epoch.next_offset).step_by(at_once) {
+                let offsets = from..epoch.next_offset.min(from + at_once as u64);
                 add(name, catalog::events(&inputs.snapshot, &inputs.pinned, offsets)?);
             }
         } else if let Some(parent) = epoch.models.get(&name.to_string()) {
             let rows = parent.stored(&inputs.runs).await?;
-            for from in (rows.addresses.start..rows.addresses.end).step_by(at_once as usize) {
-                let some = rows.between(from..rows.addresses.end.min(from + at_once));
+            for from in (rows.addresses.start..rows.addresses.end).step_by(at_once) {
+                let some = rows.between(from..rows.addresses.end.min(from + at_once as u64));
                 if some.count() > 0 {
                     add(name, catalog::rows(parent.schema()?, &some));
                 }

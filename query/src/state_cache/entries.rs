@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use super::merging::{Ascending, Entry};
 
@@ -62,6 +63,12 @@ struct Head {
 
 const GONE: u32 = u32::MAX;
 
+/// So many entries are sorted and written at once: they fit a processor's cache.
+const PART: usize = 4096;
+
+/// Parts are told apart by so many bits of their keys at most.
+const MOST_BITS: u32 = 12;
+
 impl Pile {
     /// To be kept for a key: 128 bits, which spread evenly, as hashes do, and what tells apart those that share them.
     pub fn keep(&mut self, key: u128, rest: &[u8], value: &[u8]) {
@@ -92,7 +99,36 @@ impl Pile {
     }
 
     /// In the order of their keys, each key once.
-    fn sorted(mut self) -> Sorted {
+    fn sorted(self) -> Sorted {
+        let mut parts = self.parts();
+        parts.iter_mut().for_each(Self::sort);
+        Sorted { parts, part: 0, at: 0 }
+    }
+
+    /// The same in parts, each of keys before those of the next: what one entry after the other is taken of has to lie together,
+    /// for a processor that looks for each at another end of its memory waits for it.
+    fn parts(self) -> Vec<Self> {
+        let bits = (self.heads.len() / PART).checked_ilog2().map_or(0, |bits| (bits + 1).min(MOST_BITS));
+        if bits == 0 || self.heads.is_sorted_by_key(|head| head.key) {
+            return vec![self];
+        }
+        let part = |head: &Head| (head.key >> (u128::BITS - bits)) as usize;
+        let mut sizes = vec![(0, 0); 1 << bits];
+        for head in &self.heads {
+            let (heads, bytes) = &mut sizes[part(head)];
+            (*heads, *bytes) = (*heads + 1, *bytes + head.bytes().len());
+        }
+        let part_of = |(heads, bytes)| Self { heads: Vec::with_capacity(heads), bytes: Vec::with_capacity(bytes) };
+        let mut parts: Vec<Self> = sizes.into_iter().map(part_of).collect();
+        for head in &self.heads {
+            let to = &mut parts[part(head)];
+            to.heads.push(Head { start: to.bytes.len(), ..*head });
+            to.bytes.extend_from_slice(&self.bytes[head.bytes()]);
+        }
+        parts
+    }
+
+    fn sort(&mut self) {
         let bytes = &self.bytes;
         let rest = |head: &Head| &bytes[head.start..head.start + head.rest as usize];
         let same = |left: &Head, right: &Head| left.key == right.key && rest(left) == rest(right);
@@ -109,7 +145,14 @@ impl Pile {
             }
         }
         self.heads.truncate(kept);
-        Sorted { pile: self, at: 0 }
+    }
+}
+
+impl Head {
+    /// Where the rest of its key and its value are.
+    fn bytes(&self) -> Range<usize> {
+        let value = if self.value == GONE { 0 } else { self.value as usize };
+        self.start..self.start + self.rest as usize + value
     }
 }
 
@@ -123,24 +166,30 @@ fn length(bytes: &[u8]) -> u32 {
 /// Changes in the order of their keys.
 #[derive(Debug)]
 pub(super) struct Sorted {
-    pile: Pile,
+    parts: Vec<Pile>,
+    part: usize,
+    /// In that part.
     at: usize,
 }
 
 impl Sorted {
     /// About how many bytes they take in a layer.
     pub(super) fn size(&self) -> u64 {
-        (self.pile.heads.len() * super::layer::HEAD + self.pile.bytes.len()) as u64
+        self.parts.iter().map(|pile| (pile.heads.len() * super::layer::HEAD + pile.bytes.len()) as u64).sum()
     }
 }
 
 impl Ascending for Sorted {
     fn head(&self) -> Option<Entry<'_>> {
-        self.pile.heads.get(self.at).map(|head| self.pile.entry(head))
+        let pile = self.parts.get(self.part)?;
+        pile.heads.get(self.at).map(|head| pile.entry(head))
     }
 
     fn advance(&mut self) -> io::Result<()> {
         self.at += 1;
+        while self.parts.get(self.part).is_some_and(|pile| self.at >= pile.heads.len()) {
+            (self.part, self.at) = (self.part + 1, 0);
+        }
         Ok(())
     }
 }
