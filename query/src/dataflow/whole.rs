@@ -169,3 +169,6 @@ impl PartitionStream for Passing {
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.grouped.output), rows.chain(end)))
     }
 }
+
+#[cfg(test)]
+mod tests;
