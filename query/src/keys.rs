@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use arrow::array::{Array, ArrayRef};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use crate::hash::encoding::RowEncoder;
@@ -31,7 +31,7 @@ impl Hasher for Taken {
 }
 
 /// The hash of each row's key: 128 bits of BLAKE3 over the canonical encoding of the key columns, as the content hash
-/// has it; nulls equal each other. Without columns there are no rows.
+/// has it, but that what is finer than a microsecond is told apart; nulls equal each other. Without columns there are no rows.
 ///
 /// # Errors
 /// Columns of different lengths, a type without an encoding, or a value that the plain type of its kind cannot hold.
@@ -40,7 +40,7 @@ pub fn row_keys(columns: &[ArrayRef]) -> Result<Vec<u128>, ArrowError> {
     if columns.iter().any(|column| column.len() != rows) {
         return Err(ArrowError::InvalidArgumentError("key columns of different lengths".to_owned()));
     }
-    let mut encoder = RowEncoder::new(columns)?;
+    let mut encoder = RowEncoder::of_keys(columns)?;
     let key = |row| {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&encoder.hash(row)[..16]);
@@ -49,26 +49,28 @@ pub fn row_keys(columns: &[ArrayRef]) -> Result<Vec<u128>, ArrowError> {
     Ok((0..rows).map(key).collect())
 }
 
-/// Whether values of a type have the same key exactly where they are equal to DataFusion. Not so for what is finer than a
-/// microsecond, and not looked into for values that are made of others.
+/// Whether values of a type have the same key exactly where they are of one group to DataFusion. Of what is made of other
+/// values it is not looked into.
 pub(crate) fn told_apart_as_values(kind: &DataType) -> bool {
     use DataType::{
         Binary, Boolean, Date32, Decimal128, Decimal256, Int8, Int16, Int32, Int64, LargeBinary, LargeUtf8, Timestamp,
         UInt8, UInt16, UInt32, UInt64, Utf8, Utf8View,
     };
-    match kind {
-        Boolean | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 => true,
-        Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary | Date32 | Decimal128(..) | Decimal256(..) => true,
-        Timestamp(unit, _) => *unit != TimeUnit::Nanosecond,
-        _ => false,
-    }
+    let integer = matches!(kind, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64);
+    let bytes = matches!(kind, Utf8 | LargeUtf8 | Utf8View | Binary | LargeBinary);
+    integer || bytes || matches!(kind, Boolean | Date32 | Timestamp(..) | Decimal128(..) | Decimal256(..))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use arrow::array::{Int32Array, Int64Array, StringArray, StringViewArray};
+    use arrow::array::{
+        Date32Array, Date64Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, StringArray, StringViewArray,
+        TimestampMicrosecondArray, TimestampNanosecondArray,
+    };
+    use arrow::datatypes::IntervalMonthDayNano;
 
     use super::*;
 
@@ -87,6 +89,16 @@ mod tests {
         assert_eq!(narrow[1], narrow[2]);
         assert!(narrow[0] != narrow[1] && narrow[0] != narrow[3] && narrow[1] != narrow[3]);
         assert_eq!(row_keys(&[]).unwrap(), [0; 0]);
+        let keys = |column: ArrayRef| row_keys(&[column]).unwrap();
+        let fine = keys(Arc::new(TimestampNanosecondArray::from(vec![-1_000, -999, -1, 0, 1, 1_000])));
+        assert_eq!([fine[0], fine[3], fine[5]], keys(Arc::new(TimestampMicrosecondArray::from(vec![-1, 0, 1])))[..]);
+        assert_eq!(fine.iter().collect::<BTreeSet<_>>().len(), fine.len());
+        let days = keys(Arc::new(Date64Array::from(vec![86_400_000, 86_400_001])));
+        assert!(days[0] == keys(Arc::new(Date32Array::from(vec![1])))[0] && days[0] != days[1]);
+        let length = |nanoseconds| IntervalMonthDayNano::new(1, 2, nanoseconds);
+        let lengths =
+            keys(Arc::new(IntervalMonthDayNanoArray::from(vec![length(0), length(1), length(2), length(1_000)])));
+        assert_eq!(lengths.iter().collect::<BTreeSet<_>>().len(), lengths.len());
         let uneven: [ArrayRef; 2] = [Arc::new(Int32Array::from(vec![1])), Arc::new(Int32Array::from(vec![1, 2]))];
         assert!(row_keys(&uneven).is_err());
     }

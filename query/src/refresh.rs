@@ -144,7 +144,7 @@ pub(crate) async fn prepare(inputs: &Arc<Inputs>, known: &BTreeSet<String>) -> R
         }
     }
     // Whoever takes longest is not to be the last one, and alone.
-    let rows = |refresh: &ModelRefresh| refresh.before.as_ref().map_or(0, |before| before.rows);
+    let rows = |refresh: &ModelRefresh| planning::rows_of_everything(&refresh.model, manifest);
     waiting.make_contiguous().sort_by_key(|(refresh, _)| Reverse(rows(refresh)));
     let mut learning = JoinSet::new();
     loop {

@@ -98,9 +98,9 @@ impl NewRuns {
     /// # Errors
     /// As [`Self::write`], for the first that fails; then the others are given up.
     pub(crate) async fn write_all(&self, first: u64, streams: Vec<SendableRecordBatchStream>) -> Result<Written> {
-        let mut writing = JoinSet::new();
+        let (mut writing, share) = (JoinSet::new(), self.hashes.div_ceil(streams.len().max(1)));
         for (at, rows) in streams.into_iter().enumerate() {
-            let new = self.clone();
+            let new = Self { hashes: share, ..self.clone() };
             writing.spawn(async move { Ok::<_, Error>((at, new.write(0, rows).await?)) });
         }
         let mut parts = Vec::new();
@@ -116,7 +116,10 @@ impl NewRuns {
             }
             all.rows += part.rows;
             all.hash = all.hash.add(part.hash);
-            all.hashes = all.hashes.zip(part.hashes).map(|(before, hashes)| [before, hashes].concat());
+            all.hashes = all.hashes.zip(part.hashes).map(|(mut all, hashes)| {
+                all.extend(hashes);
+                all
+            });
         }
         all.hashes = all.hashes.filter(|hashes| hashes.len() <= self.hashes);
         Ok(all)

@@ -82,7 +82,7 @@ impl StateCache {
 }
 
 /// What one model has to know, bound to its fingerprint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ModelCache {
     held: Arc<Held>,
     model: String,
@@ -162,6 +162,17 @@ impl ModelCache {
             models.remove(&self.model);
             Ok(())
         })
+    }
+
+    /// Empties it, but leaves alone what the model held under another fingerprint.
+    ///
+    /// # Errors
+    /// [`Error::Cache`].
+    pub fn restart(&self) -> Result<()> {
+        match self.stored(|_| Some(())) {
+            Some(()) => self.clear(),
+            None => Ok(()),
+        }
     }
 
     fn stored<T>(&self, read: impl FnOnce(&Kept) -> Option<T>) -> Option<T> {

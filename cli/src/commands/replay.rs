@@ -10,9 +10,11 @@ use crate::columns::{numbers, texts};
 use crate::error::Result;
 use crate::invocation::Invocation;
 use crate::progress::ModelBar;
+use crate::system;
 
 /// Replays, and says which tables were not what the log gives.
 pub(crate) async fn replay(invocation: &Invocation, arguments: &ReplayArguments) -> Result<()> {
+    system::keep_freed_memory(64 << 20);
     let lakehouse = invocation.lakehouse().await?;
     let replay = Replay {
         models: arguments.models.clone(),

@@ -13,12 +13,14 @@ use crate::error::Result;
 use crate::invocation::Invocation;
 use crate::progress::ModelBar;
 use crate::signals;
+use crate::system;
 
 /// How often `--watch` looks at the log.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Refreshes once, or with `--watch` whenever the log has moved.
 pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Result<()> {
+    system::keep_freed_memory(64 << 20);
     let lakehouse = invocation.lakehouse_or_new().await?;
     if arguments.full_refresh {
         let replay = Replay { models: arguments.models.clone(), ..Replay::default() };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DataFusionError, Result as PlanResult};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::{Aggregate as Grouping, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
@@ -24,7 +24,7 @@ pub(super) fn mergeable(grouping: &Grouping) -> Result<(), String> {
     let schema = grouping.input.schema();
     let is_float = |expr: &Expr| {
         let kind = expr.to_field(schema).map(|(_, field)| field.data_type().clone());
-        kind.map_err(|error: DataFusionError| error.strip_backtrace()).map(|kind| kind.is_floating())
+        kind.map_err(|error: DataFusionError| error.strip_backtrace()).map(|kind| has_floats(&kind))
     };
     for expr in &grouping.group_expr {
         // −0 and 0 are one value and two groups.
@@ -46,6 +46,23 @@ pub(super) fn mergeable(grouping: &Grouping) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether there are floats among values of a type, or in what they are made of.
+fn has_floats(kind: &DataType) -> bool {
+    use DataType::{
+        Dictionary, FixedSizeList, LargeList, LargeListView, List, ListView, Map, RunEndEncoded, Struct, Union,
+    };
+    match kind {
+        List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) => {
+            has_floats(item.data_type())
+        }
+        Map(item, _) | RunEndEncoded(_, item) => has_floats(item.data_type()),
+        Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),
+        Union(fields, _) => fields.iter().any(|(_, field)| has_floats(field.data_type())),
+        Dictionary(_, values) => has_floats(values),
+        plain => plain.is_floating(),
+    }
 }
 
 /// The aggregate below an alias.

@@ -40,10 +40,17 @@ pub(crate) struct Dataflow {
     pub(crate) only_adds: bool,
 }
 
+/// So many rows of a table are taken up at once where no history is there yet: where operators hold the rows …
+const ROWS_AT_ONCE: usize = 250_000;
+
+/// … and where they hold no more of them than states.
+const STATES_AT_ONCE: usize = 2_000_000;
+
 impl Dataflow {
-    /// Whether an operator holds the rows that it takes in, rather than what becomes of them.
-    pub(crate) fn holds_rows(&self) -> bool {
-        self.operators.iter().any(|operator| matches!(operator.kind, Kind::Keyed(_)))
+    /// How many rows of a table fit memory with all that its operators make of them.
+    pub(crate) fn at_once(&self) -> usize {
+        let holds_rows = self.operators.iter().any(|operator| matches!(operator.kind, Kind::Keyed(_)));
+        if holds_rows { ROWS_AT_ONCE } else { STATES_AT_ONCE }
     }
 }
 

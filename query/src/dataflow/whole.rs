@@ -1,7 +1,8 @@
-//! A grouping over whole tables: one pass gives the query's rows and the states that its operator is to know.
+//! A query over whole tables, and what its operators are to know of them: both in one pass.
 //!
-//! DataFusion aggregates as it does for any query, with every core and a few groups at a time, but for its last step: that
-//! hands on the states of the groups. Each is noted, and then made into the group's row:
+//! Tables that fit memory, with what comes of them, are a change as any other: all rows come. Of a query that is one grouping DataFusion aggregates as
+//! it does for any query, with every core and a few groups at a time, but for its last step: that hands on the states of the
+//! groups. Each is noted, and then made into the group's row:
 //!
 //! ```text
 //! feed ─ AggregateExec(Partial) ─ RepartitionExec(keys) ─ AggregateExec(PartialReduce) ─┬─ what a row comes to ─ top of the query
@@ -14,7 +15,9 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::Result as PlanResult;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
@@ -25,13 +28,15 @@ use datafusion::physical_plan::{ExecutionPlan, Partitioning, SendableRecordBatch
 use futures::{StreamExt, TryStreamExt, future, stream};
 
 use super::grouped::Grouped;
+use super::run::{Applied, TableChanges};
 use super::states::{Aggregate, StateCodec, outputs};
-use super::{Dataflow, Kind, slot_of_operator};
+use super::{Dataflow, Kind, Operator, slot_of_operator};
 use crate::error::Result;
 use crate::keys::{row_keys, told_apart_as_values};
+use crate::refresh::Alone;
 use crate::runner::Runner;
 use crate::slots::Filling;
-use crate::state_cache::{Entries, Shelf};
+use crate::state_cache::{Entries, ModelCache, Shelf};
 
 /// A query's rows, and what is noted while they are read.
 pub(crate) struct Whole {
@@ -39,71 +44,122 @@ pub(crate) struct Whole {
     pub(crate) noted: Noted,
 }
 
-/// The states of groups that have passed.
+/// What operators are to know of the rows that have passed.
 #[derive(Clone, Debug)]
 pub(crate) struct Noted(Arc<Mutex<Noting>>);
 
 #[derive(Debug)]
 struct Noting {
-    /// `None`: they are too many.
-    entries: Option<Entries>,
-    /// The most that there may be.
-    most: usize,
+    /// Takes them where they are many; it stands at no epoch until it is told one. `None`: it did not take them, and the
+    /// history is to be learnt another time.
+    cache: Option<ModelCache>,
+    /// Those that are not in the cache.
+    entries: Entries,
     /// Streams that have not come to their end.
     open: usize,
+    /// One of these may go on for a while after a refresh was given up: nobody else writes to the cache meanwhile.
+    _alone: Option<Alone>,
 }
 
+/// So many states are held in memory; few where it is to be tried what comes of many.
+const IN_MEMORY: usize = if cfg!(debug_assertions) { 100 } else { 1_000_000 };
+
 impl Dataflow {
-    /// The query over whole tables, where one pass is enough for its rows and for what its operators are to know: it has one,
-    /// a grouping whose states merge. Of more than `most` groups nothing is noted.
+    /// The query over whole tables of so many rows, in columns of these types, and what its operators are to know then; `None`
+    /// where that takes a second pass. The cache is empty.
     ///
     /// # Errors
-    /// Where DataFusion refuses a part of what it had accepted whole.
-    pub(crate) async fn whole(&self, runner: &Runner, tables: &Filling, most: usize) -> Result<Option<Whole>> {
-        let [operator] = self.operators.as_slice() else { return Ok(None) };
-        let (Kind::Grouped { grouped, fed }, [feed]) = (&operator.kind, operator.feeds.as_slice()) else {
-            return Ok(None);
+    /// What goes wrong while it runs.
+    pub(crate) async fn whole(
+        &self,
+        runner: &Runner,
+        (tables, rows): (&Filling, u64),
+        (cache, alone): (ModelCache, Option<Alone>),
+        columns: &SchemaRef,
+    ) -> Result<Option<Whole>> {
+        let noted = |open| {
+            let (entries, alone) = (Entries::default(), alone.clone());
+            Noted(Arc::new(Mutex::new(Noting { cache: Some(cache.clone()), entries, open, _alone: alone })))
         };
-        if !grouped.in_one_pass(fed) {
+        if self.operators.is_empty() {
+            let rows = runner.streams(&tables.bind_or_empty(&self.top.plan)?).await?;
+            return Ok(Some(Whole { rows, noted: noted(0) }));
+        }
+        if let [Operator { kind: Kind::Grouped { grouped, fed }, feeds, .. }] = self.operators.as_slice()
+            && let [feed] = feeds.as_slice()
+            && grouped.in_one_pass(fed)
+        {
+            let feed = runner.physical(&tables.bind_or_empty(&feed.plan)?).await?;
+            let noted = noted(runner.state.config().target_partitions());
+            let rows = self.aggregated(runner, tables, (grouped, feed), &noted).await?;
+            return Ok(Some(Whole { rows, noted }));
+        }
+        if rows > self.at_once() as u64 || self.may_multiply()? {
             return Ok(None);
         }
-        let feed = runner.physical(&tables.bind_or_empty(&feed.plan)?).await?;
+        let tables = TableChanges { added: tables.clone(), ..TableChanges::default() };
+        let Applied { changes, entries, .. } = self.apply(runner, &tables, &cache, Some(columns)).await?;
+        let rows = stream::iter(changes.added.into_iter().map(Ok));
+        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(columns), rows));
+        let noted = noted(0);
+        noted.0.lock().unwrap_or_else(PoisonError::into_inner).entries = entries;
+        Ok(Some(Whole { rows: vec![rows], noted }))
+    }
+
+    /// Whether more rows may come of a few than a few: by a join, or from a list.
+    fn may_multiply(&self) -> PlanResult<bool> {
+        let joins = |operator: &Operator| operator.feeds.len() > 1;
+        let segments = self.operators.iter().flat_map(|operator| &operator.feeds).chain([&self.top]);
+        let mut unnests = false;
+        for segment in segments {
+            unnests |= segment.plan.exists(|node| Ok(matches!(node, LogicalPlan::Unnest(_))))?;
+        }
+        Ok(unnests || self.operators.iter().any(joins))
+    }
+
+    async fn aggregated(
+        &self,
+        runner: &Runner,
+        tables: &Filling,
+        (grouped, feed): (&Arc<Grouped>, Arc<dyn ExecutionPlan>),
+        noted: &Noted,
+    ) -> Result<Vec<SendableRecordBatchStream>> {
         let partitions = runner.state.config().target_partitions();
         let states = grouped.states_over(feed, partitions)?;
-        let noted = Noted(Arc::new(Mutex::new(Noting { entries: Some(Entries::default()), most, open: partitions })));
         let passing = |partition| -> Arc<dyn PartitionStream> {
             let (grouped, states, noted) = (Arc::clone(grouped), Arc::clone(&states), noted.clone());
             Arc::new(Passing { grouped, states, partition, noted })
         };
         let groups = StreamingTable::try_new(Arc::clone(&grouped.output), (0..partitions).map(passing).collect())?;
-        let mut filled = Filling::default();
+        let mut filled = tables.clone();
         filled.put(slot_of_operator(0), Arc::new(groups));
-        let rows = runner.streams(&filled.bind_or_empty(&self.top.plan)?).await?;
-        Ok(Some(Whole { rows, noted }))
+        runner.streams(&filled.bind_or_empty(&self.top.plan)?).await
     }
 }
 
 impl Noted {
     fn keep(&self, shelf: Shelf, states: impl Iterator<Item = (u128, impl AsRef<[u8]>)>) {
         let mut noting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entries) = &mut noting.entries {
-            let kept = entries.on(shelf);
-            states.for_each(|(key, state)| kept.keep(key, &[], state.as_ref()));
+        let Noting { cache: Some(cache), entries, .. } = &mut *noting else { return };
+        let kept = entries.on(shelf);
+        states.for_each(|(key, state)| kept.keep(key, &[], state.as_ref()));
+        if entries.len() >= IN_MEMORY
+            && let Err(error) = cache.put(std::mem::take(entries), None)
+        {
+            tracing::warn!("what is learnt is not kept: {error}");
+            noting.cache = None;
         }
-        let most = noting.most;
-        noting.entries = noting.entries.take().filter(|entries| entries.len() <= most);
     }
 
     fn ended(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).open -= 1;
     }
 
-    /// What the operator is to know, if all groups have passed and are not too many.
-    pub(crate) fn entries(self) -> Option<Entries> {
+    /// What the operators are to know besides what is in the cache by now, if all groups have passed and were kept.
+    pub(crate) fn rest(self) -> Option<Entries> {
         let mut noting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A query that needs no row of some stream reads none: `HAVING false`.
-        let all = noting.open == 0;
-        noting.entries.take().filter(|_| all)
+        (noting.open == 0 && noting.cache.is_some()).then(|| std::mem::take(&mut noting.entries))
     }
 }
 

@@ -19,6 +19,13 @@
 //! | 13 | list of any type; a map is a list of pairs | length, each item |
 //! | 14 | struct | each field |
 //!
+//! What is finer than that is cut off, as sinks do. By keys it is told apart, as DataFusion does, and keys have one tag more:
+//!
+//! | tag | value | bytes after it |
+//! |---:|---|---|
+//! | 15 | date, time or instant with a fraction of its unit | its tag, and 8: what it is in its own type |
+//! | 16 | interval with nanoseconds | 4, 4, 8: months, days, ns |
+//!
 //! A length is LEB128. No encoding of a row begins another one of as many columns, so no two rows share their bytes.
 
 use std::sync::Arc;
@@ -51,6 +58,15 @@ const INSTANT: u8 = 11;
 const INTERVAL: u8 = 12;
 const LIST: u8 = 13;
 const STRUCT: u8 = 14;
+const FINE: u8 = 15;
+const FINE_INTERVAL: u8 = 16;
+
+/// What becomes of a value that is finer than the unit of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finer {
+    CutOff,
+    ToldApart,
+}
 
 /// Columns of one batch, and one buffer for all its rows.
 pub(crate) struct RowEncoder {
@@ -62,7 +78,20 @@ impl RowEncoder {
     /// # Errors
     /// A type without an encoding (a union), or a value that its plain type cannot hold.
     pub(crate) fn new(columns: &[ArrayRef]) -> Result<Self, ArrowError> {
-        Ok(Self { columns: columns.iter().map(Column::new).collect::<Result<_, _>>()?, bytes: Vec::new() })
+        Self::with(columns, Finer::CutOff)
+    }
+
+    /// For rows that are told apart by these columns.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn of_keys(columns: &[ArrayRef]) -> Result<Self, ArrowError> {
+        Self::with(columns, Finer::ToldApart)
+    }
+
+    fn with(columns: &[ArrayRef], finer: Finer) -> Result<Self, ArrowError> {
+        let columns = columns.iter().map(|column| Column::new(column, finer)).collect::<Result<_, _>>()?;
+        Ok(Self { columns, bytes: Vec::new() })
     }
 
     /// BLAKE3 of the row's encoding, 32 bytes. The row is in the batch.
@@ -86,6 +115,8 @@ enum Values {
     Boolean(BooleanBuffer),
     /// Whatever is a tag and 8 bytes.
     Plain(u8, ScalarBuffer<i64>),
+    /// The same in a finer type, and how many of it are one.
+    Fine(u8, ScalarBuffer<i64>, i64),
     Unsigned(ScalarBuffer<u64>),
     Decimal(ScalarBuffer<i128>, i8),
     WideDecimal(ScalarBuffer<i256>, i8),
@@ -94,16 +125,18 @@ enum Values {
     LargeText(LargeStringArray),
     TextView(StringViewArray),
     Binary(LargeBinaryArray),
-    Interval(ScalarBuffer<IntervalMonthDayNano>),
+    Interval(ScalarBuffer<IntervalMonthDayNano>, Finer),
     /// Where each row's items begin, and the end of the last one's.
     List(Vec<usize>, Box<Column>),
     Struct(Vec<Column>),
 }
 
 impl Column {
-    fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
+    fn new(array: &ArrayRef, finer: Finer) -> Result<Self, ArrowError> {
         use DataType as T;
+        let fine = fine(array.data_type()).filter(|_| finer == Finer::ToldApart);
         let values = match array.data_type() {
+            _ if let Some((tag, of_one)) = fine => Values::Fine(tag, plain::<Int64Type>(array, &T::Int64)?, of_one),
             T::Null => Values::Null,
             T::Boolean => Values::Boolean(array.as_boolean().values().clone()),
             T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 => {
@@ -135,27 +168,27 @@ impl Column {
             }
             T::Duration(_) | T::Interval(_) => {
                 let interval = T::Interval(IntervalUnit::MonthDayNano);
-                Values::Interval(plain::<IntervalMonthDayNanoType>(array, &interval)?)
+                Values::Interval(plain::<IntervalMonthDayNanoType>(array, &interval)?, finer)
             }
             T::List(_) => {
                 let list = array.as_list::<i32>();
-                items(list.values(), list.value_offsets().iter().map(|offset| i64::from(*offset)))?
+                items(list.values(), list.value_offsets().iter().map(|offset| i64::from(*offset)), finer)?
             }
             T::LargeList(_) => {
                 let list = array.as_list::<i64>();
-                items(list.values(), list.value_offsets().iter().copied())?
+                items(list.values(), list.value_offsets().iter().copied(), finer)?
             }
             T::ListView(item) | T::LargeListView(item) | T::FixedSizeList(item, _) => {
-                return Self::new(&exact_cast(array, &T::LargeList(Arc::clone(item)))?);
+                return Self::new(&exact_cast(array, &T::LargeList(Arc::clone(item)))?, finer);
             }
             T::Map(_, _) => {
                 let map = array.as_map();
                 let pairs: ArrayRef = Arc::new(map.entries().clone());
-                items(&pairs, map.value_offsets().iter().map(|offset| i64::from(*offset)))?
+                items(&pairs, map.value_offsets().iter().map(|offset| i64::from(*offset)), finer)?
             }
-            T::Struct(_) => Values::Struct(fields(array.as_struct())?),
-            T::Dictionary(_, values) => return Self::new(&exact_cast(array, values)?),
-            T::RunEndEncoded(_, values) => return Self::new(&exact_cast(array, values.data_type())?),
+            T::Struct(_) => Values::Struct(fields(array.as_struct(), finer)?),
+            T::Dictionary(_, values) => return Self::new(&exact_cast(array, values)?, finer),
+            T::RunEndEncoded(_, values) => return Self::new(&exact_cast(array, values.data_type())?, finer),
             T::Union(_, _) => {
                 let message = format!("a column of type {} has no content hash", array.data_type());
                 return Err(ArrowError::NotYetImplemented(message));
@@ -172,6 +205,15 @@ impl Column {
             Values::Null => out.push(NULL),
             Values::Boolean(values) => out.push(if values.value(row) { TRUE } else { FALSE }),
             Values::Plain(tag, values) => tagged(*tag, &values[row].to_le_bytes(), out),
+            Values::Fine(tag, values, of_one) => {
+                match (values[row].div_euclid(*of_one), values[row].rem_euclid(*of_one)) {
+                    (whole, 0) => tagged(*tag, &whole.to_le_bytes(), out),
+                    _ => {
+                        out.push(FINE);
+                        tagged(*tag, &values[row].to_le_bytes(), out);
+                    }
+                }
+            }
             Values::Unsigned(values) => number(i256::from_i128(values[row].into()), 0, out),
             Values::Decimal(values, scale) => decimal(values[row], *scale, out),
             Values::WideDecimal(values, scale) => wide_decimal(values[row], *scale, out),
@@ -180,11 +222,16 @@ impl Column {
             Values::LargeText(values) => sized(TEXT, values.value(row).as_bytes(), out),
             Values::TextView(values) => sized(TEXT, values.value(row).as_bytes(), out),
             Values::Binary(values) => sized(BINARY, values.value(row), out),
-            Values::Interval(values) => {
+            Values::Interval(values, finer) => {
                 let interval = values[row];
-                tagged(INTERVAL, &interval.months.to_le_bytes(), out);
+                let (tag, time) = match interval.nanoseconds % 1_000 {
+                    0 => (INTERVAL, interval.nanoseconds / 1_000),
+                    _ if *finer == Finer::CutOff => (INTERVAL, interval.nanoseconds / 1_000),
+                    _ => (FINE_INTERVAL, interval.nanoseconds),
+                };
+                tagged(tag, &interval.months.to_le_bytes(), out);
                 out.extend_from_slice(&interval.days.to_le_bytes());
-                out.extend_from_slice(&(interval.nanoseconds / 1_000).to_le_bytes());
+                out.extend_from_slice(&time.to_le_bytes());
             }
             Values::List(offsets, items) => {
                 out.push(LIST);
@@ -200,18 +247,28 @@ impl Column {
 }
 
 /// Only the items that the rows refer to: a slice of a list keeps all of its parent's.
-fn items(values: &ArrayRef, offsets: impl Iterator<Item = i64>) -> Result<Values, ArrowError> {
+fn items(values: &ArrayRef, offsets: impl Iterator<Item = i64>, finer: Finer) -> Result<Values, ArrowError> {
     let mut offsets = offsets
         .map(|offset| usize::try_from(offset).map_err(|error| ArrowError::ExternalError(Box::new(error))))
         .collect::<Result<Vec<_>, _>>()?;
     let first = offsets.first().copied().unwrap_or(0);
     offsets.iter_mut().for_each(|offset| *offset -= first);
     let used = offsets.last().copied().unwrap_or(0);
-    Ok(Values::List(offsets, Box::new(Column::new(&values.slice(first, used))?)))
+    Ok(Values::List(offsets, Box::new(Column::new(&values.slice(first, used), finer)?)))
 }
 
-fn fields(array: &StructArray) -> Result<Vec<Column>, ArrowError> {
-    array.columns().iter().map(Column::new).collect()
+fn fields(array: &StructArray, finer: Finer) -> Result<Vec<Column>, ArrowError> {
+    array.columns().iter().map(|column| Column::new(column, finer)).collect()
+}
+
+/// Of a type that is finer than the unit of its kind: the kind's tag, and how many of it are one of that unit.
+fn fine(kind: &DataType) -> Option<(u8, i64)> {
+    match kind {
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => Some((INSTANT, 1_000)),
+        DataType::Time64(TimeUnit::Nanosecond) => Some((TIME, 1_000)),
+        DataType::Date64 => Some((DATE, 86_400_000)),
+        _ => None,
+    }
 }
 
 fn plain<T: ArrowPrimitiveType>(array: &ArrayRef, to: &DataType) -> Result<ScalarBuffer<T::Native>, ArrowError> {

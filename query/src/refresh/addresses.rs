@@ -16,8 +16,8 @@ use crate::run_files::StoredRuns;
 use crate::sinks::ReadRun;
 use crate::state_cache::{ADDRESSES, Entries, ModelCache};
 
-/// How many addresses go into one commit of the cache.
-const AT_ONCE: usize = 1_000_000;
+/// How many addresses go into one commit of the cache; few where it is to be tried what comes of many.
+pub(super) const IN_ONE_COMMIT: usize = if cfg!(debug_assertions) { 100 } else { 1_000_000 };
 
 /// Addresses of rows that went.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ pub(crate) async fn put_addresses(
             let addressed = row_hashes(&batch)?.into_iter().zip(&mut addresses);
             let kept = entries.on(ADDRESSES);
             addressed.for_each(|(hash, address)| kept.keep(short(&hash), &address.to_be_bytes(), &[]));
-            if entries.len() > AT_ONCE {
+            if entries.len() > IN_ONE_COMMIT {
                 cache.put(std::mem::take(&mut entries), None)?;
             }
         }

@@ -3,23 +3,28 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 
-use super::addresses::give;
-use super::flowing::STATES_AT_ONCE;
+use super::addresses::{IN_ONE_COMMIT, give};
 use super::{Computed, Inputs, ModelRefresh, planning};
 use crate::dataflow::whole::Whole;
-use crate::epoch::{ModelState, Work, columns_of};
-use crate::error::Result;
+use crate::epoch::{Manifest, ModelState, Work, columns_of};
+use crate::error::{Error, Result};
 use crate::run_files::Written;
 use crate::slots::Filling;
+use crate::state_cache::Entries;
+
+/// Of more rows the hashes are not held until their addresses are known: 128 MB.
+const MOST_HASHES: usize = 8_000_000;
 
 impl ModelRefresh {
     /// The state after a computation from nothing. Where one pass is enough the operators have then learnt what they have to
     /// know, and the addresses of the rows are known.
     pub(super) async fn anew(&self, inputs: &Inputs, computed: &mut Computed) -> Result<ModelState> {
         let tables = planning::everything(inputs, &self.model, &computed.manifest).await?;
-        let (written, noted) = match self.whole(inputs, &tables).await? {
+        let only_adds = self.flow.as_ref().is_some_and(|flow| flow.only_adds);
+        let (written, noted) = match self.whole(inputs, &tables, &computed.manifest).await? {
             Some(Whole { rows, noted }) => {
-                (self.new_runs(inputs, STATES_AT_ONCE).write_all(0, rows).await?, noted.entries())
+                let hashes = if only_adds { 0 } else { MOST_HASHES };
+                (self.new_runs(inputs, hashes).write_all(0, rows).await?, noted.rest())
             }
             None => {
                 let plan = self.statement(inputs, &tables, None, computed).await?;
@@ -45,25 +50,46 @@ impl ModelRefresh {
                 ..same.clone()
             });
         }
-        match noted.zip(written.hashes.as_deref()) {
-            Some((mut entries, hashes)) => {
-                give(hashes, 0, &mut entries);
-                self.remember(entries, true, computed);
+        let learnt = match (noted, written.hashes.as_deref()) {
+            (Some(entries), _) if only_adds => Some(entries),
+            (Some(entries), Some(hashes)) => {
+                self.addressed(inputs, entries, hashes).map_or_else(|error| not_kept(&error), Some)
             }
+            _ => None,
+        };
+        match learnt {
+            Some(entries) => self.remember(entries, false, computed),
             None => computed.unlearnt |= self.flow.is_some(),
         }
         Ok(self.table(computed.manifest.epoch, written))
     }
 
     /// The query by its operators, where that is one pass and there is somebody to tell what they learn.
-    async fn whole(&self, inputs: &Inputs, tables: &Filling) -> Result<Option<Whole>> {
-        match &self.flow {
+    async fn whole(&self, inputs: &Inputs, tables: &Filling, now: &Manifest) -> Result<Option<Whole>> {
+        match self.flow.as_ref().zip(inputs.cache.as_ref()) {
             // Operators know nothing of the order in which a table's rows are first written.
-            Some(flow) if inputs.cache.is_some() && !is_sorted(&self.plan)? => {
-                flow.whole(&self.runner, tables, STATES_AT_ONCE).await
+            Some((flow, cache)) if !is_sorted(&self.plan)? => {
+                let (cache, rows) = (self.cache(cache), planning::rows_of_everything(&self.model, now));
+                if let Err(error) = cache.restart() {
+                    return Ok(not_kept(&error));
+                }
+                flow.whole(&self.runner, (tables, rows), (cache, inputs._alone.clone()), &self.schema).await
             }
             _ => Ok(None),
         }
+    }
+
+    /// What is to be remembered, with the address of each row; all but the last of it goes to the cache at once.
+    fn addressed(&self, inputs: &Inputs, mut entries: Entries, hashes: &[u128]) -> Result<Entries> {
+        for (first, hashes) in (0..).step_by(IN_ONE_COMMIT).zip(hashes.chunks(IN_ONE_COMMIT)) {
+            if first > 0
+                && let Some(cache) = &inputs.cache
+            {
+                self.cache(cache).put(std::mem::take(&mut entries), None)?;
+            }
+            give(hashes, first, &mut entries);
+        }
+        Ok(entries)
     }
 
     /// A table of its own with these rows.
@@ -90,6 +116,12 @@ impl ModelRefresh {
         let columns = other.columns == columns_of(&self.schema);
         columns && written.rows > 0 && (other.rows, other.content_hash) == (written.rows, written.hash)
     }
+}
+
+/// The refresh is right without it; the next one meets the cache again.
+fn not_kept<T>(error: &Error) -> Option<T> {
+    tracing::warn!("what is learnt is not kept: {error}");
+    None
 }
 
 fn is_sorted(plan: &LogicalPlan) -> Result<bool> {

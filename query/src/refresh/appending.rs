@@ -6,7 +6,6 @@ use super::{Computed, Inputs, ModelRefresh, planning};
 use crate::epoch::{ModelState, Work};
 use crate::error::{Error, Result};
 use crate::first_wins::{self, FirstRows};
-use crate::keys::KeySet;
 use crate::slots::Filling;
 use crate::state_cache::SEEN;
 use crate::strategy::Strategy;
@@ -55,21 +54,18 @@ impl ModelRefresh {
         computed: &mut Computed,
     ) -> Result<LogicalPlan> {
         let first = self.first_rows(tables).await?;
-        let keys = first.keys();
         let seen = match to {
-            Some(before) => self.seen(inputs, before, &keys).await?,
-            None => vec![false; keys.len()],
+            Some(before) => self.seen(inputs, before, first.keys()).await?,
+            None => vec![false; first.keys().len()],
         };
-        let (later, keys) = first.finish(keys, &seen);
+        let (later, keys) = first.finish(&seen);
         self.remember(first_wins::seen(keys), to.is_none(), computed);
         first_wins::without_window(self.plan.clone(), &later)
     }
 
     async fn first_rows(&self, tables: &Filling) -> Result<FirstRows> {
-        let mut first = FirstRows::default();
         let plan = tables.bind_or_empty(&first_wins::keys_and_offsets(&self.plan)?)?;
-        first.read(self.runner.streams(&plan).await?).await?;
-        Ok(first)
+        FirstRows::read(self.runner.streams(&plan).await?).await
     }
 
     /// Which keys were seen by the epoch before: from the cache, or where it is not there or not up to date, from the log.
@@ -82,12 +78,11 @@ impl ModelRefresh {
             }
         }
         let tables = planning::before(inputs, &self.model).await?;
-        let old = self.first_rows(&tables).await?.keys();
-        let known: KeySet = old.iter().copied().collect();
+        let old = self.first_rows(&tables).await?;
         if let Some(cached) = cached {
             cached.clear()?;
-            cached.put(first_wins::seen(old), Some(before.changed))?;
+            cached.put(first_wins::seen(old.keys().iter().copied()), Some(before.changed))?;
         }
-        Ok(keys.iter().map(|key| known.contains(key)).collect())
+        Ok(keys.iter().map(|key| old.keys().binary_search(key).is_ok()).collect())
     }
 }

@@ -82,11 +82,11 @@ impl Computed {
     }
 }
 
-/// What the state cache is to know once the manifest is there.
+/// What the state cache is to know once the manifest is there, besides what it may have been told already, at no epoch.
 pub(crate) struct Remembered {
     pub(crate) model: String,
     pub(crate) fingerprint: String,
     pub(crate) entries: Entries,
-    /// The model was computed from nothing: what the cache holds of it goes.
+    /// It is all: what the cache holds of the model goes.
     pub(crate) anew: bool,
 }

@@ -14,12 +14,6 @@ use crate::error::{Error, Result};
 use crate::rows;
 use crate::state_cache::{Entries, ModelCache};
 
-/// So many rows of a table are taken up at once where operators learn their history: where they hold the rows …
-const ROWS_AT_ONCE: usize = 250_000;
-
-/// … and where they hold no more of them than states.
-pub(super) const STATES_AT_ONCE: usize = 2_000_000;
-
 impl ModelRefresh {
     /// The state after the operators took in what changed. A cache that turns out not to be what it says it is is made anew.
     pub(super) async fn flowed(
@@ -113,8 +107,7 @@ impl ModelRefresh {
     ) -> Result<()> {
         let Some(epoch) = &inputs.before else { return Ok(()) };
         cache.clear()?;
-        let at_once = if flow.holds_rows() { ROWS_AT_ONCE } else { STATES_AT_ONCE };
-        let mut pieces = history(inputs, &self.model, epoch, at_once).await?;
+        let mut pieces = history(inputs, &self.model, epoch, flow.at_once()).await?;
         if pieces.is_empty() {
             // A count of no rows is a row as well.
             pieces.push(TableChanges::default());

@@ -122,6 +122,15 @@ pub(super) async fn everything(inputs: &Inputs, model: &Model, now: &Manifest) -
     Ok(filling)
 }
 
+/// How many rows these tables have, about: the log's offsets count for events.
+pub(super) fn rows_of_everything(model: &Model, now: &Manifest) -> u64 {
+    let rows = model.references.iter().map(|name| match now.models.get(&name.to_string()) {
+        Some(parent) => parent.rows,
+        None => now.next_offset,
+    });
+    rows.sum()
+}
+
 /// The rows that the epoch before had of the tables that a model reads.
 pub(super) async fn before(inputs: &Inputs, model: &Model) -> Result<Filling> {
     match &inputs.before {

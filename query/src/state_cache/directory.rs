@@ -14,7 +14,7 @@ use super::entries::Shelf;
 use super::layer::{Layer, LayerFile, Place, Writer};
 
 /// The directory of the files in the cache's. Another layout of them, of the entries or of the keys' hash gets another number.
-pub(super) const FORMAT: &str = "format-4";
+pub(super) const FORMAT: &str = "format-5";
 const ANY_FORMAT: &str = "format-";
 const LIST: &str = "layers.json";
 const NEW_LIST: &str = "layers.json.new";

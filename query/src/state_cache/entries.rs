@@ -125,6 +125,7 @@ impl Pile {
             to.heads.push(Head { start: to.bytes.len(), ..*head });
             to.bytes.extend_from_slice(&self.bytes[head.bytes()]);
         }
+        parts.retain(|part| !part.heads.is_empty());
         parts
     }
 
@@ -191,5 +192,41 @@ impl Ascending for Sorted {
             (self.part, self.at) = (self.part + 1, 0);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many keys, spread evenly or few, each said of several times, in an order of their own.
+    #[test]
+    fn what_is_said_of_a_key_comes_once_and_in_order_however_many_there_are() {
+        for (keys, each) in [(1, 20_000), (2, 10_000), (3, 9_000), (100, 300), (30_000, 2), (200_000, 1), (10, 2)] {
+            let key = |number: u64| {
+                let mixed = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                u128::from(mixed) << 64 | u128::from(number)
+            };
+            let mut pile = Pile::default();
+            let mut expected = std::collections::BTreeMap::new();
+            for round in 0..each {
+                for number in (0..keys).rev() {
+                    let rest = [(round % 3) as u8];
+                    match (round + number) % 5 {
+                        0 => pile.take_away(key(number), &rest),
+                        _ => pile.keep(key(number), &rest, &round.to_be_bytes()),
+                    }
+                    let said = ((round + number) % 5 > 0).then(|| round.to_be_bytes().to_vec());
+                    expected.insert((key(number), rest.to_vec()), said);
+                }
+            }
+            let mut sorted = pile.sorted();
+            let mut found = Vec::new();
+            while let Some(Entry { key, rest, value }) = sorted.head() {
+                found.push(((key, rest.to_vec()), value.map(<[u8]>::to_vec)));
+                sorted.advance().unwrap();
+            }
+            assert!(found == expected.into_iter().collect::<Vec<_>>(), "{keys} keys, {each} times");
+        }
     }
 }

@@ -45,6 +45,27 @@ pub(super) const GROUPS: Shape = Shape {
         )
         .not_in_duckdb("it has another name for making a struct"),
         query(
+            "gold.by_measure",
+            "SELECT named_struct('kind', kind, 'x', x) AS measure, count(*) AS rows FROM silver.rows GROUP BY 1",
+        )
+        .not_in_duckdb("there −0.0 and 0.0 are one group"),
+        query(
+            "gold.by_nanosecond",
+            "SELECT count(*) AS rows, sum(n) AS n
+             FROM silver.rows GROUP BY arrow_cast(n % 1500, 'Timestamp(Nanosecond, None)')",
+        )
+        .not_in_duckdb("it has no such cast"),
+        query(
+            "gold.nanoseconds",
+            "SELECT kind, count(DISTINCT arrow_cast(n % 1500, 'Timestamp(Nanosecond, None)')) AS instants
+             FROM silver.rows GROUP BY kind",
+        )
+        .not_in_duckdb("it has no such cast"),
+        query(
+            "gold.sums_and_rows",
+            "SELECT kind, count(*) AS n FROM silver.rows GROUP BY kind UNION ALL SELECT who, n FROM silver.rows",
+        ),
+        query(
             "gold.by_quotient",
             "SELECT y / 0.0 AS quotient, count(*) AS rows, sum(n) AS n FROM silver.rows GROUP BY 1",
         ),
