@@ -21,7 +21,7 @@ use lakebed_log::Store;
 use tokio::task::JoinSet;
 
 pub(crate) use self::addresses::put_addresses;
-pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered};
+pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered, Said};
 use self::planning::{Growth, Planner, events_came, in_model, unplannable};
 use crate::dataflow::Dataflow;
 use crate::epoch::{LAYOUT, Manifest, ModelState, columns_of};
@@ -36,7 +36,7 @@ use crate::strategy::{self, NotDerived, Strategy};
 use crate::total_order::unique_columns;
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
-const ENGINE: &str = "3";
+const ENGINE: &str = "4";
 
 /// So many models are refreshed, or learn their history, side by side at most: each holds what changed of it.
 const AT_ONCE: usize = 4;
@@ -101,7 +101,10 @@ pub(crate) async fn compute(inputs: &Arc<Inputs>, progress: &dyn Progress) -> Re
             running.spawn(async move { refresh.run(&inputs, &mut part).await.map(|()| part) });
         }
         match running.join_next().await {
-            Some(done) => computed.take(done??),
+            Some(done) => {
+                computed.take(done??);
+                computed.put_rests(inputs);
+            }
             None => break,
         }
     }
@@ -293,9 +296,9 @@ impl ModelRefresh {
         NewRuns { store, name, fingerprint: self.fingerprint.clone(), schema: Arc::clone(&self.schema), hashes }
     }
 
-    fn remember(&self, entries: Entries, anew: bool, computed: &mut Computed) {
+    fn remember(&self, entries: Entries, said: Said, computed: &mut Computed) {
         let model = self.model.name.to_string();
-        computed.remembered.push(Remembered { model, fingerprint: self.fingerprint.clone(), entries, anew });
+        computed.remembered.push(Remembered { model, fingerprint: self.fingerprint.clone(), entries, said });
     }
 
     async fn stream(&self, plan: &LogicalPlan, tables: &Filling) -> Result<SendableRecordBatchStream> {

@@ -2,7 +2,7 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -54,6 +54,9 @@ fn plain(kind: &DataType) -> DataType {
         DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::Dictionary(_, values) => plain(values),
+        // What is finer than a microsecond is nothing that a sink keeps, or that rows are told apart by.
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+        DataType::Time64(TimeUnit::Nanosecond) => DataType::Time64(TimeUnit::Microsecond),
         DataType::LargeList(item) | DataType::ListView(item) | DataType::List(item) => {
             DataType::List(Arc::new(Field::new(item.name(), plain(item.data_type()), true)))
         }
@@ -108,7 +111,9 @@ impl NewRuns {
             parts.push(part??);
         }
         parts.sort_by_key(|(at, _)| *at);
-        let mut all = Written { hashes: (self.hashes > 0).then(Vec::new), ..Written::default() };
+        let hashes = parts.iter().filter_map(|(_, part)| part.hashes.as_ref()).map(Vec::len).sum();
+        let hashes = (self.hashes > 0).then(|| Vec::with_capacity(hashes));
+        let mut all = Written { hashes, ..Written::default() };
         for (_, part) in parts {
             for run in part.runs {
                 let first = all.runs.last().map_or(first, |run: &Run| run.addresses().end);

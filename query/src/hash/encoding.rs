@@ -19,7 +19,7 @@
 //! | 13 | list of any type; a map is a list of pairs | length, each item |
 //! | 14 | struct | each field |
 //!
-//! What is finer than that is cut off, as sinks do. By keys it is told apart, as DataFusion does, and keys have one tag more:
+//! What is finer than that is cut off, as sinks do. By keys it is told apart, as DataFusion does, and keys have two tags more:
 //!
 //! | tag | value | bytes after it |
 //! |---:|---|---|

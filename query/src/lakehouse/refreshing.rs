@@ -9,7 +9,7 @@ use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::folding;
 use crate::models::Model;
-use crate::refresh::{self, Alone, Computed, Inputs, ModelRefreshed, Progress, Remembered};
+use crate::refresh::{self, Alone, Computed, Inputs, ModelRefreshed, Progress, Remembered, Said};
 use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
 /// How often a refresh starts again because another was first.
@@ -233,7 +233,7 @@ fn remember(inputs: &Inputs, new: Vec<Remembered>, epoch: u64) -> Result<()> {
     let mut models = Vec::new();
     for new in new {
         let model = refresh::model_cache(cache, &new.model, &new.fingerprint);
-        if new.anew {
+        if new.said == Said::Everything {
             model.clear()?;
         }
         models.push((model, new.entries));

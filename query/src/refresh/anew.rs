@@ -1,10 +1,10 @@
 //! A refresh from nothing: the query over everything, into runs that begin a table.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Distinct, LogicalPlan};
 
 use super::addresses::{IN_ONE_COMMIT, give};
-use super::{Computed, Inputs, ModelRefresh, planning};
+use super::{Computed, Inputs, ModelRefresh, Said, planning};
 use crate::dataflow::whole::Whole;
 use crate::epoch::{Manifest, ModelState, Work, columns_of};
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ impl ModelRefresh {
             _ => None,
         };
         match learnt {
-            Some(entries) => self.remember(entries, false, computed),
+            Some(entries) => self.remember(entries, Said::Rest, computed),
             None => computed.unlearnt |= self.flow.is_some(),
         }
         Ok(self.table(computed.manifest.epoch, written))
@@ -66,16 +66,16 @@ impl ModelRefresh {
 
     /// The query by its operators, where that is one pass and there is somebody to tell what they learn.
     async fn whole(&self, inputs: &Inputs, tables: &Filling, now: &Manifest) -> Result<Option<Whole>> {
-        match self.flow.as_ref().zip(inputs.cache.as_ref()) {
-            // Operators know nothing of the order in which a table's rows are first written.
-            Some((flow, cache)) if !is_sorted(&self.plan)? => {
-                let (cache, rows) = (self.cache(cache), planning::rows_of_everything(&self.model, now));
-                if let Err(error) = cache.restart() {
-                    return Ok(not_kept(&error));
-                }
-                flow.whole(&self.runner, (tables, rows), (cache, inputs._alone.clone()), &self.schema).await
-            }
-            _ => Ok(None),
+        let Some((flow, cache)) = self.flow.as_ref().zip(inputs.cache.as_ref()) else { return Ok(None) };
+        let (cache, rows) = (self.cache(cache), planning::rows_of_everything(&self.model, now));
+        // What it holds may be of another line of epochs, with the same numbers.
+        if let Err(error) = cache.restart() {
+            return Ok(not_kept(&error));
+        }
+        // Operators know nothing of the order in which a table's rows are first written.
+        match is_sorted(&self.plan)? {
+            true => Ok(None),
+            false => flow.whole(&self.runner, (tables, rows), (cache, inputs._alone.clone()), &self.schema).await,
         }
     }
 
@@ -127,7 +127,7 @@ fn not_kept<T>(error: &Error) -> Option<T> {
 fn is_sorted(plan: &LogicalPlan) -> Result<bool> {
     let mut sorted = false;
     plan.apply(|node| {
-        sorted |= matches!(node, LogicalPlan::Sort(_));
+        sorted |= matches!(node, LogicalPlan::Sort(_) | LogicalPlan::Distinct(Distinct::On(_)));
         Ok(if sorted { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(sorted)

@@ -2,7 +2,7 @@
 
 use datafusion::logical_expr::LogicalPlan;
 
-use super::{Computed, Inputs, ModelRefresh, planning};
+use super::{Computed, Inputs, ModelRefresh, Said, planning};
 use crate::epoch::{ModelState, Work};
 use crate::error::{Error, Result};
 use crate::first_wins::{self, FirstRows};
@@ -59,7 +59,8 @@ impl ModelRefresh {
             None => vec![false; first.keys().len()],
         };
         let (later, keys) = first.finish(&seen);
-        self.remember(first_wins::seen(keys), to.is_none(), computed);
+        let said = if to.is_some() { Said::Changes } else { Said::Everything };
+        self.remember(first_wins::seen(keys), said, computed);
         first_wins::without_window(self.plan.clone(), &later)
     }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use lakebed_log::{ColumnType, Snapshot, Store};
 use tokio::sync::OwnedMutexGuard;
 
-use super::ModelRefreshed;
 use super::planning::Gone;
+use super::{ModelRefreshed, model_cache};
 use crate::epoch::Manifest;
 use crate::models::{Model, TableName};
-use crate::state_cache::{Entries, StateCache};
+use crate::state_cache::{Entries, ModelCache, StateCache};
 
 /// Everything that a refresh reads.
 #[derive(Clone)]
@@ -71,6 +71,22 @@ impl Computed {
         parents
     }
 
+    /// Tells the cache what waits of first computations, if that is much: it stands at no epoch then either.
+    pub(super) fn put_rests(&mut self, inputs: &Inputs) {
+        let Some(cache) = &inputs.cache else { return };
+        let mut rests: Vec<_> = self.remembered.iter_mut().filter(|new| new.said == Said::Rest).collect();
+        if rests.iter().map(|rest| rest.entries.len()).sum::<usize>() <= WAITING {
+            return;
+        }
+        let models: Vec<_> = rests.iter().map(|rest| model_cache(cache, &rest.model, &rest.fingerprint)).collect();
+        let puts = models.iter().zip(&mut rests).map(|(model, rest)| (model, std::mem::take(&mut rest.entries), None));
+        if let Err(error) = ModelCache::put_together(puts.collect()) {
+            tracing::warn!("what is learnt is not kept: {error}");
+            self.remembered.retain(|new| new.said != Said::Rest);
+            self.unlearnt = true;
+        }
+    }
+
     /// Takes up what became of a model.
     pub(super) fn take(&mut self, done: Self) {
         self.manifest.models.extend(done.manifest.models);
@@ -87,6 +103,20 @@ pub(crate) struct Remembered {
     pub(crate) model: String,
     pub(crate) fingerprint: String,
     pub(crate) entries: Entries,
-    /// It is all: what the cache holds of the model goes.
-    pub(crate) anew: bool,
+    pub(crate) said: Said,
 }
+
+/// What entries are of all that a model has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// What changed since the epoch before.
+    Changes,
+    /// All: what the cache holds of the model goes.
+    Everything,
+    /// What the cache does not hold of it yet, at no epoch.
+    Rest,
+}
+
+/// Of all models together not much more than so many entries of a first computation wait for the manifest; few where it is to be
+/// tried what comes of many.
+const WAITING: usize = if cfg!(debug_assertions) { 1_000 } else { 4_000_000 };

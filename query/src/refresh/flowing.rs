@@ -6,7 +6,7 @@ use roaring::RoaringTreemap;
 
 use super::addresses::{Addressed, give, put_addresses};
 use super::planning::{changes, history};
-use super::{Computed, Inputs, ModelRefresh};
+use super::{Computed, Inputs, ModelRefresh, Said};
 use crate::dataflow::Dataflow;
 use crate::dataflow::run::{Applied, TableChanges};
 use crate::epoch::{ModelState, Work};
@@ -53,7 +53,7 @@ impl ModelRefresh {
             Work { added: added.rows, gone: addressed.gone.len(), touched: applied.rows as u64, ..Work::default() };
         state.take(added);
         computed.gone.insert(self.model.name.to_string(), applied.changes.gone);
-        self.remember(entries, false, computed);
+        self.remember(entries, Said::Changes, computed);
         Ok(state)
     }
 

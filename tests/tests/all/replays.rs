@@ -102,6 +102,24 @@ async fn a_replay_in_place_puts_right_what_is_wrong_and_nothing_else() {
     }
 }
 
+/// Both have a first epoch, and what the operators learn by then is not the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_replay_in_place_knows_nothing_of_the_first() {
+    let directory = TempDir::new().unwrap();
+    let sorted = "SELECT event_type, count(*) AS events, max(at) AS last FROM silver.seen GROUP BY 1 ORDER BY 1";
+    drop(lake_of(directory.path(), &[MODELS[0], ("gold/sorted.sql", sorted)]).await);
+    let settings = "[project]\nname = \"shop\"\n[refresh]\nevents_at_once = 20\n";
+    std::fs::write(directory.path().join("lakebed.toml"), settings).unwrap();
+    let lake = Lakehouse::open(opened(directory.path())).await.unwrap();
+    for (step, events) in [(1, 15), (2, 5), (3, 20), (4, 20)] {
+        lake.log().append(&numbered(&format!("b{step}"), events), Ack::Committed, at(step)).await.unwrap();
+        lake.refresh(&[], &()).await.unwrap();
+        let before = shown(&lake, None, "SELECT * FROM gold.sorted").await;
+        assert_eq!(lake.replay(&Replay::default(), &()).await.unwrap().differed, [] as [&str; 0], "{step}");
+        assert_eq!(shown(&lake, None, "SELECT * FROM gold.sorted").await, before);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_replay_goes_on_from_its_last_step() {
     struct Dies;
