@@ -1,8 +1,8 @@
 //! A query over whole tables, and what its operators are to know of them: both in one pass.
 //!
-//! Tables that fit memory, with what comes of them, are a change as any other: all rows come. Of a query that is one grouping DataFusion aggregates as
-//! it does for any query, with every core and a few groups at a time, but for its last step: that hands on the states of the
-//! groups. Each is noted, and then made into the group's row:
+//! Tables that fit memory, with what comes of them, are a change as any other: all rows come. Of a query that is one grouping
+//! DataFusion aggregates as it does for any query, with every core and a few groups at a time, but for its last step: that
+//! hands on the states of the groups. Each is noted, and then made into the group's row:
 //!
 //! ```text
 //! feed ─ AggregateExec(Partial) ─ RepartitionExec(keys) ─ AggregateExec(PartialReduce) ─┬─ what a row comes to ─ top of the query

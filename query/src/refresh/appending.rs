@@ -29,7 +29,8 @@ impl ModelRefresh {
         Ok(state)
     }
 
-    /// The query as it runs over new rows: all of them, or those that come to what was there.
+    /// The query as it runs over new rows: all of them, or those that come to what was there. Where it keeps the first row of
+    /// each key, those are left out whose key came before, among the new rows or in an earlier epoch.
     pub(super) async fn statement(
         &self,
         inputs: &Inputs,
@@ -37,29 +38,15 @@ impl ModelRefresh {
         to: Option<&ModelState>,
         computed: &mut Computed,
     ) -> Result<LogicalPlan> {
-        match self.strategy {
-            Strategy::Append { first_wins: true } if self.flow.is_none() => {
-                self.first_rows_only(inputs, tables, to, computed).await
-            }
-            _ => Ok(self.plan.clone()),
+        if self.flow.is_some() || !matches!(self.strategy, Strategy::Append { first_wins: true }) {
+            return Ok(self.plan.clone());
         }
-    }
-
-    /// The plan with the rows left out whose key came before, among the new rows or in an earlier epoch.
-    async fn first_rows_only(
-        &self,
-        inputs: &Inputs,
-        tables: &Filling,
-        to: Option<&ModelState>,
-        computed: &mut Computed,
-    ) -> Result<LogicalPlan> {
         let first = self.first_rows(tables).await?;
-        let seen = match to {
-            Some(before) => self.seen(inputs, before, first.keys()).await?,
-            None => vec![false; first.keys().len()],
+        let (seen, said) = match to {
+            Some(before) => (self.seen(inputs, before, first.keys()).await?, Said::Changes),
+            None => (vec![false; first.keys().len()], Said::Everything),
         };
         let (later, keys) = first.finish(&seen);
-        let said = if to.is_some() { Said::Changes } else { Said::Everything };
         self.remember(first_wins::seen(keys), said, computed);
         first_wins::without_window(self.plan.clone(), &later)
     }
