@@ -271,19 +271,21 @@ impl Reader {
         Ok(None)
     }
 
-    /// The first `most` entries of a key, ascending by the rest of it: that, and what is kept.
+    /// Gives the first `most` entries of a key, ascending by the rest of it, to `each`: that, and what is kept.
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn under(&mut self, key: u128, most: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut found = Vec::new();
+    pub fn under(&mut self, key: u128, most: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let mut found = 0;
         let mut take = |entry: Entry<'_>| {
-            found.extend(entry.value.filter(|_| entry.key == key).map(|value| (entry.rest.to_vec(), value.to_vec())));
-            Ok(entry.key == key && found.len() < most)
+            if let Some(value) = entry.value.filter(|_| entry.key == key) {
+                each(entry.rest, value);
+                found += 1;
+            }
+            Ok(entry.key == key && found < most)
         };
         let read = self.layers.iter_mut().try_for_each(|layer| layer.seek(key, &[]));
-        read.and_then(|()| merge(&mut self.layers, &mut take)).map_err(|error| failed(&self.path, &error))?;
-        Ok(found)
+        read.and_then(|()| merge(&mut self.layers, &mut take)).map_err(|error| failed(&self.path, &error))
     }
 }
 

@@ -3,22 +3,18 @@
 //! An entry's key is the hash of the row's key; the rest of it is the bytes of its place in an order, where there is one, and the
 //! hash of the row itself (16 bytes). What is kept is how many such rows there are (`u32`, big endian) and the row.
 
-use std::collections::BTreeMap;
+use std::iter::repeat_n;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result as PlanResult, exec_err};
 
+use super::bag::{Bag, Counted};
+use super::changes::Changes;
 use crate::error::{Error, Result};
 use crate::keys::row_keys;
 use crate::state_cache::{Entries, ModelCache, Reader, Shelf};
-
-/// Rows of one key: by place, how many there are of each, and the row as bytes.
-pub(super) type Bag = BTreeMap<Vec<u8>, (i64, Vec<u8>)>;
-
-/// How rows of each key change; a count is negative for rows that go.
-pub(super) type Delta = BTreeMap<u128, Bag>;
 
 /// Rows of a stream of batches: first the columns that are kept, then those of the key, then those of the order.
 #[derive(Debug)]
@@ -52,8 +48,16 @@ impl Arrangement {
         Ok(Self { shelf, columns, keys, most, rows, order, fields: kept.into() })
     }
 
-    /// Counts the rows of a batch: as added, or as gone.
-    pub(super) fn count(&self, batch: &RecordBatch, gone: bool, delta: &mut Delta) -> PlanResult<()> {
+    /// How rows of each key change; the bag is settled.
+    pub(super) fn delta(&self, fed: &Changes) -> PlanResult<Bag> {
+        let mut delta = Bag::default();
+        fed.added.iter().try_for_each(|batch| self.count(batch, 1, &mut delta))?;
+        fed.gone.iter().try_for_each(|batch| self.count(batch, -1, &mut delta))?;
+        delta.settle();
+        Ok(delta)
+    }
+
+    fn count(&self, batch: &RecordBatch, each: i64, delta: &mut Bag) -> PlanResult<()> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -69,12 +73,9 @@ impl Arrangement {
         };
         let order = self.order.as_ref().map(|converter| converter.convert_columns(order)).transpose()?;
         for (at, key) in keys.into_iter().enumerate() {
-            let row = rows.as_ref().map(|rows| rows.row(at));
-            let row: &[u8] = row.as_ref().map_or(&[], |row| row.as_ref());
-            let mut place = order.as_ref().map(|order| order.row(at).as_ref().to_vec()).unwrap_or_default();
-            place.extend_from_slice(&blake3::hash(row).as_bytes()[..16]);
-            let counted = delta.entry(key).or_default().entry(place).or_insert_with(|| (0, row.to_vec()));
-            counted.0 += if gone { -1 } else { 1 };
+            let row = rows.as_ref().map_or(&[][..], |rows| rows.row(at).data());
+            let order = order.as_ref().map_or(&[][..], |order| order.row(at).data());
+            delta.put(key, &[order, &blake3::hash(row).as_bytes()[..16]], row, each);
         }
         Ok(())
     }
@@ -84,38 +85,50 @@ impl Arrangement {
         cache.read(self.shelf)
     }
 
-    /// The rows of a key as they were, as far as they count when `changes` come to them.
-    pub(super) fn before(&self, kept: &mut Reader, key: u128, changes: Option<&Bag>) -> Result<Bag> {
-        let going = changes.into_iter().flatten().filter(|(_, (count, _))| *count < 0).count();
-        let most = self.most.map_or(usize::MAX, |most| most.saturating_add(going));
-        let found = kept.under(key, most)?;
-        found.into_iter().map(|(place, value)| Ok((place, counted(&value)?))).collect()
+    /// Fills `bag` with the rows of a key as they were, as far as they count when `changes` come to them.
+    pub(super) fn before<'a>(
+        &self,
+        kept: &mut Reader,
+        key: u128,
+        changes: impl Iterator<Item = Counted<'a>>,
+        bag: &mut Bag,
+    ) -> Result<()> {
+        let most = self.most.map_or(usize::MAX, |most| most.saturating_add(changes.filter(|row| row.count < 0).count()));
+        bag.clear();
+        let mut all_whole = true;
+        kept.under(key, most, |place, value| match counted(value) {
+            Ok((count, row)) => bag.put(key, &[place], row, count),
+            Err(_) => all_whole = false,
+        })?;
+        if all_whole { Ok(()) } else { Err(unknown_row()) }
     }
 
     /// What is to be kept of rows that change.
     ///
     /// # Errors
     /// [`Error::CacheBroken`] where rows go that were never there: the cache is not to be trusted.
-    pub(super) fn entries(&self, kept: &mut Reader, delta: &Delta, entries: &mut Entries) -> Result<()> {
-        let entries = entries.on(self.shelf);
-        for (key, bag) in delta {
-            for (place, (change, row)) in bag {
-                let before = kept.get(*key, place)?.map(counted).transpose()?.map_or(0, |(count, _)| count);
-                match before + change {
-                    after if after == before => {}
-                    after @ 1.. => entries.keep(*key, place, &[&(after as u32).to_be_bytes(), row.as_slice()].concat()),
-                    0 => entries.take_away(*key, place),
-                    _ => return Err(unknown_row()),
+    pub(super) fn entries(&self, kept: &mut Reader, delta: &Bag, entries: &mut Entries) -> Result<()> {
+        let (entries, mut value) = (entries.on(self.shelf), Vec::new());
+        for Counted { key, place, row, count: change } in delta.iter() {
+            let before = kept.get(key, place)?.map(counted).transpose()?.map_or(0, |(count, _)| count);
+            match before + change {
+                after if after == before => {}
+                after @ 1.. => {
+                    value.clear();
+                    value.extend_from_slice(&(after as u32).to_be_bytes());
+                    value.extend_from_slice(row);
+                    entries.keep(key, place, &value);
                 }
+                0 => entries.take_away(key, place),
+                _ => return Err(unknown_row()),
             }
         }
         Ok(())
     }
 
-    /// Forgets what is beyond the rows that are ever asked for; right only where no row ever goes.
-    pub(super) fn forget(&self, key: u128, beyond: &Bag, entries: &mut Entries) {
-        let entries = entries.on(self.shelf);
-        beyond.keys().for_each(|place| entries.take_away(key, place));
+    /// Forgets a row that is never asked for again; right only where no row ever goes.
+    pub(super) fn forget(&self, row: Counted<'_>, entries: &mut Entries) {
+        entries.on(self.shelf).take_away(row.key, row.place);
     }
 
     /// How many rows of each key are ever asked for.
@@ -124,10 +137,10 @@ impl Arrangement {
     }
 
     /// Rows as columns, each as often as it counts.
-    pub(super) fn batch<'a>(&self, bags: impl Iterator<Item = (i64, &'a [u8])>) -> PlanResult<RecordBatch> {
+    pub(super) fn batch(&self, rows: &Bag) -> PlanResult<RecordBatch> {
         let parser = self.rows.parser();
         let mut count = 0;
-        let rows = bags.flat_map(|(copies, row)| std::iter::repeat_n(row, usize::try_from(copies).unwrap_or(0)));
+        let rows = rows.iter().flat_map(|row| repeat_n(row.row, usize::try_from(row.count).unwrap_or(0)));
         let rows: Vec<_> = rows.inspect(|_| count += 1).collect();
         let columns: Vec<ArrayRef> = match self.columns {
             0 => Vec::new(),
@@ -142,38 +155,9 @@ impl Arrangement {
     }
 }
 
-/// Rows with changes applied. What is left of a count below nothing is an error of the cache.
-pub(super) fn after(before: &Bag, changes: Option<&Bag>) -> Bag {
-    let mut bag = before.clone();
-    for (place, (change, row)) in changes.into_iter().flatten() {
-        let kept = bag.entry(place.clone()).or_insert_with(|| (0, row.clone()));
-        kept.0 += change;
-        if kept.0 <= 0 {
-            bag.remove(place);
-        }
-    }
-    bag
-}
-
-/// The first rows, and those behind them.
-pub(super) fn first(mut bag: Bag, most: Option<usize>) -> (Bag, Bag) {
-    let Some(most) = most else { return (bag, Bag::new()) };
-    let mut left = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut end = None;
-    for (place, (count, _)) in &bag {
-        if left <= 0 {
-            end = Some(place.clone());
-            break;
-        }
-        left -= *count;
-    }
-    let beyond = end.map(|end| bag.split_off(&end)).unwrap_or_default();
-    (bag, beyond)
-}
-
-fn counted(value: &[u8]) -> Result<(i64, Vec<u8>)> {
+fn counted(value: &[u8]) -> Result<(i64, &[u8])> {
     let (count, row) = value.split_first_chunk().ok_or_else(unknown_row)?;
-    Ok((i64::from(u32::from_be_bytes(*count)), row.to_vec()))
+    Ok((i64::from(u32::from_be_bytes(*count)), row))
 }
 
 /// That the cache is not what it says it is. It is not the truth, and made anew.

@@ -1,15 +1,17 @@
 //! Any part of a query whose answer for a key depends on that key's rows alone: what touched keys gave before goes, and what
 //! they give now comes. A join is asked only about the rows that came, as long as no row of its other side has changed.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::Result as PlanResult;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
 
-use super::arrangement::{Arrangement, Bag, Delta, after, first};
+use super::arrangement::Arrangement;
+use super::bag::{Bag, Counted, after, first};
 use super::changes::Changes;
 use super::run::Applied;
 use super::slot_of_input;
@@ -47,8 +49,43 @@ impl Arranged {
     }
 }
 
-/// Rows to ask about, for each input.
-type Asked = Vec<Vec<(i64, Vec<u8>)>>;
+/// Rows to ask about, for each input: as they were, and as they are.
+struct Asked {
+    old: Vec<Bag>,
+    new: Vec<Bag>,
+    /// What is kept of a key.
+    kept: Bag,
+}
+
+/// The changes of an input, and where those of the key lie that is looked at.
+struct Changing {
+    rows: Bag,
+    of_key: Range<usize>,
+}
+
+impl Asked {
+    fn nothing(inputs: usize) -> Self {
+        let none = || std::iter::repeat_with(Bag::default).take(inputs).collect();
+        Self { old: none(), new: none(), kept: Bag::default() }
+    }
+
+    fn rows(&self) -> usize {
+        self.old.iter().chain(&self.new).map(Bag::len).sum()
+    }
+}
+
+impl Changing {
+    fn of_key(&self) -> impl Iterator<Item = Counted<'_>> + Clone {
+        self.rows.rows(self.of_key.clone())
+    }
+}
+
+/// Goes on to the next key that has changes of an input.
+fn next_key(deltas: &mut [Changing]) -> Option<u128> {
+    let key = deltas.iter().filter_map(|delta| delta.rows.key_at(delta.of_key.end)).min()?;
+    deltas.iter_mut().for_each(|delta| delta.of_key = delta.rows.span(key, delta.of_key.end));
+    Some(key)
+}
 
 impl Keyed {
     /// What the changed rows of its inputs do to the answer, if that is wanted.
@@ -59,70 +96,64 @@ impl Keyed {
         cache: &ModelCache,
         wanted: bool,
     ) -> Result<Applied> {
-        let mut deltas = vec![Delta::new(); self.inputs.len()];
-        for ((input, fed), delta) in self.inputs.iter().zip(fed).zip(&mut deltas) {
-            fed.added.iter().try_for_each(|batch| input.rows.count(batch, false, delta))?;
-            fed.gone.iter().try_for_each(|batch| input.rows.count(batch, true, delta))?;
-            for bag in delta.values_mut() {
-                bag.retain(|_, (count, _)| *count != 0);
-            }
-            delta.retain(|_, bag| !bag.is_empty());
-        }
-        let mut touched: BTreeSet<u128> = deltas.iter().flat_map(|delta| delta.keys().copied()).collect();
-        if !wanted && !self.inputs.iter().any(Arranged::forgets) {
-            touched.clear();
-        }
-        let (mut old, mut new) = (self.nothing(), self.nothing());
-        let (mut changes, mut asked, mut forgotten) = (Changes::default(), 0, Entries::default());
+        let changing = |(input, fed): (&Arranged, &Changes)| {
+            input.rows.delta(fed).map(|rows| Changing { rows, of_key: 0..0 })
+        };
+        let mut deltas: Vec<_> = self.inputs.iter().zip(fed).map(changing).collect::<PlanResult<_>>()?;
         let mut kept = self.inputs.iter().map(|input| input.rows.read(cache)).collect::<Result<Vec<_>>>()?;
-        for key in touched {
-            self.ask_about(key, &deltas, &mut kept, (&mut old, &mut new), &mut forgotten)?;
-            let rows = old.iter().chain(&new).map(Vec::len).sum::<usize>();
-            if rows > ROWS_AT_ONCE {
-                asked += rows;
-                let rows = [&mut old, &mut new].map(|rows| std::mem::replace(rows, self.nothing()));
-                self.answer(runner, rows, wanted, &mut changes).await?;
+        let (mut asked, mut rows) = (Asked::nothing(self.inputs.len()), 0);
+        let (mut changes, mut forgotten) = (Changes::default(), Entries::default());
+        if wanted || self.inputs.iter().any(Arranged::forgets) {
+            while let Some(key) = next_key(&mut deltas) {
+                self.ask_about(key, &deltas, &mut kept, &mut asked, &mut forgotten)?;
+                if asked.rows() > ROWS_AT_ONCE {
+                    rows += asked.rows();
+                    let asked = std::mem::replace(&mut asked, Asked::nothing(self.inputs.len()));
+                    self.answer(runner, asked, wanted, &mut changes).await?;
+                }
             }
         }
-        asked += old.iter().chain(&new).map(Vec::len).sum::<usize>();
-        self.answer(runner, [old, new], wanted, &mut changes).await?;
+        rows += asked.rows();
+        self.answer(runner, asked, wanted, &mut changes).await?;
         let mut entries = Entries::default();
         for ((input, delta), kept) in self.inputs.iter().zip(&deltas).zip(&mut kept) {
-            input.rows.entries(kept, delta, &mut entries)?;
+            input.rows.entries(kept, &delta.rows, &mut entries)?;
         }
         entries.extend(forgotten);
-        Ok(Applied { changes: changes.cancelled(&self.output)?, entries, rows: asked })
-    }
-
-    fn nothing(&self) -> Asked {
-        vec![Vec::new(); self.inputs.len()]
+        Ok(Applied { changes: changes.cancelled(&self.output)?, entries, rows })
     }
 
     /// Adds the rows of a touched key, as they were and as they are.
     fn ask_about(
         &self,
         key: u128,
-        deltas: &[Delta],
+        deltas: &[Changing],
         kept: &mut [Reader],
-        (old, new): (&mut Asked, &mut Asked),
+        asked: &mut Asked,
         forgotten: &mut Entries,
     ) -> Result<()> {
-        let changed: Vec<usize> = (0..self.inputs.len()).filter(|at| deltas[*at].contains_key(&key)).collect();
-        if let [only] = changed.as_slice()
-            && self.inputs[*only].linear
+        let mut changed = (0..self.inputs.len()).filter(|at| !deltas[*at].of_key.is_empty());
+        if let (Some(only), None) = (changed.next(), changed.next())
+            && self.inputs[only].linear
         {
-            return self.ask_about_changed(key, *only, &deltas[*only][&key], kept, (old, new));
+            return self.ask_about_changed(key, (only, &deltas[only]), kept, asked);
         }
         for (at, input) in self.inputs.iter().enumerate() {
-            let changes = deltas[at].get(&key);
-            let before = input.rows.before(&mut kept[at], key, changes)?;
-            let (now, beyond) = first(after(&before, changes), input.rows.most());
-            if input.forgets() && changes.is_some() {
-                input.rows.forget(key, &beyond, forgotten);
+            let changes = deltas[at].of_key();
+            input.rows.before(&mut kept[at], key, changes.clone(), &mut asked.kept)?;
+            for (is_first, row) in first(asked.kept.iter(), input.rows.most()) {
+                if is_first {
+                    asked.old[at].take(row);
+                }
             }
-            let (before, _) = first(before, input.rows.most());
-            old[at].extend(before.into_values());
-            new[at].extend(now.into_values());
+            let forgets = input.forgets() && !deltas[at].of_key.is_empty();
+            for (is_first, row) in first(after(asked.kept.iter(), changes), input.rows.most()) {
+                match is_first {
+                    true => asked.new[at].take(row),
+                    false if forgets => input.rows.forget(row, forgotten),
+                    false => {}
+                }
+            }
         }
         Ok(())
     }
@@ -131,43 +162,43 @@ impl Keyed {
     fn ask_about_changed(
         &self,
         key: u128,
-        only: usize,
-        changes: &Bag,
+        (only, changing): (usize, &Changing),
         kept: &mut [Reader],
-        (old, new): (&mut Asked, &mut Asked),
+        asked: &mut Asked,
     ) -> Result<()> {
-        for (count, row) in changes.values() {
-            let side = if *count > 0 { &mut *new } else { &mut *old };
-            side[only].push((count.abs(), row.clone()));
+        let (mut come, mut go) = (false, false);
+        for row in changing.of_key() {
+            let (side, is_there) = if row.count > 0 { (&mut asked.new, &mut come) } else { (&mut asked.old, &mut go) };
+            side[only].take(Counted { count: row.count.abs(), ..row });
+            *is_there = true;
         }
-        let [come, go] = [1, -1].map(|sign| changes.values().any(|(count, _)| count.signum() == sign));
         for (at, input) in self.inputs.iter().enumerate().filter(|(at, _)| *at != only) {
-            let rows = input.rows.before(&mut kept[at], key, None)?;
+            input.rows.before(&mut kept[at], key, std::iter::empty(), &mut asked.kept)?;
             if go {
-                old[at].extend(rows.values().cloned());
+                asked.kept.iter().for_each(|row| asked.old[at].take(row));
             }
             if come {
-                new[at].extend(rows.into_values());
+                asked.kept.iter().for_each(|row| asked.new[at].take(row));
             }
         }
         Ok(())
     }
 
-    async fn answer(&self, runner: &Runner, [old, new]: [Asked; 2], wanted: bool, changes: &mut Changes) -> Result<()> {
+    async fn answer(&self, runner: &Runner, asked: Asked, wanted: bool, changes: &mut Changes) -> Result<()> {
         if wanted {
-            changes.gone.extend(self.answer_of(runner, old).await?);
-            changes.added.extend(self.answer_of(runner, new).await?);
+            changes.gone.extend(self.answer_of(runner, asked.old).await?);
+            changes.added.extend(self.answer_of(runner, asked.new).await?);
         }
         Ok(())
     }
 
-    async fn answer_of(&self, runner: &Runner, rows: Asked) -> Result<Vec<RecordBatch>> {
-        if rows.iter().all(Vec::is_empty) {
+    async fn answer_of(&self, runner: &Runner, rows: Vec<Bag>) -> Result<Vec<RecordBatch>> {
+        if rows.iter().all(Bag::is_empty) {
             return Ok(Vec::new());
         }
         let mut filling = Filling::default();
         for (at, (input, rows)) in self.inputs.iter().zip(&rows).enumerate() {
-            let batch = input.rows.batch(rows.iter().map(|(count, row)| (*count, row.as_slice())))?;
+            let batch = input.rows.batch(rows)?;
             let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
             filling.put(slot_of_input(at), Arc::new(table));
         }

@@ -7,6 +7,7 @@
 //! what is in the way of one, is decided in [`cut`]; what is said about it to people is in [`crate::strategy`].
 
 mod arrangement;
+mod bag;
 mod changes;
 pub(crate) mod cut;
 mod first;

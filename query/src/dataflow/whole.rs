@@ -126,9 +126,10 @@ impl Dataflow {
     ) -> Result<Vec<SendableRecordBatchStream>> {
         let partitions = runner.state.config().target_partitions();
         let states = grouped.states_over(feed, partitions)?;
+        let codec = Arc::new(StateCodec::new(&grouped.aggregates, 0)?);
         let passing = |partition| -> Arc<dyn PartitionStream> {
-            let (grouped, states, noted) = (Arc::clone(grouped), Arc::clone(&states), noted.clone());
-            Arc::new(Passing { grouped, states, partition, noted })
+            let (grouped, states, codec) = (Arc::clone(grouped), Arc::clone(&states), Arc::clone(&codec));
+            Arc::new(Passing { grouped, states, codec, partition, noted: noted.clone() })
         };
         let groups = StreamingTable::try_new(Arc::clone(&grouped.output), (0..partitions).map(passing).collect())?;
         let mut filled = tables.clone();
@@ -192,8 +193,7 @@ impl Grouped {
     }
 
     /// The row of each group, whose state is noted.
-    fn rows(&self, states: &RecordBatch, noted: &Noted) -> PlanResult<RecordBatch> {
-        let codec = StateCodec::new(&self.aggregates, 0)?;
+    fn rows(&self, states: &RecordBatch, codec: &StateCodec, noted: &Noted) -> PlanResult<RecordBatch> {
         let (keys, columns) = states.columns().split_at(self.keyed_by);
         let (of_aggregates, count) = (codec.of_aggregates(columns), states.num_rows());
         let encoded = codec.encode(&[], &of_aggregates, count)?;
@@ -208,6 +208,7 @@ impl Grouped {
 struct Passing {
     grouped: Arc<Grouped>,
     states: Arc<dyn ExecutionPlan>,
+    codec: Arc<StateCodec>,
     partition: usize,
     noted: Noted,
 }
@@ -218,9 +219,10 @@ impl PartitionStream for Passing {
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (grouped, noted, ended) = (Arc::clone(&self.grouped), self.noted.clone(), self.noted.clone());
+        let (grouped, codec) = (Arc::clone(&self.grouped), Arc::clone(&self.codec));
+        let (noted, ended) = (self.noted.clone(), self.noted.clone());
         let states = stream::iter([self.states.execute(self.partition, context)]).try_flatten();
-        let rows = states.and_then(move |states| future::ready(grouped.rows(&states, &noted)));
+        let rows = states.and_then(move |states| future::ready(grouped.rows(&states, &codec, &noted)));
         let end = stream::once(async move { ended.ended() }).filter_map(|()| future::ready(None));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.grouped.output), rows.chain(end)))
     }

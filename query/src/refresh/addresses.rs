@@ -47,15 +47,16 @@ impl Addressed {
         let (mut addresses, entries) = (cache.read(ADDRESSES)?, entries.on(ADDRESSES));
         for equal in rows.chunk_by(|(left, _), (right, _)| left == right) {
             let hash = equal[0].0;
-            let found = addresses.under(hash, equal.len())?;
-            if found.len() < equal.len() {
-                return Err(Error::CacheBroken);
-            }
-            for ((_, row), (rest, _)) in equal.iter().zip(found) {
-                let address = u64::from_be_bytes(rest.as_slice().try_into().map_err(|_| Error::CacheBroken)?);
+            let mut rows = equal.iter();
+            addresses.under(hash, equal.len(), |rest, _| {
+                let Ok(address) = rest.try_into().map(u64::from_be_bytes) else { return };
+                let Some((_, row)) = rows.next() else { return };
                 self.gone.insert(address);
                 self.of_rows[*row] = address;
-                entries.take_away(hash, &rest);
+                entries.take_away(hash, rest);
+            })?;
+            if rows.len() > 0 {
+                return Err(Error::CacheBroken);
             }
         }
         Ok(())
