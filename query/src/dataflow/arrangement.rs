@@ -93,7 +93,8 @@ impl Arrangement {
         changes: impl Iterator<Item = Counted<'a>>,
         bag: &mut Bag,
     ) -> Result<()> {
-        let most = self.most.map_or(usize::MAX, |most| most.saturating_add(changes.filter(|row| row.count < 0).count()));
+        let most =
+            self.most.map_or(usize::MAX, |most| most.saturating_add(changes.filter(|row| row.count < 0).count()));
         bag.clear();
         let mut all_whole = true;
         kept.under(key, most, |place, value| match counted(value) {

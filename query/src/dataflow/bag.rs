@@ -28,28 +28,20 @@ pub(super) struct Bag {
 struct Head {
     key: u128,
     count: i64,
+    /// Where its place begins, its row, and what is behind it.
     start: usize,
-    place: u32,
-    row: u32,
+    row: usize,
+    end: usize,
 }
 
 impl Bag {
     /// Puts a row in, whose place is of several parts.
-    ///
-    /// # Panics
-    /// At a row of 4 GiB, which Arrow's do not reach.
     pub(super) fn put(&mut self, key: u128, place: &[&[u8]], row: &[u8], count: i64) {
         let start = self.bytes.len();
         place.iter().for_each(|part| self.bytes.extend_from_slice(part));
-        let length = |length: usize| u32::try_from(length).expect("a row has less than 4 GiB");
-        let place = length(self.bytes.len() - start);
+        let row_starts = self.bytes.len();
         self.bytes.extend_from_slice(row);
-        self.heads.push(Head { key, count, start, place, row: length(row.len()) });
-    }
-
-    /// Puts in a row of another bag.
-    pub(super) fn take(&mut self, row: Counted<'_>) {
-        self.put(row.key, &[row.place], row.row, row.count);
+        self.heads.push(Head { key, count, start, row: row_starts, end: self.bytes.len() });
     }
 
     /// Empties it, for others.
@@ -69,7 +61,7 @@ impl Bag {
     /// Sorts the rows by key and place, and counts what is the same as one; what comes to nothing goes.
     pub(super) fn settle(&mut self) {
         let bytes = &self.bytes;
-        let place = |head: &Head| &bytes[head.start..head.start + head.place as usize];
+        let place = |head: &Head| &bytes[head.start..head.row];
         self.heads.sort_unstable_by(|one, other| one.key.cmp(&other.key).then_with(|| place(one).cmp(place(other))));
         self.heads.dedup_by(|next, kept| {
             let same = next.key == kept.key && place(next) == place(kept);
@@ -84,7 +76,7 @@ impl Bag {
     /// All rows, or those of a [span](Self::span).
     pub(super) fn rows(&self, span: Range<usize>) -> impl Iterator<Item = Counted<'_>> + Clone {
         self.heads[span].iter().map(|head| {
-            let (place, row) = self.bytes[head.start..][..(head.place + head.row) as usize].split_at(head.place as usize);
+            let (place, row) = (&self.bytes[head.start..head.row], &self.bytes[head.row..head.end]);
             Counted { key: head.key, place, row, count: head.count }
         })
     }
@@ -94,12 +86,12 @@ impl Bag {
         self.rows(0..self.len())
     }
 
-    /// The key of the rows from a place on, of a bag that is settled.
+    /// The key of the row with a number, in a bag that is settled.
     pub(super) fn key_at(&self, at: usize) -> Option<u128> {
         self.heads.get(at).map(|head| head.key)
     }
 
-    /// The rows of a key, none of which is before a place, of a bag that is settled.
+    /// The numbers of a key's rows in a bag that is settled, of which none is before `from`; none where that is another key's.
     pub(super) fn span(&self, key: u128, from: usize) -> Range<usize> {
         let of_key = self.heads[from..].iter().take_while(|head| head.key == key).count();
         from..from + of_key
@@ -116,17 +108,22 @@ pub(super) fn after<'a>(
     counted.filter(|row| row.count > 0)
 }
 
-/// The first rows of a key, which count as often as they are there, and then those behind them.
+/// Gives the first rows of a key to `each`, as many as `most` counts, and those behind them to `beyond`.
 pub(super) fn first<'a>(
     rows: impl Iterator<Item = Counted<'a>>,
     most: Option<usize>,
-) -> impl Iterator<Item = (bool, Counted<'a>)> {
+    mut each: impl FnMut(Counted<'a>),
+    mut beyond: impl FnMut(Counted<'a>),
+) {
     let mut left = most.map_or(i64::MAX, |most| i64::try_from(most).unwrap_or(i64::MAX));
-    rows.map(move |row| {
-        let is_first = left > 0;
+    for row in rows {
+        if left > 0 {
+            each(row)
+        } else {
+            beyond(row)
+        }
         left = left.saturating_sub(row.count);
-        (is_first, row)
-    })
+    }
 }
 
 #[cfg(test)]
@@ -185,13 +182,15 @@ mod tests {
                 let before = had.rows(had.span(key, first_kept));
                 let after = after(before, delta.rows(changed));
                 let expected: Vec<_> = now.clone().into_iter().filter(|((of, _), _)| u128::from(*of) == key).collect();
-                let (mut rows, mut taken) = (Vec::new(), 0);
-                for (is_first, row) in first(after, most) {
-                    prop_assert_eq!(is_first, most.is_none_or(|most| taken < most as i64));
-                    taken += row.count;
-                    rows.extend(seen(std::iter::once(row)));
+                let (mut rows, mut beyond) = (Vec::new(), Vec::new());
+                first(after, most, |row| rows.push(row), |row| beyond.push(row));
+                let but_the_last = rows.split_last().map_or(0, |(_, rows)| rows.iter().map(|row| row.count).sum());
+                let count = |rows: &[Counted<'_>]| rows.iter().map(|row| row.count).sum::<i64>();
+                match most.map(|most| most as i64) {
+                    Some(most) => prop_assert!(but_the_last < most.max(1) && (beyond.is_empty() || count(&rows) >= most)),
+                    None => prop_assert!(beyond.is_empty()),
                 }
-                prop_assert_eq!(rows, expected);
+                prop_assert_eq!(seen(rows.into_iter().chain(beyond)), expected);
             }
             prop_assert_eq!(from, delta.len());
         }

@@ -53,8 +53,6 @@ impl Arranged {
 struct Asked {
     old: Vec<Bag>,
     new: Vec<Bag>,
-    /// What is kept of a key.
-    kept: Bag,
 }
 
 /// The changes of an input, and where those of the key lie that is looked at.
@@ -66,7 +64,7 @@ struct Changing {
 impl Asked {
     fn nothing(inputs: usize) -> Self {
         let none = || std::iter::repeat_with(Bag::default).take(inputs).collect();
-        Self { old: none(), new: none(), kept: Bag::default() }
+        Self { old: none(), new: none() }
     }
 
     fn rows(&self) -> usize {
@@ -78,6 +76,11 @@ impl Changing {
     fn of_key(&self) -> impl Iterator<Item = Counted<'_>> + Clone {
         self.rows.rows(self.of_key.clone())
     }
+}
+
+/// Adds a row to those that are asked about, in whatever order.
+fn ask(rows: &mut Bag, row: Counted<'_>) {
+    rows.put(row.key, &[], row.row, row.count);
 }
 
 /// Goes on to the next key that has changes of an input.
@@ -96,16 +99,15 @@ impl Keyed {
         cache: &ModelCache,
         wanted: bool,
     ) -> Result<Applied> {
-        let changing = |(input, fed): (&Arranged, &Changes)| {
-            input.rows.delta(fed).map(|rows| Changing { rows, of_key: 0..0 })
-        };
+        let changing =
+            |(input, fed): (&Arranged, &Changes)| input.rows.delta(fed).map(|rows| Changing { rows, of_key: 0..0 });
         let mut deltas: Vec<_> = self.inputs.iter().zip(fed).map(changing).collect::<PlanResult<_>>()?;
         let mut kept = self.inputs.iter().map(|input| input.rows.read(cache)).collect::<Result<Vec<_>>>()?;
         let (mut asked, mut rows) = (Asked::nothing(self.inputs.len()), 0);
-        let (mut changes, mut forgotten) = (Changes::default(), Entries::default());
+        let (mut changes, mut forgotten, mut before) = (Changes::default(), Entries::default(), Bag::default());
         if wanted || self.inputs.iter().any(Arranged::forgets) {
             while let Some(key) = next_key(&mut deltas) {
-                self.ask_about(key, &deltas, &mut kept, &mut asked, &mut forgotten)?;
+                self.ask_about(key, &deltas, (&mut kept, &mut before), &mut asked, &mut forgotten)?;
                 if asked.rows() > ROWS_AT_ONCE {
                     rows += asked.rows();
                     let asked = std::mem::replace(&mut asked, Asked::nothing(self.inputs.len()));
@@ -128,7 +130,7 @@ impl Keyed {
         &self,
         key: u128,
         deltas: &[Changing],
-        kept: &mut [Reader],
+        (kept, before): (&mut [Reader], &mut Bag),
         asked: &mut Asked,
         forgotten: &mut Entries,
     ) -> Result<()> {
@@ -136,24 +138,19 @@ impl Keyed {
         if let (Some(only), None) = (changed.next(), changed.next())
             && self.inputs[only].linear
         {
-            return self.ask_about_changed(key, (only, &deltas[only]), kept, asked);
+            return self.ask_about_changed(key, (only, &deltas[only]), (kept, before), asked);
         }
         for (at, input) in self.inputs.iter().enumerate() {
             let changes = deltas[at].of_key();
-            input.rows.before(&mut kept[at], key, changes.clone(), &mut asked.kept)?;
-            for (is_first, row) in first(asked.kept.iter(), input.rows.most()) {
-                if is_first {
-                    asked.old[at].take(row);
-                }
-            }
+            input.rows.before(&mut kept[at], key, changes.clone(), before)?;
+            first(before.iter(), input.rows.most(), |row| ask(&mut asked.old[at], row), |_| {});
             let forgets = input.forgets() && !deltas[at].of_key.is_empty();
-            for (is_first, row) in first(after(asked.kept.iter(), changes), input.rows.most()) {
-                match is_first {
-                    true => asked.new[at].take(row),
-                    false if forgets => input.rows.forget(row, forgotten),
-                    false => {}
+            let forget = |row| {
+                if forgets {
+                    input.rows.forget(row, forgotten);
                 }
-            }
+            };
+            first(after(before.iter(), changes), input.rows.most(), |row| ask(&mut asked.new[at], row), forget);
         }
         Ok(())
     }
@@ -163,22 +160,22 @@ impl Keyed {
         &self,
         key: u128,
         (only, changing): (usize, &Changing),
-        kept: &mut [Reader],
+        (kept, before): (&mut [Reader], &mut Bag),
         asked: &mut Asked,
     ) -> Result<()> {
         let (mut come, mut go) = (false, false);
         for row in changing.of_key() {
             let (side, is_there) = if row.count > 0 { (&mut asked.new, &mut come) } else { (&mut asked.old, &mut go) };
-            side[only].take(Counted { count: row.count.abs(), ..row });
+            ask(&mut side[only], Counted { count: row.count.abs(), ..row });
             *is_there = true;
         }
         for (at, input) in self.inputs.iter().enumerate().filter(|(at, _)| *at != only) {
-            input.rows.before(&mut kept[at], key, std::iter::empty(), &mut asked.kept)?;
+            input.rows.before(&mut kept[at], key, std::iter::empty(), before)?;
             if go {
-                asked.kept.iter().for_each(|row| asked.old[at].take(row));
+                before.iter().for_each(|row| ask(&mut asked.old[at], row));
             }
             if come {
-                asked.kept.iter().for_each(|row| asked.new[at].take(row));
+                before.iter().for_each(|row| ask(&mut asked.new[at], row));
             }
         }
         Ok(())

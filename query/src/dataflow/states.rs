@@ -30,9 +30,10 @@ pub(super) struct Aggregate {
 impl Aggregate {
     /// Whether what a group comes to is its state, as it is.
     fn is_its_state(&self) -> bool {
-        let plain = ["bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count", "max", "min", "sum"];
-        let same = |fields: Vec<FieldRef>| matches!(fields.as_slice(), [state] if state.data_type() == self.function.field().data_type());
-        plain.contains(&self.function.fun().name()) && self.function.state_fields().is_ok_and(same)
+        let of_one_state = ["bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count", "max", "min", "sum"];
+        let fields = self.function.state_fields().unwrap_or_default();
+        let [state] = fields.as_slice() else { return false };
+        of_one_state.contains(&self.function.fun().name()) && state.data_type() == self.function.field().data_type()
     }
 
     pub(super) fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {

@@ -47,15 +47,16 @@ impl Addressed {
         let (mut addresses, entries) = (cache.read(ADDRESSES)?, entries.on(ADDRESSES));
         for equal in rows.chunk_by(|(left, _), (right, _)| left == right) {
             let hash = equal[0].0;
-            let mut rows = equal.iter();
+            let mut unfound = equal.iter();
             addresses.under(hash, equal.len(), |rest, _| {
+                // What is no address counts as one of those that are given: a row is left without any.
                 let Ok(address) = rest.try_into().map(u64::from_be_bytes) else { return };
-                let Some((_, row)) = rows.next() else { return };
+                let Some((_, row)) = unfound.next() else { return };
                 self.gone.insert(address);
                 self.of_rows[*row] = address;
                 entries.take_away(hash, rest);
             })?;
-            if rows.len() > 0 {
+            if unfound.len() > 0 {
                 return Err(Error::CacheBroken);
             }
         }

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use parquet::arrow::arrow_reader::RowSelection;
@@ -20,9 +20,6 @@ use crate::hash::TableHash;
 use crate::rows::{Rows, Run};
 use crate::sinks::change::{Change, Held};
 use crate::sinks::{Image, TableImage, Watermark};
-
-/// So many texts tell whether those of a column are unlike each other.
-const SAMPLE: usize = 4096;
 
 /// What a transaction changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +72,7 @@ fn change_all(
                 let (mut went, mut came) = (TableHash::EMPTY, TableHash::EMPTY);
                 let mut rows = gone.len();
                 let is_right = delete(database, table, held, &gone, (runs, &mut went))? && {
-                    rows += load(database, table, &added, (runs, &mut came))?;
+                    rows += load(database, table, &added, (runs, Some(&mut came)))?;
                     // Or the file is of another lake that was here before.
                     held.becomes(table, went, came)
                 };
@@ -88,7 +85,8 @@ fn change_all(
             (Change::Difference { .. }, None) | (Change::Rebuild, _) => false,
         };
         if !is_kept {
-            written.rows += write_anew(database, table, runs)?;
+            create(database, table)?;
+            written.rows += load(database, table, &table.rows, (runs, None))?;
             written.rebuilt += 1;
         }
         if !is_kept || described.get(&model) != Some(&table.description) {
@@ -120,58 +118,14 @@ fn drop_others(database: &Database, image: &Image, held: &HashMap<String, Held>)
     Ok(())
 }
 
-/// Makes a table of its rows; gives their number.
-fn write_anew(database: &Database, table: &TableImage, source: &mut Runs) -> Result<u64> {
-    let columns = table.kept(stored)?;
-    let (mut appender, mut total) = (None, 0);
-    for rows in table.rows.in_runs() {
-        total += read(rows, (source, None), &mut |batch| {
-            let batch = wire_batch(&batch, &columns, table)?;
-            let appender = match &mut appender {
-                Some(appender) => appender,
-                None => {
-                    create(database, table, Some(&batch))?;
-                    appender.insert(database.append(CATALOG, &table.schema, &table.name)?)
-                }
-            };
-            appender.push(batch)
-        })?;
-    }
-    match appender {
-        Some(appender) => appender.finish()?,
-        None => create(database, table, None)?,
-    }
-    Ok(total)
-}
-
-/// Makes a table without rows; `first` are those that come into it first.
-fn create(database: &Database, table: &TableImage, first: Option<&RecordBatch>) -> Result<()> {
-    let columns = table.kept(stored)?.into_iter().map(|(name, kept)| {
-        let values = first.filter(|_| kept.sql == "VARCHAR").and_then(|first| first.column_by_name(&name));
-        let compression = values.filter(|values| are_mostly_unlike(values)).map_or("", |_| " USING COMPRESSION fsst");
-        format!("{} {}{compression}", quoted(&name), kept.sql)
-    });
+fn create(database: &Database, table: &TableImage) -> Result<()> {
+    let columns = table.kept(stored)?.into_iter().map(|(name, kept)| format!("{} {}", quoted(&name), kept.sql));
     database.execute(&format!(
         "CREATE SCHEMA IF NOT EXISTS {CATALOG}.{}; CREATE OR REPLACE TABLE {} ({})",
         quoted(&table.schema),
         qualified(&table.schema, &table.name),
         columns.collect::<Vec<_>>().join(", ")
     ))
-}
-
-/// Whether texts are hardly ever the same. DuckDB looks each of them up for a dictionary, which takes a third of the time of
-/// writing a table, and then compresses them by what they have in common after all.
-fn are_mostly_unlike(values: &ArrayRef) -> bool {
-    fn unlike<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> bool {
-        let texts: Vec<&str> = texts.take(SAMPLE).flatten().collect();
-        texts.len() > SAMPLE / 8 && texts.iter().collect::<HashSet<_>>().len() > texts.len() / 2
-    }
-    match values.data_type() {
-        DataType::Utf8 => unlike(values.as_string::<i32>().iter()),
-        DataType::LargeUtf8 => unlike(values.as_string::<i64>().iter()),
-        DataType::Utf8View => unlike(values.as_string_view().iter()),
-        _ => false,
-    }
 }
 
 /// Writes the description beside the table.
@@ -185,7 +139,7 @@ fn load(
     database: &Database,
     table: &TableImage,
     rows: &Rows,
-    (source, hash): (&mut Runs, &mut TableHash),
+    (source, mut hash): (&mut Runs, Option<&mut TableHash>),
 ) -> Result<u64> {
     if rows.count() == 0 {
         return Ok(0);
@@ -194,7 +148,7 @@ fn load(
     let mut appender = database.append(CATALOG, &table.schema, &table.name)?;
     let mut total = 0;
     for rows in rows.in_runs() {
-        total += append(&mut appender, rows, &columns, table, (source, Some(hash)))?;
+        total += append(&mut appender, rows, &columns, table, (source, hash.as_deref_mut()))?;
     }
     appender.finish()?;
     Ok(total)

@@ -1,7 +1,5 @@
 //! Every kind of column that can be published comes back as it went.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::*;
@@ -10,27 +8,18 @@ use super::*;
 
 /// Publishes the columns and reads them back.
 async fn round_trip(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
-    published(columns).await.map(|lake| read_back(&lake))
-}
-
-async fn published(columns: Vec<(&str, ArrayRef)>) -> Result<Lake> {
     let mut lake = Lake::new(1);
     let columns = columns.into_iter().map(|(name, array)| (name, array, true));
     let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
     let columns = batch.schema();
     let run = lake.run_of("types", batch);
     lake.publish(1, vec![TableImage { columns, ..table("types", "f", &[run]) }]).await?;
-    Ok(lake)
-}
-
-fn read_back(lake: &Lake) -> RecordBatch {
     let mut batches = Vec::new();
-    let keep = &mut |batch| {
+    lake.sink().read_table("gold", "types", &mut |batch| {
         batches.push(batch);
         Ok(())
-    };
-    lake.sink().read_table("gold", "types", keep).unwrap();
-    concat_batches(&batches[0].schema(), &batches).unwrap()
+    })?;
+    Ok(concat_batches(&batches[0].schema(), &batches).unwrap())
 }
 
 fn names() -> StringArray {
@@ -77,42 +66,6 @@ async fn plain_columns_come_back_as_they_went() {
     let expected =
         RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(n, a)| (*n, a.clone(), true))).unwrap();
     assert_eq!(round_trip(columns).await.unwrap(), expected);
-}
-
-/// No time is lost on a dictionary of texts that are all different; nothing is lost of them either.
-#[tokio::test]
-async fn texts_are_compressed_by_how_alike_they_are() {
-    let rows = 0..20_000_usize;
-    let texts = |text: &dyn Fn(usize) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter(rows.clone().map(|row| (row % 7 > 0).then(|| text(row)))))
-    };
-    let columns = vec![
-        ("unlike", texts(&|row| format!("event {row} of twenty thousand"))),
-        ("alike", texts(&|row| format!("page {}", row % 50))),
-        ("unlike at first", texts(&|row| format!("{}", row.min(3_000)))),
-        ("long", texts(&|row| if row % 1_000 == 1 { format!("{row:>100000}") } else { row.to_string() })),
-        ("number", int64(rows.clone().map(|row| row as i64))),
-    ];
-    let expected =
-        RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(n, a)| (*n, a.clone(), true))).unwrap();
-    let lake = published(columns).await.unwrap();
-    assert_eq!(read_back(&lake), expected);
-    let database = Database::open_for_reading(lake.sink().path(), lake.directory.path()).unwrap();
-    let mut compressed = BTreeMap::<String, BTreeSet<String>>::new();
-    let segments = "SELECT column_name, compression FROM pragma_storage_info('published.gold.types')
-                    WHERE segment_type = 'VARCHAR'";
-    let note = &mut |batch: RecordBatch| {
-        let [names, kinds] = [0, 1].map(|at| batch.column(at).as_string::<i32>());
-        for (name, kind) in names.iter().zip(kinds) {
-            compressed.entry(name.unwrap().to_owned()).or_default().insert(kind.unwrap().to_owned());
-        }
-        Ok(())
-    };
-    database.query(segments, note).unwrap();
-    let kinds = |name: &str| compressed[name].iter().map(String::as_str).collect::<Vec<_>>();
-    assert_eq!(kinds("unlike"), ["FSST"]);
-    assert_eq!(kinds("alike"), ["Dictionary"]);
-    assert_eq!(kinds("long"), ["Uncompressed"]);
 }
 
 /// A key of whatever kind: the rows that go are told by it, and nothing is made anew.
