@@ -182,7 +182,7 @@ pub(crate) struct IngestArguments {
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Names the batch, so that sending it again changes nothing; further batches of the input get ID#2, ID#3, …
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = batch_id)]
     pub(crate) batch_id: Option<String>,
     /// When a batch counts as taken: once it cannot be lost any more, or once it can be read
     #[arg(long)]
@@ -306,6 +306,14 @@ pub(crate) struct LogVacuumArguments {
 }
 
 /// Events a second.
+/// As long as a name over HTTP may be.
+fn batch_id(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=255 => Ok(text.to_owned()),
+        bytes => Err(format!("it has {bytes} bytes, and a batch's name has 1 to 255")),
+    }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.001..=1e9).contains(rate));
     rate.ok_or_else(|| format!("'{text}' is no number of events a second, from 0.001 up"))

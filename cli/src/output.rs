@@ -49,13 +49,13 @@ impl Output {
     pub(crate) fn say(&self, line: &str) {
         if !self.quiet {
             // Nobody is left to be told that stderr is closed.
-            let _ = writeln!(io::stderr(), "{line}");
+            let _ = writeln!(io::stderr(), "{}", visible(line));
         }
     }
 
     /// A failure and what to do about it, on stderr.
     pub(crate) fn fail(&self, error: &Error) {
-        let text = error.to_string();
+        let text = visible(&error.to_string());
         // Some rooms put the hint on a line of its own in the message.
         let (message, inner) = match text.split_once("\nhint: ") {
             Some((message, hint)) => (message, Some(hint.to_owned())),
@@ -164,13 +164,24 @@ impl Rows {
             Self::Table(schema, batches) => {
                 let table = pretty_format_batches_with_schema(without_metadata(&schema), &batches)?;
                 let mut sink = BufWriter::new(Stdout(io::stdout()));
-                writeln!(sink, "{table}").map_err(Error::Stdout)?;
+                writeln!(sink, "{}", visible(&table.to_string())).map_err(Error::Stdout)?;
                 sink
             }
             Self::Written(writer) => writer.finish()?,
         };
         sink.flush().map_err(Error::Stdout)
     }
+}
+
+/// Text for a terminal. What it has of other people may have bytes in it that a terminal obeys: they are shown as pictures.
+fn visible(text: &str) -> String {
+    let picture = |control: char| match u32::from(control) {
+        code @ ..0x20 => char::from_u32(0x2400 + code).unwrap_or(char::REPLACEMENT_CHARACTER),
+        0x7F => '\u{2421}',
+        _ => char::REPLACEMENT_CHARACTER,
+    };
+    let shown = |letter: char| if letter.is_control() && letter != '\n' { picture(letter) } else { letter };
+    text.chars().map(shown).collect()
 }
 
 fn without_metadata(schema: &Schema) -> SchemaRef {

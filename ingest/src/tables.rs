@@ -36,7 +36,10 @@ pub fn open_any(path: &Path, settings: &Settings) -> Result<Box<dyn BufRead + Se
     let wrong = |reason: String| Error::Table { path: path.to_owned(), reason };
     let name = path.display().to_string();
     if let Some(separator) = separator_of(path) {
-        let mut rows = csv::ReaderBuilder::new().delimiter(separator).flexible(false).from_reader(open(path)?);
+        let mut rows = csv::ReaderBuilder::new()
+            .delimiter(separator)
+            .flexible(false)
+            .from_reader(Quotes::of(open(path)?, separator));
         let names = rows.headers().map_err(|error| wrong(error.to_string()))?.clone();
         if let Some(twice) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name)) {
             return Err(wrong(format!("two columns are called '{}'", twice.1)));
@@ -125,6 +128,49 @@ impl<N: NextLines> Read for Lines<N> {
     }
 }
 
+/// A CSV file's bytes, which are cut off where they end inside quotes: a reader of CSV takes all that is left for one text there.
+struct Quotes<R> {
+    bytes: R,
+    separator: u8,
+    place: Place,
+}
+
+/// Where in a CSV file a byte is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    FieldBegins,
+    Bare,
+    Quoted,
+    /// Behind a quote in quotes: it ends them, or is the first of two.
+    BehindQuote,
+}
+
+impl<R> Quotes<R> {
+    fn of(bytes: R, separator: u8) -> Self {
+        Self { bytes, separator, place: Place::FieldBegins }
+    }
+}
+
+impl<R: Read> Read for Quotes<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read(buffer)?;
+        if read == 0 && !buffer.is_empty() && self.place == Place::Quoted {
+            let reason = "it ends inside quotes: a quote is not closed, or the file is cut off";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+        }
+        for byte in &buffer[..read] {
+            self.place = match (self.place, *byte) {
+                (Place::Quoted, b'"') => Place::BehindQuote,
+                (Place::Quoted, _) | (Place::FieldBegins | Place::BehindQuote, b'"') => Place::Quoted,
+                (_, b'\n' | b'\r') => Place::FieldBegins,
+                (_, byte) if byte == self.separator => Place::FieldBegins,
+                _ => Place::Bare,
+            };
+        }
+        Ok(read)
+    }
+}
+
 struct CsvLines<R> {
     rows: csv::Reader<R>,
     names: StringRecord,
@@ -183,6 +229,19 @@ mod tests {
         let mut text = String::new();
         open_any(&path, &Settings::default())?.read_to_string(&mut text).map_err(Error::Read)?;
         Ok(text)
+    }
+
+    #[test]
+    fn a_csv_file_that_ends_inside_quotes_is_cut_off() {
+        let head = "event_id,v\n";
+        for cut in ["u1,\"5 inch\nu2,2\nu3,3\n", "u1,\"a \"\"b\"\"\n", "u1,\""] {
+            let said = lines("a.csv", format!("{head}{cut}").as_bytes()).unwrap_err().to_string();
+            assert!(said.contains("a quote is not closed"), "{cut}: {said}");
+        }
+        for whole in ["u1,5\" inch\nu2,2\n", "u1,\"a\nb\"\"\"\nu2,\"\"\n", "u1,\"a\""] {
+            let rows = lines("a.csv", format!("{head}{whole}").as_bytes()).unwrap();
+            assert_eq!(rows.lines().count(), whole.matches('u').count(), "{whole}: {rows}");
+        }
     }
 
     #[test]

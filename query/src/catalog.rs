@@ -27,10 +27,12 @@ use lakebed_log::{ColumnType, DataFile, Snapshot, Store, layout, schema};
 use crate::error::Result;
 use crate::exact;
 use crate::long_joins::LongJoins;
+use crate::one_zero::OneZeroRule;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
 use crate::projections::physical_rules;
 use crate::rows::Rows;
 use crate::session::{TableInfo, TableKind};
+use crate::set_comparisons::NameCompared;
 use crate::system_tables;
 use crate::total_order::{TotalOrder, optimizer_rules, string_agg};
 
@@ -76,6 +78,8 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
         state.register_udaf(Arc::new(aggregate))?;
     }
     state.register_udaf(Arc::new(string_agg()))?;
+    state.add_analyzer_rule(Arc::new(NameCompared));
+    state.add_analyzer_rule(Arc::new(OneZeroRule));
     // After the rules that are there: what is appended to an order needs no type coercion, and has to see that of others.
     state.add_analyzer_rule(Arc::new(TotalOrder));
     Ok(SessionContext::new_with_state(state))

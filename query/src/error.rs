@@ -12,6 +12,7 @@ use deltalake::errors::DeltaTableError;
 
 pub(crate) use self::words::nearest;
 use self::words::{in_words, plural, were};
+use crate::models::Model;
 use crate::session::TableInfo;
 use crate::sinks::postgres::failure;
 use crate::statement::without_version;
@@ -341,6 +342,27 @@ impl Error {
             return Self::UnknownTable { name: name.to_owned(), nearest: nearest(name, known) };
         }
         Self::Sql { message }
+    }
+
+    /// The same where a query fails by what it says or by a value that it meets: with the model whose it is.
+    pub(crate) fn of_model(self, model: &Model) -> Self {
+        let (root, message) = match &self {
+            Self::Execution(error) => (error.find_root(), error.strip_backtrace()),
+            _ => return self,
+        };
+        let is_the_querys = match root {
+            DataFusionError::ArrowError(error, _) => !matches!(error.as_ref(), ArrowError::IoError(..)),
+            DataFusionError::NotImplemented(_)
+            | DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::Execution(_) => true,
+            _ => false,
+        };
+        if !is_the_querys {
+            return self;
+        }
+        let hint = message.contains("Cast error").then(|| "TRY_CAST gives NULL for what does not fit".to_owned());
+        Self::Model { path: model.path.clone(), line: 1, message, hint }
     }
 
     /// Whether the same call may succeed later, with nothing changed by the caller: a store or a server that is away.

@@ -1,13 +1,15 @@
 //! Rows in the formats that people ask for them in, batch by batch.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use arrow_json::writer::{JsonArray, Writer as JsonWriter};
+use arrow_json::writer::{JsonArray, LineDelimited, Writer as JsonWriter};
 use parquet::arrow::ArrowWriter;
 
 /// A format of rows.
@@ -68,17 +70,22 @@ enum Inner<W: Write + Send> {
 }
 
 impl<W: Write + Send> RowsWriter<W> {
-    /// Begins with what stands before all rows.
+    /// Begins with what stands before all rows. CSV has lists and structs as JSON.
     ///
     /// # Errors
-    /// Where `into` cannot be written to, or the format has no place for a type.
+    /// Where `into` cannot be written to, the format has no place for a type, or an object of JSON would have two values of one
+    /// name.
     pub fn begin(format: Format, schema: &SchemaRef, into: W) -> Result<Self, ArrowError> {
         Ok(Self(match format {
+            Format::Json if let Some(name) = twice(schema) => {
+                let message = format!("two columns are called '{name}', and JSON has one: give the other a name, AS");
+                return Err(ArrowError::InvalidArgumentError(message));
+            }
             Format::Json => Inner::Json(arrow_json::WriterBuilder::new().with_explicit_nulls(true).build(into)),
             Format::Csv => {
                 let mut writer = arrow_csv::Writer::new(into);
                 // The line of names comes with the first batch, so that an empty result has it, too.
-                writer.write(&RecordBatch::new_empty(schema.clone()))?;
+                writer.write(&without_nesting(&RecordBatch::new_empty(schema.clone()))?)?;
                 Inner::Csv(Box::new(writer))
             }
             Format::Parquet => Inner::Parquet(Box::new(ArrowWriter::try_new(into, schema.clone(), None)?)),
@@ -93,7 +100,7 @@ impl<W: Write + Send> RowsWriter<W> {
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         match &mut self.0 {
             Inner::Json(writer) => writer.write(batch)?,
-            Inner::Csv(writer) => writer.write(batch)?,
+            Inner::Csv(writer) => writer.write(&without_nesting(batch)?)?,
             Inner::Parquet(writer) => writer.write(batch)?,
             Inner::Arrow(writer) => writer.write(batch)?,
         }
@@ -119,5 +126,78 @@ impl<W: Write + Send> RowsWriter<W> {
                 writer.into_inner()?
             }
         })
+    }
+}
+
+/// A name that two columns have.
+fn twice(schema: &SchemaRef) -> Option<&str> {
+    let mut names = HashSet::new();
+    schema.fields().iter().map(|field| field.name().as_str()).find(|name| !names.insert(*name))
+}
+
+/// The batch with the JSON of its lists and structs in their place.
+fn without_nesting(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let flat = |(field, values): (&Arc<Field>, &ArrayRef)| match field.data_type().is_nested() {
+        true => as_json(values),
+        false => Ok(Arc::clone(values)),
+    };
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns()).map(flat).collect::<Result<Vec<_>, _>>()?;
+    let fields = batch.schema_ref().fields().iter().zip(&columns);
+    let fields = fields.map(|(field, values)| Field::new(field.name(), values.data_type().clone(), true));
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns, &options)
+}
+
+/// Each value as JSON; null stays null.
+fn as_json(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    const BEFORE: &str = "{\"v\":";
+    let rows = RecordBatch::try_from_iter_with_nullable([("v", Arc::clone(values), true)])?;
+    let mut writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(&rows)?;
+    writer.finish()?;
+    let lines = String::from_utf8(writer.into_inner()).map_err(|error| ArrowError::JsonError(error.to_string()))?;
+    let json = lines.lines().enumerate().map(|(row, line)| {
+        let value = line.strip_prefix(BEFORE).and_then(|line| line.strip_suffix('}'));
+        value.filter(|_| values.is_valid(row))
+    });
+    Ok(Arc::new(StringArray::from_iter(json)))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, ListArray, StructArray};
+    use arrow::datatypes::{DataType, Int64Type};
+
+    use super::*;
+
+    fn written(format: Format, batch: &RecordBatch) -> Result<String, ArrowError> {
+        let mut writer = RowsWriter::begin(format, &batch.schema(), Vec::new())?;
+        writer.write(batch)?;
+        Ok(String::from_utf8(writer.finish()?).unwrap())
+    }
+
+    #[test]
+    fn csv_has_lists_and_structs_as_json() {
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None, Some(vec![])]);
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a \"b\"\nc"), None, Some("")]));
+        let structs = StructArray::from(vec![(Arc::new(Field::new("x", DataType::Utf8, true)), texts)]);
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            ("n", Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef, true),
+            ("l", Arc::new(lists), true),
+            ("s", Arc::new(structs), true),
+        ])
+        .unwrap();
+        let expected = "n,l,s\n1,\"[1,null]\",\"{\"\"x\"\":\"\"a \\\"\"b\\\"\"\\nc\"\"}\"\n\
+                        2,,\"{\"\"x\"\":null}\"\n3,[],\"{\"\"x\"\":\"\"\"\"}\"\n";
+        assert_eq!(written(Format::Csv, &batch).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_object_of_json_has_no_two_values_of_one_name() {
+        let column = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
+        let fields = Schema::new(vec![Field::new("a", DataType::Int64, true); 2]);
+        let batch = RecordBatch::try_new(Arc::new(fields), vec![column(), column()]).unwrap();
+        assert!(written(Format::Json, &batch).unwrap_err().to_string().contains("two columns are called 'a'"));
+        assert_eq!(written(Format::Csv, &batch).unwrap(), "a,a\n1,1\n");
     }
 }

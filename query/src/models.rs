@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::policies::FOLDER;
 use crate::statement::Statement as SqlText;
 use crate::total_order::refuse_sample;
+use crate::unanswered::refuse_unanswered;
 
 /// The folders of `sql/` whose files are models.
 pub const LAYERS: [&str; 2] = ["silver", "gold"];
@@ -193,6 +194,10 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Res
     refuse_sample(query).map_err(|refused| {
         let line = model.line_of(&refused.word).unwrap_or(1);
         Error::Model { path: path.to_owned(), line, message: refused.message, hint: Some(refused.hint) }
+    })?;
+    refuse_unanswered(query).map_err(|unanswered| {
+        let line = model.line_of(unanswered.word).unwrap_or(1);
+        Error::Model { path: path.to_owned(), line, message: unanswered.message, hint: Some(unanswered.hint) }
     })?;
     Ok(model)
 }

@@ -36,7 +36,7 @@ use crate::strategy::{self, NotDerived, Strategy};
 use crate::total_order::unique_columns;
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
-const ENGINE: &str = "4";
+const ENGINE: &str = "5";
 
 /// So many models are refreshed, or learn their history, side by side at most: each holds what changed of it.
 const AT_ONCE: usize = 4;
@@ -98,7 +98,10 @@ pub(crate) async fn compute(inputs: &Arc<Inputs>, progress: &dyn Progress) -> Re
             let refresh = ModelRefresh::plan(&planner, inputs, &model, &computed.manifest, &strategies).await?;
             strategies.insert(model.name.clone(), refresh.strategy.clone());
             let (inputs, mut part) = (Arc::clone(inputs), computed.parents_of(&model));
-            running.spawn(async move { refresh.run(&inputs, &mut part).await.map(|()| part) });
+            running.spawn(async move {
+                let done = refresh.run(&inputs, &mut part).await;
+                done.map(|()| part).map_err(|error| error.of_model(&model))
+            });
         }
         match running.join_next().await {
             Some(done) => {

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA};
 use crate::error::{Error, Result};
 use crate::lakehouse::AsOf;
+use crate::unanswered::refuse_unanswered;
 
 /// Between a schema's name and a version.
 const AT: char = '@';
@@ -72,6 +73,10 @@ impl Statement {
             let message = "one statement is answered at a time; this is none, or more than one".to_owned();
             return Err(Error::Sql { message });
         };
+        if let Parsed::Statement(statement) = &parsed {
+            let unanswered = refuse_unanswered(statement);
+            unanswered.map_err(|why| Error::Sql { message: format!("{}: {}", why.message, why.hint) })?;
+        }
         let of_one = match versions.as_slice() {
             [_] => {
                 let (tables, _) = resolve_table_references(&parsed, true).map_err(unparsable)?;

@@ -1,6 +1,6 @@
 //! What a model's query reads at a refresh: which rows of its inputs, and whether those have changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -95,17 +95,37 @@ impl Planner {
         let plan = self.state.create_logical_plan(&model.query).await.map_err(|error| unplannable(model, error))?;
         let analyzed = self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| ());
         let analyzed = analyzed.map_err(|error| unplannable(model, error))?;
-        let fields = analyzed.schema().fields();
-        match fields.iter().find(|field| matches!(field.data_type(), DataType::Interval(_))) {
-            Some(field) => Err(Error::Model {
+        match unfit_column(&analyzed) {
+            Some((name, message, hint)) => Err(Error::Model {
                 path: model.path.clone(),
-                line: model.line_of(field.name()).unwrap_or(1),
-                message: format!("column '{}' is an INTERVAL, which no table here can keep", field.name()),
-                hint: Some("CAST it to VARCHAR, or give its length as a number".to_owned()),
+                line: model.line_of(&name).unwrap_or(1),
+                message,
+                hint: Some(hint.to_owned()),
             }),
             None => Ok(analyzed),
         }
     }
+}
+
+/// A column that no table can have: its name, what is wrong with it, and what to write.
+fn unfit_column(plan: &LogicalPlan) -> Option<(String, String, &'static str)> {
+    let mut names = HashSet::new();
+    plan.schema().fields().iter().find_map(|field| {
+        let name = field.name();
+        let (message, hint) = match field.data_type() {
+            DataType::Interval(_) => (
+                format!("column '{name}' is an INTERVAL, which no table here can keep"),
+                "CAST it to VARCHAR, or give its length as a number",
+            ),
+            _ if name.is_empty() => ("a column has an empty name".to_owned(), "give it one: AS name"),
+            _ if !names.insert(name.clone()) => (
+                format!("two columns are called '{name}'"),
+                "give one of them another name: AS; or list the columns, where * takes them of two tables",
+            ),
+            _ => return None,
+        };
+        Some((name.clone(), message, hint))
+    })
 }
 
 /// All rows of the tables that a model reads.

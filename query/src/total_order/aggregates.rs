@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, Sort
 use lakebed_log::schema;
 
 use super::renamed;
-use super::ties::{Ties, ascending, has_grouping_sets, offset, sortable, ties};
+use super::ties::{Ties, ascending, by_value, has_grouping_sets, offset, sortable, ties};
 
 /// The aggregates whose value hangs on the order of the rows.
 pub(super) const ORDERED: [&str; 6] =
@@ -79,8 +79,8 @@ pub(super) fn ties_of(function: &AggregateFunction, aggregate: &Aggregate) -> Ti
             return by_columns;
         }
         if !order.contains(&argument) {
+            sorts.extend(by_value(argument, aggregate.input.schema(), &order));
             order.push(argument);
-            sorts.push(ascending(argument.clone()));
         }
     }
     Ties { sorts, total: true, identified: false }

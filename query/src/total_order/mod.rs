@@ -20,8 +20,9 @@ pub(crate) use self::dependencies::optimizer_rules;
 pub use self::refusal::Refused;
 pub(crate) use self::refusal::{refuse, refuse_sample};
 pub(crate) use self::string_agg::string_agg;
+pub(crate) use self::ties::columns;
 pub(crate) use self::ties::unique_columns;
-use self::ties::{Ties, ascending, columns, offset, ties};
+use self::ties::{Ties, ascending, offset, ties};
 
 /// Appends what breaks ties to the orders on which rows hang: those below LIMIT, of windows, of DISTINCT ON, and of
 /// aggregates that go by the order of their rows. Names and types of all columns stay; a second pass changes nothing.
@@ -112,7 +113,7 @@ fn ties_of_distinct_on(distinct: &DistinctOn) -> Ties {
 }
 
 /// An expression in place of another, under the other's name.
-fn renamed(expr: Expr, old: &Expr) -> Expr {
+pub(crate) fn renamed(expr: Expr, old: &Expr) -> Expr {
     match old {
         Expr::Alias(alias) => {
             let mut alias = alias.clone();

@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, Pro
 use lakebed_log::schema;
 
 use crate::catalog::{BRONZE, EVENTS};
+use crate::one_zero::with_one_zero;
 
 /// What breaks the ties of an order.
 pub(super) struct Ties {
@@ -23,7 +24,8 @@ pub(super) struct Ties {
 /// the offset, and what else it takes to tell the rows apart. Where nothing does, these are all other columns.
 pub(super) fn ties<'a>(input: &LogicalPlan, known: impl IntoIterator<Item = &'a Expr>) -> Ties {
     let schema = input.schema();
-    let mut known: BTreeSet<usize> = known.into_iter().filter_map(|expr| place(schema, expr)).collect();
+    let given: Vec<&Expr> = known.into_iter().collect();
+    let mut known: BTreeSet<usize> = given.iter().filter_map(|expr| place(schema, expr)).collect();
     let identity = identity(input);
     let told_apart = |known: &BTreeSet<usize>| identity.as_ref().is_some_and(|columns| columns.is_subset(known));
     let mut added = Vec::new();
@@ -41,7 +43,8 @@ pub(super) fn ties<'a>(input: &LogicalPlan, known: impl IntoIterator<Item = &'a 
         }
     }
     let columns = columns(schema);
-    let sorts = added.into_iter().filter_map(|column| columns.get(column).cloned().map(ascending)).collect();
+    let added = added.into_iter().filter_map(|column| columns.get(column));
+    let sorts = added.flat_map(|column| by_value(column, schema, &given)).collect();
     Ties { sorts, total, identified: identity.is_some() }
 }
 
@@ -62,8 +65,15 @@ pub(super) fn ascending(expr: Expr) -> SortExpr {
     expr.sort(true, false)
 }
 
+/// What sorts by an expression, which a float does with one zero first, unless that is given: else −0 would come before what ties
+/// with it and goes by what is behind.
+pub(super) fn by_value(expr: &Expr, schema: &DFSchema, given: &[&Expr]) -> Vec<SortExpr> {
+    let folded = with_one_zero(expr, schema).filter(|folded| !given.contains(&folded));
+    folded.into_iter().chain([expr.clone()]).map(ascending).collect()
+}
+
 /// The columns of a schema, as expressions over it.
-pub(super) fn columns(schema: &DFSchema) -> Vec<Expr> {
+pub(crate) fn columns(schema: &DFSchema) -> Vec<Expr> {
     schema.columns().into_iter().map(Expr::Column).collect()
 }
 

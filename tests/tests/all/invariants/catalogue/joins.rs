@@ -185,9 +185,17 @@ pub(super) const SET_OPERATIONS: Shape = Shape {
         query("gold.union", "SELECT kind, n FROM silver.rows UNION SELECT kind, n FROM silver.current"),
         query("gold.except", "SELECT who FROM silver.rows EXCEPT SELECT who FROM silver.people"),
         query("gold.intersect", "SELECT kind, n FROM silver.rows INTERSECT SELECT kind, n FROM silver.current"),
-        query("gold.except_all", "SELECT kind FROM silver.raw EXCEPT ALL SELECT kind FROM silver.current")
-            .not_in_duckdb("DataFusion has no multiplicities"),
-        query("gold.intersect_all", "SELECT kind, n FROM silver.raw INTERSECT ALL SELECT kind, n FROM silver.current")
-            .not_in_duckdb("DataFusion has no multiplicities"),
+        query(
+            "gold.except_all",
+            "SELECT kind FROM (
+                 SELECT kind, row_number() OVER (PARTITION BY kind) AS copy FROM silver.raw
+                 EXCEPT SELECT kind, row_number() OVER (PARTITION BY kind) FROM silver.current)",
+        ),
+        query(
+            "gold.intersect_all",
+            "SELECT kind, n FROM (
+                 SELECT kind, n, row_number() OVER (PARTITION BY kind, n) AS copy FROM silver.raw
+                 INTERSECT SELECT kind, n, row_number() OVER (PARTITION BY kind, n) FROM silver.current)",
+        ),
     ],
 };

@@ -30,6 +30,14 @@ pub(super) const FIRST: Shape = Shape {
              ) WHERE place = 1",
         ),
         query(
+            "gold.first_of_double",
+            "SELECT x, event_id FROM (
+                 SELECT x, event_id, row_number() OVER (PARTITION BY x ORDER BY event_time DESC, event_id) AS place
+                 FROM silver.rows
+             ) WHERE place = 1",
+        )
+        .in_neither("there windows take −0.0 and 0.0 for two partitions, or either for the one that is shown"),
+        query(
             "gold.first_tag",
             "WITH each AS (SELECT event_id, _offset, unnest(json_get_array(tags)) AS tag FROM bronze.events)
              SELECT tag, event_id FROM (

@@ -14,6 +14,14 @@ pub(super) const TOP: Shape = Shape {
             "gold.top_wild",
             "SELECT event_id, x / 0.0 AS x FROM silver.rows WHERE x > 0 ORDER BY x DESC, event_id LIMIT 4",
         ),
+        query("gold.top_double", "SELECT x, event_id FROM silver.rows ORDER BY x, event_id LIMIT 6")
+            .in_neither("there −0.0 comes before 0.0, whatever comes after it in the order"),
+        query(
+            "gold.doubles",
+            "SELECT kind, count(*) AS rows, count(DISTINCT x) AS doubles, count(DISTINCT who) AS people
+             FROM silver.rows WHERE x = 0 OR x > 3 GROUP BY kind",
+        )
+        .in_neither("there −0.0 and 0.0 count twice beside another DISTINCT"),
         query(
             "gold.top_of_kind",
             "SELECT kind, event_id, n, place FROM (

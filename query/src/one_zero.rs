@@ -1,0 +1,245 @@
+//! −0 and 0 are one value to SQL's `=`, to GROUP BY and to the keys of tables, but not to the sorts and hashes below PARTITION BY,
+//! ORDER BY, DISTINCT ON and distinct aggregates. Each of these takes its floats with one zero, so that two paths to a table
+//! agree on which rows are of one key and which tie; so are NaNs of other bits one.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult};
+use datafusion::common::{DFSchema, Result, exec_err};
+use datafusion::logical_expr::expr::{AggregateFunctionParams, WindowFunctionParams};
+use datafusion::logical_expr::{
+    Aggregate, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Sort, SortExpr, Volatility, Window,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+use crate::total_order::{columns, renamed};
+
+/// Puts [`OneZero`] around the floats by which rows are ordered or told apart. Names and types of all columns stay; a second pass
+/// changes nothing. It goes after type coercion.
+#[derive(Debug)]
+pub(crate) struct OneZeroRule;
+
+impl AnalyzerRule for OneZeroRule {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        plan.transform_up_with_subqueries(|node| match node {
+            LogicalPlan::Sort(sort) => Ok(of_sort(sort)),
+            LogicalPlan::Distinct(Distinct::On(mut distinct)) => {
+                let mut fold = Fold::over(distinct.input.schema());
+                distinct.on_expr.iter_mut().for_each(|expr| fold.one(expr));
+                distinct.sort_expr.iter_mut().for_each(|sorts| fold.sorts(sorts));
+                let changed = fold.changed;
+                Ok(Transformed::new_transformed(LogicalPlan::Distinct(Distinct::On(distinct)), changed))
+            }
+            LogicalPlan::Window(window) => of_window(window),
+            LogicalPlan::Aggregate(aggregate) => of_aggregate(aggregate),
+            other => Ok(Transformed::no(other)),
+        })
+        .data()
+    }
+
+    fn name(&self) -> &str {
+        "one_zero"
+    }
+}
+
+fn of_sort(mut sort: Sort) -> Transformed<LogicalPlan> {
+    let schema = Arc::clone(sort.input.schema());
+    let mut fold = Fold::over(&schema);
+    fold.sorts(&mut sort.expr);
+    let changed = fold.changed;
+    Transformed::new_transformed(LogicalPlan::Sort(sort), changed)
+}
+
+fn of_window(window: Window) -> Result<Transformed<LogicalPlan>> {
+    let mut fold = Fold::over(window.input.schema());
+    let exprs: Vec<Expr> = window.window_expr.iter().map(|expr| fold.inside(expr)).collect();
+    if !fold.changed {
+        return Ok(Transformed::no(LogicalPlan::Window(window)));
+    }
+    let plan = LogicalPlan::Window(Window::try_new(exprs, Arc::clone(&window.input))?);
+    if plan.schema().columns() == window.schema.columns() {
+        return Ok(Transformed::yes(plan));
+    }
+    let plan = Projection::try_new(columns(&window.schema), Arc::new(plan))?;
+    Ok(Transformed::yes(LogicalPlan::Projection(plan)))
+}
+
+fn of_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
+    let mut fold = Fold::over(aggregate.input.schema());
+    let exprs = aggregate.aggr_expr.iter().map(|expr| fold.inside(expr)).collect();
+    if !fold.changed {
+        return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
+    }
+    let folded = Aggregate::try_new(Arc::clone(&aggregate.input), aggregate.group_expr.clone(), exprs)?;
+    Ok(Transformed::yes(LogicalPlan::Aggregate(folded)))
+}
+
+/// Puts the function around expressions over the columns of a schema.
+struct Fold<'a> {
+    schema: &'a DFSchema,
+    changed: bool,
+}
+
+impl<'a> Fold<'a> {
+    fn over(schema: &'a DFSchema) -> Self {
+        Self { schema, changed: false }
+    }
+
+    fn one(&mut self, expr: &mut Expr) {
+        if let Some(folded) = with_one_zero(expr, self.schema) {
+            *expr = folded;
+            self.changed = true;
+        }
+    }
+
+    /// A float that is there with one zero already stays: it breaks ties.
+    fn sorts(&mut self, sorts: &mut [SortExpr]) {
+        for at in 0..sorts.len() {
+            let (before, rest) = sorts.split_at_mut(at);
+            let Some(sort) = rest.first_mut() else { return };
+            if let Some(folded) = with_one_zero(&sort.expr, self.schema)
+                && before.iter().all(|before| before.expr != folded)
+            {
+                sort.expr = folded;
+                self.changed = true;
+            }
+        }
+    }
+
+    /// What a window function or an aggregate orders its rows by, parts them by, or takes once.
+    fn inside(&mut self, expr: &Expr) -> Expr {
+        let (before, mut folded) = (std::mem::take(&mut self.changed), expr.clone().unalias());
+        match &mut folded {
+            Expr::WindowFunction(function) => {
+                let WindowFunctionParams { args, partition_by, order_by, distinct, .. } = &mut function.params;
+                partition_by.iter_mut().for_each(|expr| self.one(expr));
+                self.sorts(order_by);
+                if *distinct {
+                    args.iter_mut().for_each(|argument| self.one(argument));
+                }
+            }
+            Expr::AggregateFunction(function) => {
+                let AggregateFunctionParams { args, order_by, distinct, .. } = &mut function.params;
+                self.sorts(order_by);
+                if *distinct {
+                    args.iter_mut().for_each(|argument| self.one(argument));
+                }
+            }
+            _ => {}
+        }
+        let folded = if self.changed { renamed(folded, expr) } else { expr.clone() };
+        self.changed |= before;
+        folded
+    }
+}
+
+/// A float with one zero; `None` for what is none, or has one already.
+pub(crate) fn with_one_zero(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let has_one = matches!(expr, Expr::ScalarFunction(call) if call.func.name() == NAME);
+    let is_float = || expr.get_type(schema).is_ok_and(|kind| matches!(kind, DataType::Float32 | DataType::Float64));
+    (!has_one && is_float()).then(|| ScalarUDF::from(OneZero::default()).call(vec![expr.clone()]))
+}
+
+const NAME: &str = "one_zero";
+
+/// `one_zero(float)`: 0 for −0, one NaN for all, and any other float as it is.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OneZero {
+    signature: Signature,
+}
+
+impl Default for OneZero {
+    fn default() -> Self {
+        Self { signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for OneZero {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(arguments.first().cloned().unwrap_or(DataType::Null))
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let [floats] = arrays.as_slice() else { return exec_err!("{NAME} takes one float") };
+        Ok(ColumnarValue::Array(match floats.data_type() {
+            DataType::Float32 => folded(floats.as_primitive::<Float32Type>(), |value| value.is_nan(), 0.0, f32::NAN),
+            DataType::Float64 => folded(floats.as_primitive::<Float64Type>(), |value| value.is_nan(), 0.0, f64::NAN),
+            other => return exec_err!("{NAME} takes a float, not {other}"),
+        }))
+    }
+}
+
+fn folded<T: ArrowPrimitiveType>(
+    floats: &PrimitiveArray<T>,
+    is_nan: impl Fn(T::Native) -> bool,
+    zero: T::Native,
+    nan: T::Native,
+) -> ArrayRef {
+    let fold = |value| match value {
+        value if is_nan(value) => nan,
+        // −0 is, too.
+        value if value == zero => zero,
+        value => value,
+    };
+    Arc::new(floats.unary::<_, T>(fold))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, Float64Array};
+    use arrow::util::pretty::pretty_format_batches;
+    use datafusion::execution::SessionStateBuilder;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    async fn answer(sql: &str) -> String {
+        let state = SessionStateBuilder::new_with_default_features().with_analyzer_rule(Arc::new(OneZeroRule)).build();
+        let rows = "(VALUES (1, 0.0), (2, -0.0), (3, 0.0), (4, -0.0), (5, 1.0)) AS t(id, x)";
+        let context = SessionContext::new_with_state(state);
+        let batches = context.sql(&sql.replace("ROWS", rows)).await.unwrap().collect().await.unwrap();
+        let shown = pretty_format_batches(&batches).unwrap().to_string();
+        let cells = shown.lines().filter(|line| line.starts_with('|')).skip(1);
+        cells.map(|line| line.replace(['|', ' '], "")).collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test]
+    async fn zeros_are_of_one_partition_one_rank_and_one_distinct_value_under_names_as_before() {
+        let ranks = "SELECT rank() OVER (ORDER BY x) FROM ROWS ORDER BY id";
+        assert_eq!(answer(ranks).await, "1 1 1 1 5");
+        let numbers = "SELECT row_number() OVER (PARTITION BY x ORDER BY id) FROM ROWS ORDER BY id";
+        assert_eq!(answer(numbers).await, "1 2 3 4 1");
+        let counts = "SELECT count(DISTINCT x), count(DISTINCT id), sum(DISTINCT x) FROM ROWS";
+        assert_eq!(answer(counts).await, "251.0");
+        assert_eq!(answer("SELECT id FROM ROWS ORDER BY x DESC, id LIMIT 3").await, "5 1 2");
+        assert_eq!(answer("SELECT DISTINCT ON (x) id FROM ROWS ORDER BY x, id").await, "1 5");
+        assert_eq!(answer("SELECT array_agg(id ORDER BY x, id DESC) FROM ROWS").await, "[4,3,2,1,5]");
+        let named = r#"SELECT "count(DISTINCT t.x)" FROM (SELECT count(DISTINCT x), count(DISTINCT id) FROM ROWS)"#;
+        assert_eq!(answer(named).await, "2");
+    }
+
+    #[test]
+    fn every_other_float_stays_as_it_is() {
+        let floats = [-0.0, 0.0, f64::NAN, -f64::NAN, f64::INFINITY, -5e-324, 1.5];
+        let kept = Float64Array::from_iter(floats.map(Some).into_iter().chain([None]));
+        let folded = folded(&kept, |value| value.is_nan(), 0.0, f64::NAN);
+        let folded = folded.as_primitive::<Float64Type>();
+        let bits: Vec<u64> = folded.values().iter().take(floats.len()).map(|value| value.to_bits()).collect();
+        let expected = [0.0, 0.0, f64::NAN, f64::NAN, f64::INFINITY, -5e-324, 1.5].map(f64::to_bits);
+        assert_eq!(bits, expected);
+        assert!(folded.is_null(floats.len()));
+    }
+}
