@@ -13,9 +13,11 @@ const LONGEST: usize = 1_000;
 pub(crate) fn of_query(error: &Error) -> Status {
     let (code, sentence) = match error {
         Error::Policy { .. } => return of_policies(error),
-        Error::Sql { .. } | Error::UnknownColumn { .. } | Error::Parameters { .. } | Error::Parameter { .. } => {
-            (Code::InvalidArgument, error.to_string())
-        }
+        Error::Sql { .. }
+        | Error::Unanswered { .. }
+        | Error::UnknownColumn { .. }
+        | Error::Parameters { .. }
+        | Error::Parameter { .. } => (Code::InvalidArgument, error.to_string()),
         Error::Log(lakebed_log::Error::NoVersion { .. } | lakebed_log::Error::BeforeTheLog { .. }) => {
             (Code::NotFound, error.to_string())
         }

@@ -37,6 +37,14 @@ pub enum Error {
         /// The nearest name that is there.
         nearest: Option<String>,
     },
+    /// A statement with something that is refused before it is planned.
+    #[error("{message}")]
+    Unanswered {
+        /// What it is, one sentence.
+        message: String,
+        /// What to write instead.
+        hint: String,
+    },
     /// A column that is not there.
     #[error("there is no column '{name}'")]
     UnknownColumn {

@@ -75,7 +75,7 @@ impl Statement {
         };
         if let Parsed::Statement(statement) = &parsed {
             let unanswered = refuse_unanswered(statement);
-            unanswered.map_err(|why| Error::Sql { message: format!("{}: {}", why.message, why.hint) })?;
+            unanswered.map_err(|why| Error::Unanswered { message: why.message, hint: why.hint })?;
         }
         let of_one = match versions.as_slice() {
             [_] => {

@@ -14,6 +14,7 @@ impl Error {
                 Some(hint.clone().unwrap_or_else(|| "try the SELECT by itself with `lakebed query`".to_owned()))
             }
             Self::Policy { hint, .. } => hint.clone(),
+            Self::Unanswered { hint, .. } => Some(hint.clone()),
             Self::Project(error) => error.hint(),
             Self::UnknownTable { nearest: None, .. } => Some(
                 "`lakebed run` builds the tables of sql/; information_schema.tables lists those that are there"
