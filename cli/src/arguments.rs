@@ -305,7 +305,6 @@ pub(crate) struct LogVacuumArguments {
     pub(crate) retain: TimeDelta,
 }
 
-/// Events a second.
 /// As long as a name over HTTP may be.
 fn batch_id(text: &str) -> Result<String, String> {
     match text.len() {
@@ -314,6 +313,7 @@ fn batch_id(text: &str) -> Result<String, String> {
     }
 }
 
+/// Events a second.
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.001..=1e9).contains(rate));
     rate.ok_or_else(|| format!("'{text}' is no number of events a second, from 0.001 up"))

@@ -64,7 +64,7 @@ impl Output {
         let (red, cyan, plain) = if self.colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
         let _ = writeln!(io::stderr(), "{red}error:{plain} {message}");
         if let Some(hint) = error.hint().or(inner) {
-            let _ = writeln!(io::stderr(), "{cyan}hint:{plain} {hint}");
+            let _ = writeln!(io::stderr(), "{cyan}hint:{plain} {}", visible(&hint));
         }
     }
 
@@ -164,7 +164,11 @@ impl Rows {
             Self::Table(schema, batches) => {
                 let table = pretty_format_batches_with_schema(without_metadata(&schema), &batches)?;
                 let mut sink = BufWriter::new(Stdout(io::stdout()));
-                writeln!(sink, "{}", visible(&table.to_string())).map_err(Error::Stdout)?;
+                match io::stdout().is_terminal() {
+                    true => writeln!(sink, "{}", visible(&table.to_string())),
+                    false => writeln!(sink, "{table}"),
+                }
+                .map_err(Error::Stdout)?;
                 sink
             }
             Self::Written(writer) => writer.finish()?,

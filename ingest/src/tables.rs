@@ -163,6 +163,8 @@ impl<R: Read> Read for Quotes<R> {
                 (Place::Quoted, b'"') => Place::BehindQuote,
                 (Place::Quoted, _) | (Place::FieldBegins | Place::BehindQuote, b'"') => Place::Quoted,
                 (_, b'\n' | b'\r') => Place::FieldBegins,
+                // A byte order mark, which is no part of the first field.
+                (Place::FieldBegins, 0xEF | 0xBB | 0xBF) => Place::FieldBegins,
                 (_, byte) if byte == self.separator => Place::FieldBegins,
                 _ => Place::Bare,
             };
@@ -238,6 +240,8 @@ mod tests {
             let said = lines("a.csv", format!("{head}{cut}").as_bytes()).unwrap_err().to_string();
             assert!(said.contains("a quote is not closed"), "{cut}: {said}");
         }
+        let marked = "\u{feff}\"a,\"\"\",b\n1,2\n";
+        assert_eq!(lines("a.csv", marked.as_bytes()).unwrap(), "{\"a,\\\"\":\"1\",\"b\":\"2\"}\n");
         for whole in ["u1,5\" inch\nu2,2\n", "u1,\"a\nb\"\"\"\nu2,\"\"\n", "u1,\"a\""] {
             let rows = lines("a.csv", format!("{head}{whole}").as_bytes()).unwrap();
             assert_eq!(rows.lines().count(), whole.matches('u').count(), "{whole}: {rows}");

@@ -359,7 +359,15 @@ impl Error {
             _ => return self,
         };
         let is_the_querys = match root {
-            DataFusionError::ArrowError(error, _) => !matches!(error.as_ref(), ArrowError::IoError(..)),
+            DataFusionError::ArrowError(error, _) => matches!(
+                error.as_ref(),
+                ArrowError::DivideByZero
+                    | ArrowError::ArithmeticOverflow(_)
+                    | ArrowError::CastError(_)
+                    | ArrowError::ComputeError(_)
+                    | ArrowError::ParseError(_)
+                    | ArrowError::InvalidArgumentError(_)
+            ),
             DataFusionError::NotImplemented(_)
             | DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
@@ -371,6 +379,14 @@ impl Error {
         }
         let hint = message.contains("Cast error").then(|| "TRY_CAST gives NULL for what does not fit".to_owned());
         Self::Model { path: model.path.clone(), line: 1, message, hint }
+    }
+
+    /// The same for who reads tables, and is not told of the files that they come from.
+    pub(crate) fn for_readers(self) -> Self {
+        match self {
+            Self::Model { message, .. } => Self::Sql { message },
+            other => other,
+        }
     }
 
     /// Whether the same call may succeed later, with nothing changed by the caller: a store or a server that is away.

@@ -15,6 +15,7 @@ use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::kept_tables::{KeptTable, is_in_memory};
+use crate::one_zero;
 
 /// Rows that something is computed of.
 const FEW_ROWS: usize = 16_384;
@@ -29,7 +30,8 @@ const LONGEST_CONSTANT: usize = 256;
 const FEW_NODES: usize = 64;
 
 /// Functions whose work is that of one comparison, about.
-const LIGHT_FUNCTIONS: [&str; 8] = ["avg", "coalesce", "count", "date_part", "date_trunc", "max", "min", "sum"];
+const LIGHT_FUNCTIONS: [&str; 9] =
+    ["avg", "coalesce", "count", "date_part", "date_trunc", "max", "min", one_zero::NAME, "sum"];
 
 /// Whether an optimized plan is light: it reads tables in memory, of which it hands on some, or computes a little of a few rows.
 pub(crate) fn is_light(plan: &LogicalPlan) -> bool {

@@ -137,6 +137,14 @@ impl<'a> Fold<'a> {
     }
 }
 
+/// An expression in the words of who wrote it.
+pub(crate) fn as_written(expr: &Expr) -> String {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.name() == NAME => call.args.iter().map(as_written).collect(),
+        other => other.to_string(),
+    }
+}
+
 /// A float with one zero; `None` for what is none, or has one already.
 pub(crate) fn with_one_zero(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     let has_one = matches!(expr, Expr::ScalarFunction(call) if call.func.name() == NAME);
@@ -144,7 +152,7 @@ pub(crate) fn with_one_zero(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     (!has_one && is_float()).then(|| ScalarUDF::from(OneZero::default()).call(vec![expr.clone()]))
 }
 
-const NAME: &str = "one_zero";
+pub(crate) const NAME: &str = "one_zero";
 
 /// `one_zero(float)`: 0 for −0, one NaN for all, and any other float as it is.
 #[derive(Debug, PartialEq, Eq, Hash)]

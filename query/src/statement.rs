@@ -30,6 +30,14 @@ pub const STACK: usize = 64 << 20;
 /// The most operators of a statement. Twice as many fit that stack, but the time to plan them grows with their square.
 const MOST_OPERATORS: usize = 2_000;
 
+/// What an EXPLAIN explains, or the statement itself.
+fn explained(parsed: &Parsed) -> &Parsed {
+    match parsed {
+        Parsed::Explain(explain) => explained(&explain.statement),
+        other => other,
+    }
+}
+
 /// One statement, parsed.
 #[derive(Clone, Debug)]
 pub struct Statement {
@@ -73,7 +81,7 @@ impl Statement {
             let message = "one statement is answered at a time; this is none, or more than one".to_owned();
             return Err(Error::Sql { message });
         };
-        if let Parsed::Statement(statement) = &parsed {
+        if let Parsed::Statement(statement) = explained(&parsed) {
             let unanswered = refuse_unanswered(statement);
             unanswered.map_err(|why| Error::Unanswered { message: why.message, hint: why.hint })?;
         }
@@ -298,6 +306,15 @@ mod tests {
         let statement = Statement::parse(sql).unwrap();
         let versions = statement.versions.iter().map(AsOf::to_string).collect();
         (statement.parsed.to_string(), statement.parameters, versions)
+    }
+
+    #[test]
+    fn what_is_refused_is_not_explained_either() {
+        for wrong in ["SELECT 1 EXCEPT ALL SELECT 1", "EXPLAIN ANALYZE SELECT 1 EXCEPT ALL SELECT 1", "EXPLAIN FROM t"]
+        {
+            assert!(matches!(Statement::parse(wrong), Err(Error::Unanswered { .. })), "{wrong}");
+        }
+        Statement::parse("EXPLAIN SELECT 1 EXCEPT SELECT 1").unwrap();
     }
 
     #[test]

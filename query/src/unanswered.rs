@@ -25,7 +25,7 @@ pub(crate) struct Unanswered {
 /// # Errors
 /// [`Unanswered`], with the reason.
 pub(crate) fn refuse_unanswered(statement: &Statement) -> Result<(), Unanswered> {
-    match statement.visit(&mut Looking { in_each_other: 0 }) {
+    match statement.visit(&mut Looking { in_each_other: 0, exists: false }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(unanswered) => Err(unanswered),
     }
@@ -33,6 +33,8 @@ pub(crate) fn refuse_unanswered(statement: &Statement) -> Result<(), Unanswered>
 
 struct Looking {
     in_each_other: usize,
+    /// The next SELECT is that of an EXISTS, which may be without columns.
+    exists: bool,
 }
 
 impl Visitor for Looking {
@@ -63,7 +65,9 @@ impl Visitor for Looking {
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Unanswered> {
         let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = &select.group_by;
-        let has_no_columns = select.projection.is_empty() || select.flavor == SelectFlavor::FromFirstNoSelect;
+        let needs_columns = !std::mem::take(&mut self.exists);
+        let has_no_columns =
+            needs_columns && (select.projection.is_empty() || select.flavor == SelectFlavor::FromFirstNoSelect);
         refuse([
             (has_no_columns, "FROM without columns", "write SELECT * FROM …"),
             (select.prewhere.is_some(), "PREWHERE", "write WHERE"),
@@ -89,6 +93,7 @@ impl Visitor for Looking {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Unanswered> {
+        self.exists = matches!(expr, Expr::Exists { .. });
         self.in_each_other += usize::from(takes_twice_as_long(expr));
         match self.in_each_other > MOST_IN_EACH_OTHER {
             false => ControlFlow::Continue(()),
@@ -164,6 +169,7 @@ mod tests {
         }
         let right = [
             "FROM t SELECT a",
+            "SELECT a FROM t WHERE EXISTS (SELECT FROM u WHERE u.a = t.a)",
             "SELECT count(*) FROM t GROUP BY ROLLUP (a)",
             "SELECT a FROM t EXCEPT SELECT a FROM u INTERSECT SELECT 1 UNION ALL SELECT 2",
             "SELECT a FROM t ORDER BY a LIMIT 3 OFFSET 2",

@@ -27,6 +27,7 @@ use super::named::{numbered, numbered_columns, standing_for};
 use super::ranked::{Ranked, ranked, with_input};
 use super::states::subtracts;
 use super::{By, Dataflow, Kind, Operator, Said, Segment, slot_of_input, slot_of_operator};
+use crate::one_zero::as_written;
 use crate::slots::{scanned, slot_name};
 use crate::state_cache::{OPERATORS, Shelf};
 use crate::strategy::{Reason, has_subquery, in_log_order, name_of, rows_of_the_log, stands_for_now, window_function};
@@ -233,7 +234,7 @@ impl Cut<'_> {
         let said = Said {
             by: By::Recomputing,
             node: name_of(plan).to_owned(),
-            keys: inputs.first().map(|(_, keys, _)| keys.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+            keys: inputs.first().map(|(_, keys, _)| keys.iter().map(as_written).collect()).unwrap_or_default(),
             aggregates: Vec::new(),
         };
         let (mut arranged, mut feeds, mut slots) = (Vec::new(), Vec::new(), Vec::new());
@@ -258,7 +259,7 @@ impl Cut<'_> {
         let said = |by| Said {
             by,
             node: if ranking.window.is_some() { "row_number()" } else { name_of(plan) }.to_owned(),
-            keys: ranking.keys.iter().map(ToString::to_string).collect(),
+            keys: ranking.keys.iter().map(as_written).collect(),
             aggregates: Vec::new(),
         };
         let (columns, keys) = (schema.fields().len(), ranking.keys.len());

@@ -286,7 +286,7 @@ impl Earlier {
         let mut states = self.states.lock().await;
         if !states.contains_key(name) {
             let inputs = Arc::new(Inputs { models: models.to_vec(), ..self.inputs.clone() });
-            let computed = refresh::compute(&inputs, &()).await?.manifest.models;
+            let computed = refresh::compute(&inputs, &()).await.map_err(Error::for_readers)?.manifest.models;
             for (name, state) in computed {
                 states.entry(name).or_insert(state);
             }

@@ -114,6 +114,7 @@ async fn what_is_light_gives_the_same_rows_however_often_and_by_how_many_it_is_r
         (format!("SELECT hour, device, events {traffic} ORDER BY events DESC, hour, device LIMIT 3"), true),
         (format!("SELECT min(hour), max(events), min(device), count(*) {traffic} WHERE events > 0"), true),
         (format!("SELECT date_trunc('day', hour) AS day, sum(events) {traffic} GROUP BY 1 ORDER BY 1"), true),
+        (format!("SELECT device, avg(events) AS mean {traffic} GROUP BY 1 ORDER BY mean DESC, device LIMIT 2"), true),
         (format!("SELECT DISTINCT device {traffic}"), true),
         (format!("SELECT count(*) {traffic}"), true),
         (format!("SELECT device {traffic} WHERE device IN ('none', 'x')"), true),
