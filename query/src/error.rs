@@ -1,5 +1,6 @@
 //! What can go wrong between the log and the gold tables, and whose fault it is.
 
+mod blame;
 mod hints;
 mod words;
 
@@ -12,7 +13,6 @@ use deltalake::errors::DeltaTableError;
 
 pub(crate) use self::words::nearest;
 use self::words::{in_words, plural, were};
-use crate::models::Model;
 use crate::session::TableInfo;
 use crate::sinks::postgres::failure;
 use crate::statement::without_version;
@@ -350,43 +350,6 @@ impl Error {
             return Self::UnknownTable { name: name.to_owned(), nearest: nearest(name, known) };
         }
         Self::Sql { message }
-    }
-
-    /// The same where a query fails by what it says or by a value that it meets: with the model whose it is.
-    pub(crate) fn of_model(self, model: &Model) -> Self {
-        let (root, message) = match &self {
-            Self::Execution(error) => (error.find_root(), error.strip_backtrace()),
-            _ => return self,
-        };
-        let is_the_querys = match root {
-            DataFusionError::ArrowError(error, _) => matches!(
-                error.as_ref(),
-                ArrowError::DivideByZero
-                    | ArrowError::ArithmeticOverflow(_)
-                    | ArrowError::CastError(_)
-                    | ArrowError::ComputeError(_)
-                    | ArrowError::ParseError(_)
-                    | ArrowError::InvalidArgumentError(_)
-            ),
-            DataFusionError::NotImplemented(_)
-            | DataFusionError::Plan(_)
-            | DataFusionError::SchemaError(..)
-            | DataFusionError::Execution(_) => true,
-            _ => false,
-        };
-        if !is_the_querys {
-            return self;
-        }
-        let hint = message.contains("Cast error").then(|| "TRY_CAST gives NULL for what does not fit".to_owned());
-        Self::Model { path: model.path.clone(), line: 1, message, hint }
-    }
-
-    /// The same for who reads tables, and is not told of the files that they come from.
-    pub(crate) fn for_readers(self) -> Self {
-        match self {
-            Self::Model { message, .. } => Self::Sql { message },
-            other => other,
-        }
     }
 
     /// Whether the same call may succeed later, with nothing changed by the caller: a store or a server that is away.

@@ -223,6 +223,12 @@ impl ModelRefresh {
         let fingerprint = fingerprint.finalize().to_hex()[..32].to_owned();
         let before = inputs.before.as_ref().and_then(|before| before.models.get(&model.name.to_string()));
         let before = before.filter(|before| before.fingerprint == fingerprint).cloned();
+        if before.is_none() {
+            // What DataFusion analyzes and cannot run is told before anything is computed.
+            let without_rows = Filling::default().bind_or_empty(&plan)?;
+            let planned = planner.state().create_physical_plan(&without_rows).await;
+            planned.map_err(|error| unplannable(model, error))?;
+        }
         Ok(Self {
             model: Arc::clone(model),
             strategy,

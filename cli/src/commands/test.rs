@@ -10,9 +10,15 @@ use crate::invocation::Invocation;
 /// Shows every check, and fails if one does that is to fail.
 pub(crate) async fn test(invocation: &Invocation, arguments: &TestArguments) -> Result<()> {
     let lakehouse = invocation.lakehouse().await?;
-    let mut checked = Vec::new();
+    let (mut checked, mut wrong) = (Vec::new(), 0);
     for of in lakehouse.check(&arguments.models).await? {
-        checked.push((of.model, of.check, of.fails, of.failures?));
+        match of.failures {
+            Ok(failures) => checked.push((of.model, of.check, of.fails, failures)),
+            Err(error) => {
+                wrong += 1;
+                invocation.output.say(&format!("{}: the check '{}' cannot be asked: {error}", of.model, of.check));
+            }
+        }
     }
     let state = |failures: u64, fails: bool| match (failures, fails) {
         (0, _) => "holds",
@@ -25,8 +31,8 @@ pub(crate) async fn test(invocation: &Invocation, arguments: &TestArguments) -> 
         ("state", texts(checked.iter().map(|(_, _, fails, failures)| state(*failures, *fails)))),
         ("rows_that_fail", numbers(checked.iter().map(|(.., failures)| *failures))),
     ])?)?;
-    let failed = checked.iter().filter(|(_, _, fails, failures)| *fails && *failures > 0).count();
-    if checked.is_empty() {
+    let failed = wrong + checked.iter().filter(|(_, _, fails, failures)| *fails && *failures > 0).count();
+    if checked.is_empty() && wrong == 0 {
         invocation.output.say("no model has a check: write `-- check: not_null(day)` in its header");
     }
     match failed {

@@ -81,6 +81,27 @@ fn the_doctor_tries_everything() {
     says(&String::from_utf8(output.stdout).unwrap(), &["settings,wrong,", "lakebed.toml:2:7"]);
 }
 
+/// Before anything is computed, and by name.
+#[test]
+fn a_query_that_cannot_run_is_told_with_its_file() {
+    let shop = Shop::with_tables();
+    for (select, why) in [
+        ("event_type IN (SELECT event_type FROM silver.events) AS again FROM silver.events", "does not support"),
+        (
+            "a.event_type, b.event_type FROM silver.events a JOIN silver.events b ON a.event_id = b.event_id",
+            "two columns",
+        ),
+        ("count(*) AS n FROM silver.events PREWHERE event_type = 'a'", "PREWHERE is not answered here"),
+        ("CAST(event_type AS INTEGER) AS n FROM silver.events", "Cannot cast string"),
+    ] {
+        shop.edit("sql/gold/kinds.sql", &format!("SELECT {select}"));
+        says(&shop.fails(&["run"], 1), &["kinds.sql:1", why]);
+        if !why.starts_with("Cannot cast") {
+            says(&shop.fails(&["plan"], 1), &["kinds.sql:1", why]);
+        }
+    }
+}
+
 #[test]
 fn checks_are_asked_of_the_tables() {
     let shop = Shop::with_tables();
@@ -109,7 +130,9 @@ fn checks_are_asked_of_the_tables() {
     assert_eq!(output.status.code(), Some(1));
     says(&stderr(&output), &["1 check does not hold", "hint: "]);
     shop.edit("sql/gold/kinds.sql", "-- check: nothing > 0\nSELECT event_type FROM silver.events");
-    says(&shop.fails(&["test"], 1), &["there is no column 'nothing'"]);
+    let output = shop.command(&["test"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    says(&stderr(&output), &["gold.kinds: the check 'nothing > 0'", "there is no column 'nothing'", "1 check"]);
     shop.edit("sql/gold/kinds.sql", "-- check: a > 0  often\nSELECT event_type FROM silver.events");
     says(&shop.fails(&["test"], 1), &["kinds.sql:1", "'often' is no severity"]);
 }
