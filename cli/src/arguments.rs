@@ -1,18 +1,18 @@
 //! The command line as it is written; clap turns its comments into the help.
 
 mod access;
+mod log;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lakebed_log::maintenance::{LEAST_RETENTION, MOST_RETENTION};
 use lakebed_query::AsOf;
 
 pub(crate) use self::access::{
     PolicyCommand, PolicyTestArguments, TokenAddArguments, TokenCommand, UserCommand, UserTokenArguments,
 };
+pub(crate) use self::log::{LogCommand, LogShowArguments, LogVacuumArguments};
 
 /// An event-sourced lakehouse: events go into one append-only log, SQL turns it into tables, and those are kept up to
 /// date and served.
@@ -275,63 +275,15 @@ pub(crate) struct TestArguments {
     pub(crate) models: Vec<String>,
 }
 
-/// Ways to look at the log.
-#[derive(Debug, Subcommand)]
-pub(crate) enum LogCommand {
-    /// List its versions
-    Show(LogShowArguments),
-    /// Commit what waits in the inbox, and finish what dead writers left there
-    Recover,
-    /// Put small data files together, write a checkpoint, and fold the runs of models; no version, reader or refresh notices
-    Compact,
-    /// Delete files that no version and no epoch needs any more
-    Vacuum(LogVacuumArguments),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LogShowArguments {
-    /// So many of the newest
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub(crate) last: u64,
-    /// Count the lake's objects by kind instead
-    #[arg(long)]
-    pub(crate) objects: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LogVacuumArguments {
-    /// Keep what was in use within this time, such as 7d or 12h; from an hour to 30 days
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = retention)]
-    pub(crate) retain: TimeDelta,
-}
-
-/// As long as a name over HTTP may be.
+/// What a batch can be called, by whichever way it comes.
 fn batch_id(text: &str) -> Result<String, String> {
-    match text.len() {
-        1..=255 => Ok(text.to_owned()),
-        bytes => Err(format!("it has {bytes} bytes, and a batch's name has 1 to 255")),
-    }
+    lakebed_ingest::check_name("it", text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Events a second.
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.001..=1e9).contains(rate));
     rate.ok_or_else(|| format!("'{text}' is no number of events a second, from 0.001 up"))
-}
-
-/// A time in days or hours, not below what a writer may take.
-fn retention(text: &str) -> Result<TimeDelta, String> {
-    let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
-    let number: i64 = number.parse().map_err(|_| format!("'{text}' is not a time such as 7d or 12h"))?;
-    let time = match unit {
-        "d" => TimeDelta::try_days(number),
-        "h" => TimeDelta::try_hours(number),
-        _ => return Err(format!("'{text}' is not a time such as 7d or 12h")),
-    };
-    time.filter(|time| (LEAST_RETENTION..=MOST_RETENTION).contains(time)).ok_or_else(|| {
-        "a vacuum keeps an hour at least, for a writer may still be about to name its files, and 30 days at most"
-            .to_owned()
-    })
 }
 
 /// What to do with the log's columns.
@@ -428,14 +380,5 @@ mod tests {
         let refused = Arguments::try_parse_from(["lakebed", "ingset"]).unwrap_err();
         assert_eq!(refused.exit_code(), 2);
         assert!(refused.to_string().contains("'ingest'"), "{refused}");
-    }
-
-    #[test]
-    fn a_retention_is_an_hour_at_least() {
-        assert_eq!(retention("7d"), Ok(TimeDelta::days(7)));
-        assert_eq!(retention("1h"), Ok(TimeDelta::hours(1)));
-        for wrong in ["0h", "", "d", "7", "7w", "-1d", "31d", "9999999999999999d", "1ä"] {
-            assert!(retention(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -182,7 +182,7 @@ pub(crate) fn several_bodies(set: &str) -> String {
 ///
 /// # Errors
 /// [`Error::BatchName`].
-pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
+pub fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
     match name.len() {
         1..=LONGEST_KEY => Ok(()),
         bytes => Err(Error::BatchName { what, bytes }),
