@@ -3,6 +3,7 @@
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use lakebed_query::Error;
+use lakebed_query::error::is_of_a_query;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
@@ -93,12 +94,7 @@ fn of_datafusion(error: &DataFusionError) -> (Code, String) {
 /// A value that cannot be computed is the statement's fault, all else is ours.
 fn arrow_code(error: &ArrowError) -> Code {
     match error {
-        ArrowError::DivideByZero
-        | ArrowError::ArithmeticOverflow(_)
-        | ArrowError::CastError(_)
-        | ArrowError::ComputeError(_)
-        | ArrowError::ParseError(_)
-        | ArrowError::InvalidArgumentError(_) => Code::InvalidArgument,
+        error if is_of_a_query(error) => Code::InvalidArgument,
         ArrowError::MemoryError(_) => Code::ResourceExhausted,
         _ => Code::Internal,
     }

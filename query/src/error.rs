@@ -11,6 +11,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use deltalake::errors::DeltaTableError;
 
+pub use self::blame::is_of_a_query;
 pub(crate) use self::words::nearest;
 use self::words::{in_words, plural, were};
 use crate::session::TableInfo;

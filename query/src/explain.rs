@@ -6,7 +6,7 @@ use crate::dataflow::{By, Said};
 use crate::epoch::{self, Manifest, ModelState, Work};
 use crate::error::Result;
 use crate::lakehouse::Lakehouse;
-use crate::refresh::shape::{Shape, shapes};
+use crate::refresh::shape::{Look, Shape, shapes};
 use crate::strategy::Strategy;
 
 /// How a model is kept up to date.
@@ -114,7 +114,7 @@ impl Lakehouse {
         self.check_names(only)?;
         let (snapshot, stored) = (self.log().snapshot().await?, epoch::newest(self.log().store()).await?);
         let inputs = self.inputs(&snapshot, stored.as_ref(), None, self.log().store());
-        let shapes = shapes(&inputs).await?;
+        let shapes = shapes(&inputs, Look::Run).await?;
         let reads = Reads::of(&shapes, stored.as_ref(), &snapshot);
         let named = |shape: &&Shape| only.is_empty() || only.contains(&shape.model.name.to_string());
         Ok(shapes.iter().filter(named).map(|shape| explained(shape, stored.as_ref(), &reads)).collect())
@@ -127,7 +127,7 @@ impl Lakehouse {
     pub async fn plan(&self) -> Result<Vec<Planned>> {
         let (snapshot, stored) = (self.log().snapshot().await?, epoch::newest(self.log().store()).await?);
         let inputs = self.inputs(&snapshot, stored.as_ref(), None, self.log().store());
-        let shapes = shapes(&inputs).await?;
+        let shapes = shapes(&inputs, Look::Run).await?;
         let reads = Reads::of(&shapes, stored.as_ref(), &snapshot);
         let known = |name: &str| stored.as_ref().and_then(|stored| stored.models.get(name));
         let mut planned: Vec<Planned> = Vec::new();

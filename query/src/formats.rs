@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use arrow_json::writer::{JsonArray, LineDelimited, Writer as JsonWriter};
@@ -77,7 +77,7 @@ impl<W: Write + Send> RowsWriter<W> {
     /// name.
     pub fn begin(format: Format, schema: &SchemaRef, into: W) -> Result<Self, ArrowError> {
         Ok(Self(match format {
-            Format::Json if let Some(name) = twice(schema) => {
+            Format::Json if let Some(name) = twice(schema.fields()) => {
                 let message = format!("two columns are called '{name}', and JSON has one: give the other a name, AS");
                 return Err(ArrowError::InvalidArgumentError(message));
             }
@@ -130,9 +130,9 @@ impl<W: Write + Send> RowsWriter<W> {
 }
 
 /// A name that two columns have.
-fn twice(schema: &SchemaRef) -> Option<&str> {
+pub(crate) fn twice(fields: &Fields) -> Option<&str> {
     let mut names = HashSet::new();
-    schema.fields().iter().map(|field| field.name().as_str()).find(|name| !names.insert(*name))
+    fields.iter().map(|field| field.name().as_str()).find(|name| !names.insert(*name))
 }
 
 /// The batch with the JSON of its lists and structs in their place.

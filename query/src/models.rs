@@ -19,7 +19,7 @@ use lakebed_project::SINKS;
 use crate::error::{Error, Result};
 use crate::policies::FOLDER;
 use crate::statement::Statement as SqlText;
-use crate::total_order::refuse_sample;
+use crate::total_order::Refused;
 use crate::unanswered::refuse_unanswered;
 
 /// The folders of `sql/` whose files are models.
@@ -68,6 +68,12 @@ impl Model {
     /// Whether a sink keeps it.
     pub fn is_kept_in(&self, sink: &str) -> bool {
         self.sinks.iter().any(|of_it| of_it == sink)
+    }
+
+    /// Why it is refused, with its file and the line.
+    pub(crate) fn refused(&self, refused: Refused) -> Error {
+        let line = self.line_of(&refused.word).unwrap_or(1);
+        Error::Model { path: self.path.clone(), line, message: refused.message, hint: Some(refused.hint) }
     }
 
     /// The first line, from 1, that has a word of the SQL, in capitals or not; `None` for no word, and one that is not there.
@@ -191,14 +197,7 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Res
     });
     let checks = checks.collect::<Result<_>>()?;
     let model = Model { name, path: path.to_owned(), description, key, checks, sinks, query: planned, references, sql };
-    refuse_sample(query).map_err(|refused| {
-        let line = model.line_of(&refused.word).unwrap_or(1);
-        Error::Model { path: path.to_owned(), line, message: refused.message, hint: Some(refused.hint) }
-    })?;
-    refuse_unanswered(query).map_err(|unanswered| {
-        let line = model.line_of(unanswered.word).unwrap_or(1);
-        Error::Model { path: path.to_owned(), line, message: unanswered.message, hint: Some(unanswered.hint) }
-    })?;
+    refuse_unanswered(query).map_err(|refused| model.refused(refused))?;
     Ok(model)
 }
 

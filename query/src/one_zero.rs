@@ -4,19 +4,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type};
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{DFSchema, Result, exec_err};
 use datafusion::logical_expr::expr::{AggregateFunctionParams, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Aggregate, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Sort, SortExpr, Volatility, Window,
+    Aggregate, ColumnarValue, Distinct, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Sort, SortExpr, Volatility, Window,
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::total_order::{columns, renamed};
+use crate::hash::encoding::canonical;
+use crate::total_order::{renamed, under_columns_of};
 
 /// Puts [`OneZero`] around the floats by which rows are ordered or told apart. Names and types of all columns stay; a second pass
 /// changes nothing. It goes after type coercion.
@@ -61,11 +62,7 @@ fn of_window(window: Window) -> Result<Transformed<LogicalPlan>> {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
     }
     let plan = LogicalPlan::Window(Window::try_new(exprs, Arc::clone(&window.input))?);
-    if plan.schema().columns() == window.schema.columns() {
-        return Ok(Transformed::yes(plan));
-    }
-    let plan = Projection::try_new(columns(&window.schema), Arc::new(plan))?;
-    Ok(Transformed::yes(LogicalPlan::Projection(plan)))
+    under_columns_of(&window.schema, plan).map(Transformed::yes)
 }
 
 fn of_aggregate(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
@@ -112,28 +109,26 @@ impl<'a> Fold<'a> {
 
     /// What a window function or an aggregate orders its rows by, parts them by, or takes once.
     fn inside(&mut self, expr: &Expr) -> Expr {
-        let (before, mut folded) = (std::mem::take(&mut self.changed), expr.clone().unalias());
-        match &mut folded {
+        let mut folded = expr.clone().unalias();
+        let mut inside = Self::over(self.schema);
+        let (args, order_by, distinct) = match &mut folded {
             Expr::WindowFunction(function) => {
                 let WindowFunctionParams { args, partition_by, order_by, distinct, .. } = &mut function.params;
-                partition_by.iter_mut().for_each(|expr| self.one(expr));
-                self.sorts(order_by);
-                if *distinct {
-                    args.iter_mut().for_each(|argument| self.one(argument));
-                }
+                partition_by.iter_mut().for_each(|expr| inside.one(expr));
+                (args, order_by, *distinct)
             }
             Expr::AggregateFunction(function) => {
                 let AggregateFunctionParams { args, order_by, distinct, .. } = &mut function.params;
-                self.sorts(order_by);
-                if *distinct {
-                    args.iter_mut().for_each(|argument| self.one(argument));
-                }
+                (args, order_by, *distinct)
             }
-            _ => {}
+            _ => return expr.clone(),
+        };
+        inside.sorts(order_by);
+        if distinct {
+            args.iter_mut().for_each(|argument| inside.one(argument));
         }
-        let folded = if self.changed { renamed(folded, expr) } else { expr.clone() };
-        self.changed |= before;
-        folded
+        self.changed |= inside.changed;
+        if inside.changed { renamed(folded, expr) } else { expr.clone() }
     }
 }
 
@@ -183,31 +178,20 @@ impl ScalarUDFImpl for OneZero {
         let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
         let [floats] = arrays.as_slice() else { return exec_err!("{NAME} takes one float") };
         Ok(ColumnarValue::Array(match floats.data_type() {
-            DataType::Float32 => folded(floats.as_primitive::<Float32Type>(), |value| value.is_nan(), 0.0, f32::NAN),
-            DataType::Float64 => folded(floats.as_primitive::<Float64Type>(), |value| value.is_nan(), 0.0, f64::NAN),
+            DataType::Float32 => {
+                let narrow = |value: f32| canonical(f64::from(value)) as f32;
+                Arc::new(floats.as_primitive::<Float32Type>().unary::<_, Float32Type>(narrow))
+            }
+            DataType::Float64 => Arc::new(floats.as_primitive::<Float64Type>().unary::<_, Float64Type>(canonical)),
             other => return exec_err!("{NAME} takes a float, not {other}"),
         }))
     }
 }
 
-fn folded<T: ArrowPrimitiveType>(
-    floats: &PrimitiveArray<T>,
-    is_nan: impl Fn(T::Native) -> bool,
-    zero: T::Native,
-    nan: T::Native,
-) -> ArrayRef {
-    let fold = |value| match value {
-        value if is_nan(value) => nan,
-        // −0 is, too.
-        value if value == zero => zero,
-        value => value,
-    };
-    Arc::new(floats.unary::<_, T>(fold))
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array, Float64Array};
+    use arrow::array::{Array, ArrayRef, Float32Array, Float64Array, RecordBatch};
+    use arrow::datatypes::{Field, Schema};
     use arrow::util::pretty::pretty_format_batches;
     use datafusion::execution::SessionStateBuilder;
     use datafusion::prelude::SessionContext;
@@ -239,15 +223,27 @@ mod tests {
         assert_eq!(answer(named).await, "2");
     }
 
-    #[test]
-    fn every_other_float_stays_as_it_is() {
-        let floats = [-0.0, 0.0, f64::NAN, -f64::NAN, f64::INFINITY, -5e-324, 1.5];
-        let kept = Float64Array::from_iter(floats.map(Some).into_iter().chain([None]));
-        let folded = folded(&kept, |value| value.is_nan(), 0.0, f64::NAN);
-        let folded = folded.as_primitive::<Float64Type>();
-        let bits: Vec<u64> = folded.values().iter().take(floats.len()).map(|value| value.to_bits()).collect();
-        let expected = [0.0, 0.0, f64::NAN, f64::NAN, f64::INFINITY, -5e-324, 1.5].map(f64::to_bits);
-        assert_eq!(bits, expected);
-        assert!(folded.is_null(floats.len()));
+    #[tokio::test]
+    async fn every_other_float_stays_as_it_is() {
+        let floats = [-0.0, 0.0, f64::NAN, -f64::NAN, f64::INFINITY, -1e-40, 1.5];
+        let schema =
+            Schema::new(vec![Field::new("x", DataType::Float64, true), Field::new("y", DataType::Float32, true)]);
+        let schema = DFSchema::try_from(schema).unwrap();
+        let wide = Float64Array::from_iter(floats.map(Some).into_iter().chain([None]));
+        let narrow = Float32Array::from_iter(wide.iter().map(|value| value.map(|value| value as f32)));
+        let columns: Vec<ArrayRef> = vec![Arc::new(wide), Arc::new(narrow)];
+        let batch = RecordBatch::try_new(Arc::clone(schema.inner()), columns).unwrap();
+        let folded = |column: &str| {
+            let folded = with_one_zero(&datafusion::prelude::col(column), &schema).unwrap();
+            let folded = SessionContext::new().create_physical_expr(folded, &schema).unwrap();
+            folded.evaluate(&batch).unwrap().into_array(batch.num_rows()).unwrap()
+        };
+        let expected = [0.0, 0.0, f64::NAN, f64::NAN, f64::INFINITY, -1e-40, 1.5];
+        let (wide, narrow) = (folded("x"), folded("y"));
+        let bits: Vec<u64> = wide.as_primitive::<Float64Type>().iter().flatten().map(f64::to_bits).collect();
+        assert_eq!(bits, expected.map(f64::to_bits));
+        let bits: Vec<u32> = narrow.as_primitive::<Float32Type>().iter().flatten().map(f32::to_bits).collect();
+        assert_eq!(bits, expected.map(|value| (value as f32).to_bits()));
+        assert!(wide.is_null(floats.len()) && narrow.is_null(floats.len()));
     }
 }

@@ -21,8 +21,8 @@ use lakebed_log::Store;
 use tokio::task::JoinSet;
 
 pub(crate) use self::addresses::put_addresses;
-pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered, Said};
-use self::planning::{Growth, Planner, events_came, in_model, unplannable};
+pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered, Said, not_kept};
+use self::planning::{Growth, Planner, events_came, unplannable};
 use crate::dataflow::Dataflow;
 use crate::epoch::{LAYOUT, Manifest, ModelState, columns_of};
 use crate::error::Result;
@@ -207,7 +207,7 @@ impl ModelRefresh {
             parents.is_none_or(|(_, strategy)| strategy.only_adds())
         };
         let derived = strategy::derive(planner.state(), &plan, &only_adds).map_err(|error| match error {
-            NotDerived::Refused(refused) => in_model(model, refused),
+            NotDerived::Refused(refused) => model.refused(refused),
             NotDerived::Failed(error) => unplannable(model, error),
         })?;
         let schema = stored_schema(plan.schema().as_arrow());
@@ -223,12 +223,6 @@ impl ModelRefresh {
         let fingerprint = fingerprint.finalize().to_hex()[..32].to_owned();
         let before = inputs.before.as_ref().and_then(|before| before.models.get(&model.name.to_string()));
         let before = before.filter(|before| before.fingerprint == fingerprint).cloned();
-        if before.is_none() {
-            // What DataFusion analyzes and cannot run is told before anything is computed.
-            let without_rows = Filling::default().bind_or_empty(&plan)?;
-            let planned = planner.state().create_physical_plan(&without_rows).await;
-            planned.map_err(|error| unplannable(model, error))?;
-        }
         Ok(Self {
             model: Arc::clone(model),
             strategy,
@@ -242,6 +236,16 @@ impl ModelRefresh {
             runner: Runner::new(planner.state().clone()),
             before,
         })
+    }
+
+    /// Refuses a query that DataFusion analyzes and has no operators for, unless it has run before.
+    async fn refuse_what_cannot_run(&self) -> Result<()> {
+        if self.before.is_none() {
+            let without_rows = Filling::default().bind_or_empty(&self.plan)?;
+            let planned = self.runner.state.create_physical_plan(&without_rows).await;
+            planned.map_err(|error| unplannable(&self.model, error))?;
+        }
+        Ok(())
     }
 
     async fn run(self, inputs: &Inputs, computed: &mut Computed) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::lakehouse::{AsOf, Lakehouse, Publish, Refreshed};
 use crate::models::Model;
-use crate::refresh::shape::shapes;
+use crate::refresh::shape::{Look, shapes};
 use crate::refresh::{ModelRefreshed, Progress};
 use crate::strategy::Strategy;
 
@@ -107,7 +107,7 @@ impl Lakehouse {
         let stands_at = self.chain().newest(self.log().store()).await?.map_or(0, |epoch| epoch.next_offset);
         let inputs = self.inputs(&end, None, None, self.log().store());
         let mut steady = BTreeSet::new();
-        for shape in shapes(&inputs).await? {
+        for shape in shapes(&inputs, Look::Plan).await? {
             let parents = shape.model.references.iter();
             let rests = parents.filter(|parent| parent.schema != BRONZE).all(|parent| steady.contains(parent));
             if rests && !matches!(shape.strategy, Strategy::Full { .. }) {

@@ -82,8 +82,8 @@ impl Statement {
             return Err(Error::Sql { message });
         };
         if let Parsed::Statement(statement) = explained(&parsed) {
-            let unanswered = refuse_unanswered(statement);
-            unanswered.map_err(|why| Error::Unanswered { message: why.message, hint: why.hint })?;
+            let answered = refuse_unanswered(statement);
+            answered.map_err(|refused| Error::Unanswered { message: refused.message, hint: refused.hint })?;
         }
         let of_one = match versions.as_slice() {
             [_] => {

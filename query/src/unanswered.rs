@@ -8,26 +8,20 @@ use datafusion::sql::sqlparser::ast::{
     Statement, TableFactor, Visit, Visitor,
 };
 
+use crate::total_order::Refused;
+
 /// So many calls of `coalesce`, or arrows into JSON, may be in each other: 65,536 times the work of one.
 const MOST_IN_EACH_OTHER: usize = 16;
 
-/// Why a statement has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unanswered {
-    /// A word of the SQL that it is about.
-    pub(crate) word: &'static str,
-    /// One sentence.
-    pub(crate) message: String,
-    /// What to write instead.
-    pub(crate) hint: String,
-}
+/// Of these a sample is no function of the table either.
+const SAMPLE: &str = "TABLESAMPLE";
 
 /// # Errors
-/// [`Unanswered`], with the reason.
-pub(crate) fn refuse_unanswered(statement: &Statement) -> Result<(), Unanswered> {
+/// [`Refused`], with the reason.
+pub(crate) fn refuse_unanswered(statement: &Statement) -> Result<(), Refused> {
     match statement.visit(&mut Looking { in_each_other: 0, exists: false }) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(unanswered) => Err(unanswered),
+        ControlFlow::Break(refused) => Err(refused),
     }
 }
 
@@ -38,9 +32,9 @@ struct Looking {
 }
 
 impl Visitor for Looking {
-    type Break = Unanswered;
+    type Break = Refused;
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Unanswered> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Refused> {
         let passed_over = [
             (!query.locks.is_empty(), "FOR", "leave it out: a table does not change while it is read"),
             (query.for_clause.is_some(), "FOR", "another form is asked of the client, or with -o"),
@@ -63,7 +57,7 @@ impl Visitor for Looking {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Unanswered> {
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Refused> {
         let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = &select.group_by;
         let needs_columns = !std::mem::take(&mut self.exists);
         let has_no_columns =
@@ -79,46 +73,49 @@ impl Visitor for Looking {
         ])
     }
 
-    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<Unanswered> {
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<Refused> {
         let by_value = "keep a part of the rows by a value of theirs: WHERE md5(event_id) < '1' is one in sixteen";
         match table {
             TableFactor::Table { with_hints, partitions, index_hints, sample, .. } => refuse([
-                (sample.is_some(), "TABLESAMPLE", by_value),
+                (sample.is_some(), SAMPLE, by_value),
                 (!partitions.is_empty(), "PARTITION", "write WHERE"),
                 (!with_hints.is_empty() || !index_hints.is_empty(), "a table's hints", "leave them out"),
             ]),
-            TableFactor::Derived { sample, .. } => refuse([(sample.is_some(), "TABLESAMPLE", by_value)]),
+            TableFactor::Derived { sample, .. } => refuse([(sample.is_some(), SAMPLE, by_value)]),
             _ => ControlFlow::Continue(()),
         }
     }
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Unanswered> {
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Refused> {
         self.exists = matches!(expr, Expr::Exists { .. });
         self.in_each_other += usize::from(takes_twice_as_long(expr));
         match self.in_each_other > MOST_IN_EACH_OTHER {
             false => ControlFlow::Continue(()),
-            true => ControlFlow::Break(Unanswered {
-                word: "coalesce",
+            true => ControlFlow::Break(Refused {
+                word: "coalesce".to_owned(),
                 message: format!("more than {MOST_IN_EACH_OTHER} calls of coalesce, or -> and ->>, are in each other"),
                 hint: "give coalesce more arguments, or take the value apart in a subquery".to_owned(),
             }),
         }
     }
 
-    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Unanswered> {
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Refused> {
         self.in_each_other -= usize::from(takes_twice_as_long(expr));
         ControlFlow::Continue(())
     }
 }
 
-fn refuse<const N: usize>(passed_over: [(bool, &'static str, &'static str); N]) -> ControlFlow<Unanswered> {
+fn refuse<const N: usize>(passed_over: [(bool, &'static str, &'static str); N]) -> ControlFlow<Refused> {
     match passed_over.into_iter().find(|(is_there, ..)| *is_there) {
         None => ControlFlow::Continue(()),
-        Some((_, word, hint)) => ControlFlow::Break(Unanswered {
-            word,
-            message: format!("{word} is not answered here"),
-            hint: hint.to_owned(),
-        }),
+        Some((_, word, hint)) => {
+            let why = if word == SAMPLE { "takes any rows" } else { "is not answered here" };
+            ControlFlow::Break(Refused {
+                word: word.to_owned(),
+                message: format!("{word} {why}"),
+                hint: hint.to_owned(),
+            })
+        }
     }
 }
 
@@ -144,9 +141,9 @@ mod tests {
 
     use super::*;
 
-    fn refused(sql: &str) -> Option<&'static str> {
+    fn refused(sql: &str) -> Option<String> {
         let statements = Parser::parse_sql(&GenericDialect {}, sql).unwrap();
-        refuse_unanswered(&statements[0]).err().map(|unanswered| unanswered.word)
+        refuse_unanswered(&statements[0]).err().map(|refused| refused.word)
     }
 
     #[test]
@@ -155,6 +152,7 @@ mod tests {
             ("SELECT a FROM t PREWHERE a > 1", "PREWHERE"),
             ("SELECT a, count(*) FROM t GROUP BY a WITH ROLLUP", "GROUP BY … WITH"),
             ("SELECT count(*) FROM t TABLESAMPLE (10 PERCENT)", "TABLESAMPLE"),
+            ("SELECT x FROM (SELECT * FROM silver.plain TABLESAMPLE BERNOULLI (10))", "TABLESAMPLE"),
             ("SELECT a FROM t WHERE a IN (SELECT a FROM u EXCEPT ALL SELECT a FROM v)", "EXCEPT ALL"),
             ("WITH x AS (SELECT 1 INTERSECT ALL SELECT 1) SELECT * FROM x", "INTERSECT ALL"),
             ("SELECT 1 UNION ALL (SELECT 2 UNION ALL SELECT 3 EXCEPT ALL SELECT 4)", "EXCEPT ALL"),
@@ -165,9 +163,10 @@ mod tests {
             ("SELECT a FROM t PARTITION (p)", "PARTITION"),
         ];
         for (sql, word) in wrong {
-            assert_eq!(refused(sql), Some(word), "{sql}");
+            assert_eq!(refused(sql).as_deref(), Some(word), "{sql}");
         }
         let right = [
+            "SELECT x FROM silver.plain",
             "FROM t SELECT a",
             "SELECT a FROM t WHERE EXISTS (SELECT FROM u WHERE u.a = t.a)",
             "SELECT count(*) FROM t GROUP BY ROLLUP (a)",
@@ -189,7 +188,7 @@ mod tests {
             assert_eq!(refused(&sql), None, "{sql}");
         }
         for sql in [format!("SELECT {} FROM t", nested(17)), arrows(17), arrows(400)] {
-            assert_eq!(refused(&sql), Some("coalesce"), "{sql}");
+            assert_eq!(refused(&sql).as_deref(), Some("coalesce"), "{sql}");
         }
     }
 }

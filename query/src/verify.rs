@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::lakehouse::Lakehouse;
 use crate::models::Model;
 use crate::refresh;
-use crate::refresh::shape::shapes;
+use crate::refresh::shape::{Look, shapes};
 use crate::scratch::Scratch;
 use crate::sinks::TableImage;
 use crate::sinks::delta::DeltaSink;
@@ -117,7 +117,7 @@ impl Lakehouse {
         let inputs = Arc::new(self.inputs(&snapshot, None, None, scratch.store()));
         let replayed = refresh::compute(&inputs, &()).await?.manifest;
         let here = self.inputs(&snapshot, Some(&manifest), None, store);
-        let shapes = shapes(&here).await?;
+        let shapes = shapes(&here, Look::Plan).await?;
         let now: BTreeMap<String, &str> =
             shapes.iter().map(|shape| (shape.model.name.to_string(), shape.state.fingerprint.as_str())).collect();
         let then = |name: &String| manifest.models.get(name).map(|state| state.fingerprint.as_str());

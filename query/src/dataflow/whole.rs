@@ -33,7 +33,7 @@ use super::states::{Aggregate, StateCodec, outputs};
 use super::{Dataflow, Kind, Operator, slot_of_operator};
 use crate::error::Result;
 use crate::keys::{row_keys, told_apart_as_values};
-use crate::refresh::Alone;
+use crate::refresh::{Alone, not_kept};
 use crate::runner::Runner;
 use crate::slots::Filling;
 use crate::state_cache::{Entries, ModelCache, Shelf};
@@ -147,7 +147,7 @@ impl Noted {
         if entries.len() >= IN_MEMORY
             && let Err(error) = cache.put(std::mem::take(entries), None)
         {
-            tracing::warn!("what is learnt is not kept: {error}");
+            not_kept(&error);
             noting.cache = None;
         }
     }

@@ -14,15 +14,7 @@ impl Error {
             _ => return self,
         };
         let is_the_querys = match root {
-            DataFusionError::ArrowError(error, _) => matches!(
-                error.as_ref(),
-                ArrowError::DivideByZero
-                    | ArrowError::ArithmeticOverflow(_)
-                    | ArrowError::CastError(_)
-                    | ArrowError::ComputeError(_)
-                    | ArrowError::ParseError(_)
-                    | ArrowError::InvalidArgumentError(_)
-            ),
+            DataFusionError::ArrowError(error, _) => is_of_a_query(error),
             DataFusionError::NotImplemented(_)
             | DataFusionError::Plan(_)
             | DataFusionError::SchemaError(..)
@@ -43,4 +35,17 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// Whether Arrow says it of values, or of what is asked of them, and not of files or memory.
+pub fn is_of_a_query(error: &ArrowError) -> bool {
+    matches!(
+        error,
+        ArrowError::DivideByZero
+            | ArrowError::ArithmeticOverflow(_)
+            | ArrowError::CastError(_)
+            | ArrowError::ComputeError(_)
+            | ArrowError::ParseError(_)
+            | ArrowError::InvalidArgumentError(_)
+    )
 }

@@ -217,7 +217,7 @@ impl Column {
             Values::Unsigned(values) => number(i256::from_i128(values[row].into()), 0, out),
             Values::Decimal(values, scale) => decimal(values[row], *scale, out),
             Values::WideDecimal(values, scale) => wide_decimal(values[row], *scale, out),
-            Values::Float(values) => tagged(FLOAT, &canonical_bits(values[row]).to_le_bytes(), out),
+            Values::Float(values) => tagged(FLOAT, &canonical(values[row]).to_bits().to_le_bytes(), out),
             Values::Text(values) => sized(TEXT, values.value(row).as_bytes(), out),
             Values::LargeText(values) => sized(TEXT, values.value(row).as_bytes(), out),
             Values::TextView(values) => sized(TEXT, values.value(row).as_bytes(), out),
@@ -284,16 +284,16 @@ fn exact_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
-fn canonical_bits(value: f64) -> u64 {
+/// One NaN for all, and 0 for −0.
+pub(crate) fn canonical(value: f64) -> f64 {
     // A float is −0 or 0 exactly when it equals 0.
-    let value = if value.is_nan() {
+    if value.is_nan() {
         f64::NAN
     } else if value == 0.0 {
         0.0
     } else {
         value
-    };
-    value.to_bits()
+    }
 }
 
 /// `digits · 10^-scale`.

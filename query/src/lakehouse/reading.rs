@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::lazy_table::{LazyTable, Load};
 use crate::models::Model;
 use crate::parquet_table::Place;
-use crate::refresh::shape::{Shape, shapes};
+use crate::refresh::shape::{Look, Shape, shapes};
 use crate::refresh::{self, Inputs};
 use crate::scratch::Scratch;
 use crate::session::{ForeignKey, ReadSession, TableInfo, TableKind, Versions};
@@ -209,7 +209,7 @@ impl Lakehouse {
 async fn plannable(inputs: &mut Inputs) -> Result<(Vec<Shape>, Vec<String>)> {
     let mut without = Vec::new();
     loop {
-        let wrong = match shapes(inputs).await {
+        let wrong = match shapes(inputs, Look::Plan).await {
             Ok(shapes) => return Ok((shapes, without)),
             Err(error @ Error::Model { .. }) => error,
             Err(error) => return Err(error),

@@ -4,10 +4,10 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Distinct, LogicalPlan};
 
 use super::addresses::{IN_ONE_COMMIT, give};
-use super::{Computed, Inputs, ModelRefresh, Said, planning};
+use super::{Computed, Inputs, ModelRefresh, Said, not_kept, planning};
 use crate::dataflow::whole::Whole;
 use crate::epoch::{Manifest, ModelState, Work, columns_of};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::run_files::Written;
 use crate::slots::Filling;
 use crate::state_cache::Entries;
@@ -52,9 +52,7 @@ impl ModelRefresh {
         }
         let learnt = match (noted, written.hashes.as_deref()) {
             (Some(entries), _) if only_adds => Some(entries),
-            (Some(entries), Some(hashes)) => {
-                self.addressed(inputs, entries, hashes).map_or_else(|error| not_kept(&error), Some)
-            }
+            (Some(entries), Some(hashes)) => self.addressed(inputs, entries, hashes).inspect_err(not_kept).ok(),
             _ => None,
         };
         match learnt {
@@ -70,7 +68,8 @@ impl ModelRefresh {
         let (cache, rows) = (self.cache(cache), planning::rows_of_everything(&self.model, now));
         // What it holds may be of another line of epochs, with the same numbers.
         if let Err(error) = cache.restart() {
-            return Ok(not_kept(&error));
+            not_kept(&error);
+            return Ok(None);
         }
         // Operators know nothing of the order in which a table's rows are first written.
         match is_sorted(&self.plan)? {
@@ -116,12 +115,6 @@ impl ModelRefresh {
         let columns = other.columns == columns_of(&self.schema);
         columns && written.rows > 0 && (other.rows, other.content_hash) == (written.rows, written.hash)
     }
-}
-
-/// The refresh is right without it; the next one meets the cache again.
-fn not_kept<T>(error: &Error) -> Option<T> {
-    tracing::warn!("what is learnt is not kept: {error}");
-    None
 }
 
 fn is_sorted(plan: &LogicalPlan) -> Result<bool> {

@@ -9,6 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::planning::Gone;
 use super::{ModelRefreshed, model_cache};
 use crate::epoch::Manifest;
+use crate::error::Error;
 use crate::models::{Model, TableName};
 use crate::state_cache::{Entries, ModelCache, StateCache};
 
@@ -81,7 +82,7 @@ impl Computed {
         let models: Vec<_> = rests.iter().map(|rest| model_cache(cache, &rest.model, &rest.fingerprint)).collect();
         let puts = models.iter().zip(&mut rests).map(|(model, rest)| (model, std::mem::take(&mut rest.entries), None));
         if let Err(error) = ModelCache::put_together(puts.collect()) {
-            tracing::warn!("what is learnt is not kept: {error}");
+            not_kept(&error);
             self.remembered.retain(|new| new.said != Said::Rest);
             self.unlearnt = true;
         }
@@ -120,3 +121,8 @@ pub(crate) enum Said {
 /// Of all models together not much more than so many entries of a first computation wait for the manifest; few where it is to be
 /// tried what comes of many.
 const WAITING: usize = if cfg!(debug_assertions) { 1_000 } else { 4_000_000 };
+
+/// Says that the cache did not take what was learnt. The refresh is right without it; the next one meets the cache again.
+pub(crate) fn not_kept(error: &Error) {
+    tracing::warn!("what is learnt is not kept: {error}");
+}

@@ -1,6 +1,6 @@
 //! What a model's query reads at a refresh: which rows of its inputs, and whether those have changed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -17,9 +17,9 @@ use crate::catalog::{self, BRONZE};
 use crate::dataflow::run::TableChanges;
 use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
+use crate::formats::twice;
 use crate::models::{Model, TableName};
 use crate::slots::{Filling, Slot};
-use crate::strategy::Refused;
 
 /// The rows of each model that went in a refresh.
 pub(super) type Gone = BTreeMap<String, Vec<RecordBatch>>;
@@ -109,22 +109,22 @@ impl Planner {
 
 /// A column that no table can have: its name, what is wrong with it, and what to write.
 fn unfit_column(plan: &LogicalPlan) -> Option<(String, String, &'static str)> {
-    let mut names = HashSet::new();
-    plan.schema().fields().iter().find_map(|field| {
-        let name = field.name();
-        let (message, hint) = match field.data_type() {
-            DataType::Interval(_) => (
-                format!("column '{name}' is an INTERVAL, which no table here can keep"),
-                "CAST it to VARCHAR, or give its length as a number",
-            ),
-            _ if name.is_empty() => ("a column has an empty name".to_owned(), "give it one: AS name"),
-            _ if !names.insert(name.clone()) => (
-                format!("two columns are called '{name}'"),
-                "give one of them another name: AS; or list the columns, where * takes them of two tables",
-            ),
-            _ => return None,
-        };
-        Some((name.clone(), message, hint))
+    let fields = plan.schema().fields();
+    let unfit = fields.iter().find_map(|field| match field.data_type() {
+        DataType::Interval(_) => Some((
+            field.name().clone(),
+            format!("column '{}' is an INTERVAL, which no table here can keep", field.name()),
+            "CAST it to VARCHAR, or give its length as a number",
+        )),
+        _ if field.name().is_empty() => {
+            Some((String::new(), "a column has an empty name".to_owned(), "give it one: AS name"))
+        }
+        _ => None,
+    });
+    unfit.or_else(|| {
+        let name = twice(fields)?;
+        let hint = "give one of them another name: AS; or list the columns, where * takes them of two tables";
+        Some((name.to_owned(), format!("two columns are called '{name}'"), hint))
     })
 }
 
@@ -227,9 +227,4 @@ pub(super) fn unplannable(model: &Model, error: DataFusionError) -> Error {
     let words = quoted.map(|name| name.rsplit('.').next().unwrap_or_default());
     let line = words.filter_map(|word| model.line_of(word)).next().unwrap_or(1);
     Error::Model { path: model.path.clone(), line, message, hint: error.hint() }
-}
-
-pub(super) fn in_model(model: &Model, refused: Refused) -> Error {
-    let line = model.line_of(&refused.word).unwrap_or(1);
-    Error::Model { path: model.path.clone(), line, message: refused.message, hint: Some(refused.hint) }
 }

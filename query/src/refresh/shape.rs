@@ -23,11 +23,20 @@ pub(crate) struct Shape {
     pub(crate) state: ModelState,
 }
 
+/// How closely queries are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Whether they plan.
+    Plan,
+    /// Whether they can run, too, which takes as long again.
+    Run,
+}
+
 /// Plans every model, parents before children.
 ///
 /// # Errors
-/// [`crate::Error::Model`] for the first query that does not plan or is no function of the log.
-pub(crate) async fn shapes(inputs: &Inputs) -> Result<Vec<Shape>> {
+/// [`crate::Error::Model`] for the first query that does not plan, is no function of the log, or cannot run if that is looked at.
+pub(crate) async fn shapes(inputs: &Inputs, look: Look) -> Result<Vec<Shape>> {
     let snapshot = &inputs.snapshot;
     let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
     let mut manifest = Manifest { layout: LAYOUT, epoch: 0, version, time, next_offset, models: BTreeMap::new() };
@@ -35,6 +44,9 @@ pub(crate) async fn shapes(inputs: &Inputs) -> Result<Vec<Shape>> {
     let (mut shapes, mut strategies) = (Vec::new(), BTreeMap::new());
     for model in &inputs.models {
         let planned = ModelRefresh::plan(&planner, inputs, model, &manifest, &strategies).await?;
+        if look == Look::Run {
+            planned.refuse_what_cannot_run().await?;
+        }
         let state = planned.table(0, Written::default());
         // What reads it is bound to the table that is there, if it is of this very query.
         let stored = inputs.before.as_ref().and_then(|before| before.models.get(&model.name.to_string()));

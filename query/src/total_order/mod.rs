@@ -10,19 +10,18 @@ mod windows;
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::{Distinct, DistinctOn, Expr, LogicalPlan, Projection, Sort, SortExpr};
 use datafusion::optimizer::AnalyzerRule;
 
 pub(crate) use self::dependencies::optimizer_rules;
 pub use self::refusal::Refused;
-pub(crate) use self::refusal::{refuse, refuse_sample};
+pub(crate) use self::refusal::refuse;
 pub(crate) use self::string_agg::string_agg;
-pub(crate) use self::ties::columns;
 pub(crate) use self::ties::unique_columns;
-use self::ties::{Ties, ascending, offset, ties};
+use self::ties::{Ties, ascending, columns, offset, ties};
 
 /// Appends what breaks ties to the orders on which rows hang: those below LIMIT, of windows, of DISTINCT ON, and of
 /// aggregates that go by the order of their rows. Names and types of all columns stay; a second pass changes nothing.
@@ -110,6 +109,14 @@ fn total_distinct_on(mut distinct: DistinctOn) -> Transformed<LogicalPlan> {
 fn ties_of_distinct_on(distinct: &DistinctOn) -> Ties {
     let sorts = distinct.sort_expr.iter().flatten().map(|sort| &sort.expr);
     ties(&distinct.input, sorts.chain(&distinct.on_expr))
+}
+
+/// A plan with the columns of a schema, which are some of its own, in that order.
+pub(crate) fn under_columns_of(schema: &DFSchema, plan: LogicalPlan) -> Result<LogicalPlan> {
+    if plan.schema().columns() == schema.columns() {
+        return Ok(plan);
+    }
+    Ok(LogicalPlan::Projection(Projection::try_new(columns(schema), Arc::new(plan))?))
 }
 
 /// An expression in place of another, under the other's name.

@@ -1,17 +1,14 @@
 //! Which queries are no function of the log, and what to write instead. Only models have to be one.
 
-use std::ops::ControlFlow;
-
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Volatility, Window, WindowFunctionDefinition};
-use datafusion::sql::sqlparser::ast::{Statement, TableFactor, Visit, Visitor};
 
 use super::aggregates::{self, COLLECTING, ORDERED, ordered_aggregate};
 use super::{keeps_order, ties_of_distinct_on, ties_of_sort, windows, with_offset};
 use crate::strategy::window_function;
 
-/// Why a query is no function of the log.
+/// Why a query is refused: as a model, for it is no function of the log, or everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// One sentence.
@@ -79,31 +76,6 @@ pub(crate) fn refuse(plan: &LogicalPlan) -> Result<(), Refused> {
         (Err(error), None) => {
             let hint = "try the SELECT by itself with `lakebed query`".to_owned();
             Err(Refused { message: error.strip_backtrace(), word: String::new(), hint })
-        }
-    }
-}
-
-/// Refuses TABLESAMPLE, which leaves no trace in a plan.
-///
-/// # Errors
-/// [`Refused`], with the reason.
-pub(crate) fn refuse_sample(statement: &Statement) -> Result<(), Refused> {
-    struct Samples;
-    impl Visitor for Samples {
-        type Break = ();
-
-        fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
-            match table {
-                TableFactor::Table { sample: Some(_), .. } => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    match statement.visit(&mut Samples) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => {
-            let hint = "keep a part of the rows by a value of theirs: WHERE md5(event_id) < '1' is one in sixteen";
-            Err(Refused::new("TABLESAMPLE", " takes any rows", hint))
         }
     }
 }

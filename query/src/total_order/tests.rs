@@ -11,7 +11,6 @@ use datafusion::catalog::MemTable;
 use datafusion::execution::SessionState;
 use datafusion::optimizer::Analyzer;
 use datafusion::physical_plan::collect;
-use datafusion::sql::parser::{DFParser, Statement};
 use lakebed_log::Store;
 
 use super::*;
@@ -295,17 +294,6 @@ async fn what_is_one_is_not() {
         assert_eq!(refuse(&plan), Ok(()), "{sql}");
         assert_eq!(refuse(&analyzed(&state, plan)), Ok(()), "{sql}");
     }
-}
-
-#[test]
-fn a_sample_is_refused_by_its_text() {
-    let statement = |sql: &str| match DFParser::parse_sql(sql).unwrap().pop_front() {
-        Some(Statement::Statement(statement)) => *statement,
-        other => panic!("{other:?}"),
-    };
-    let sampled = statement("SELECT x FROM (SELECT * FROM silver.plain TABLESAMPLE BERNOULLI (10))");
-    assert_eq!(refuse_sample(&sampled).unwrap_err().word, "TABLESAMPLE");
-    assert_eq!(refuse_sample(&statement("SELECT x FROM silver.plain")), Ok(()));
 }
 
 /// Without the rule, these queries do not all come out the same: the data has the ties that the tests are about.

@@ -73,7 +73,7 @@ pub(super) fn by_value(expr: &Expr, schema: &DFSchema, given: &[&Expr]) -> Vec<S
 }
 
 /// The columns of a schema, as expressions over it.
-pub(crate) fn columns(schema: &DFSchema) -> Vec<Expr> {
+pub(super) fn columns(schema: &DFSchema) -> Vec<Expr> {
     schema.columns().into_iter().map(Expr::Column).collect()
 }
 

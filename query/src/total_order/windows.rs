@@ -8,13 +8,12 @@ use datafusion::functions_window::nth_value::{first_value_udwf, last_value_udwf}
 use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::utils::generate_sort_key;
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, Projection, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
-    WindowUDF,
+    Expr, LogicalPlan, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, WindowUDF,
 };
 
 use super::aggregates::ORDERED;
-use super::renamed;
-use super::ties::{Ties, columns, ties};
+use super::ties::{Ties, ties};
+use super::{renamed, under_columns_of};
 use crate::strategy::window_function;
 
 /// What of its rows a window function takes.
@@ -42,7 +41,6 @@ pub(super) fn takes(function: &WindowFunction) -> Takes {
 
 /// Makes the orders total that the functions of a window need so; peers stay peers where they count.
 pub(super) fn total(window: Window) -> Result<Transformed<LogicalPlan>> {
-    let visible = window.schema.columns();
     let (mut exprs, mut over_peers) = (Vec::new(), Vec::new());
     for expr in &window.window_expr {
         let (expr, of_peers) = by_rows(expr, &window.input);
@@ -54,11 +52,7 @@ pub(super) fn total(window: Window) -> Result<Transformed<LogicalPlan>> {
     if matches!(&plan, LogicalPlan::Window(new) if new.window_expr == window.window_expr) {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
     }
-    if plan.schema().columns() == visible {
-        return Ok(Transformed::yes(plan));
-    }
-    let plan = Projection::try_new(columns(&window.schema), Arc::new(plan))?;
-    Ok(Transformed::yes(LogicalPlan::Projection(plan)))
+    under_columns_of(&window.schema, plan).map(Transformed::yes)
 }
 
 /// A window for each order that the functions have, the finest at the bottom, as one sort then does for others.
