@@ -277,7 +277,8 @@ pub(crate) struct TestArguments {
 
 /// What a batch can be called, by whichever way it comes.
 fn batch_id(text: &str) -> Result<String, String> {
-    lakebed_ingest::check_name("it", text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+    let named = lakebed_ingest::check_name("it", text).map(|()| text.to_owned());
+    named.map_err(|error| format!("{error}: {}", error.hint().unwrap_or_default()))
 }
 
 /// Events a second.
