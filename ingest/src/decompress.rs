@@ -12,19 +12,20 @@ use crate::error::Error;
 /// How much is read and decompressed at a time, in bytes.
 const BUFFER: usize = 256 << 10;
 
-/// Opens a file of events: plain, gzip or zstd, also several compressed members one after the other.
-///
-/// The first bytes are read with the first read. An I/O error on the way names the file.
+/// What a Parquet file begins with.
+pub(crate) const PARQUET: &[u8] = b"PAR1";
+
+/// Opens a file; nothing of it is read. A pipe is waited for until somebody writes to it.
 ///
 /// # Errors
 /// [`Error::Open`] if the file is not there or may not be read, [`Error::Directory`] if it is a directory.
-pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Error> {
+pub(crate) fn open(path: &Path) -> Result<File, Error> {
     let failed = |reason| Error::Open { path: path.to_owned(), reason };
     let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
-        return Err(Error::Directory { path: path.to_owned() });
+    match file.metadata().map_err(failed)?.is_dir() {
+        true => Err(Error::Directory { path: path.to_owned() }),
+        false => Ok(file),
     }
-    Ok(decompress(file, &path.display().to_string()))
 }
 
 /// The events on stdin: plain, gzip or zstd. Nothing is read before the first read.
@@ -32,7 +33,10 @@ pub fn stdin() -> Box<dyn BufRead + Send> {
     decompress(io::stdin(), "stdin")
 }
 
-/// Takes the compression off any source of bytes. `name` is what an error calls it.
+/// Takes the compression off any source of bytes, also of several compressed members one after the other. `name` is what an error
+/// calls it. The first bytes are read with the first read.
+///
+/// Parquet is refused with the first read, for it is read from its end: [`Error::Parquet`] is within that error.
 pub fn decompress(source: impl Read + Send + 'static, name: &str) -> Box<dyn BufRead + Send> {
     Box::new(Source { name: name.to_owned(), state: State::Unread(Box::new(source)) })
 }
@@ -95,40 +99,48 @@ impl Compression {
 }
 
 impl State {
-    /// The decompressed bytes; finds out the compression if that was not done yet.
-    fn opened(&mut self) -> io::Result<(&mut (dyn BufRead + Send), Compression)> {
-        if let Self::Unread(source) = self {
-            let mut head = Vec::with_capacity(4);
-            // An interruption is handled in here, so a failure is final.
-            let read = source.by_ref().take(4).read_to_end(&mut head);
-            let Self::Unread(source) = std::mem::replace(self, Self::Broken) else { return Err(Self::broken()) };
-            read?;
-            let compression = Compression::of(&head);
-            let whole = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(source));
-            let plain: Box<dyn BufRead + Send> = match compression {
-                Compression::Plain => Box::new(whole),
-                Compression::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole))),
-                Compression::Zstd => {
-                    Box::new(BufReader::with_capacity(BUFFER, zstd::stream::read::Decoder::with_buffer(whole)?))
-                }
-            };
-            *self = Self::Open(plain, compression);
+    /// The decompressed bytes; finds out the compression if that was not done yet. An error names the source.
+    fn opened(&mut self, name: &str) -> io::Result<(&mut (dyn BufRead + Send), Compression)> {
+        if matches!(self, Self::Unread(_))
+            && let Self::Unread(source) = std::mem::replace(self, Self::Broken)
+        {
+            *self = Self::open(source, name)?;
         }
         match self {
             Self::Open(reader, compression) => Ok((reader.as_mut(), *compression)),
-            _ => Err(Self::broken()),
+            _ => Err(Compression::Plain.explain(name, io::Error::other("an earlier read failed"))),
         }
     }
 
-    fn broken() -> io::Error {
-        io::Error::other("an earlier read failed")
+    fn open(mut source: Box<dyn Read + Send>, name: &str) -> io::Result<Self> {
+        let mut head = Vec::with_capacity(4);
+        // An interruption is handled in here, so a failure is final.
+        let read = source.by_ref().take(4).read_to_end(&mut head);
+        read.map_err(|error| Compression::Plain.explain(name, error))?;
+        let compression = Compression::of(&head);
+        let explain = |error| compression.explain(name, error);
+        let whole = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(source));
+        let mut plain: Box<dyn BufRead + Send> = match compression {
+            Compression::Plain => Box::new(whole),
+            Compression::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole))),
+            Compression::Zstd => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(whole).map_err(explain)?;
+                Box::new(BufReader::with_capacity(BUFFER, decoder))
+            }
+        };
+        let mut begins = Vec::with_capacity(PARQUET.len());
+        plain.by_ref().take(PARQUET.len() as u64).read_to_end(&mut begins).map_err(explain)?;
+        if begins == PARQUET {
+            return Err(io::Error::other(Error::Parquet { name: name.to_owned() }));
+        }
+        Ok(Self::Open(Box::new(Cursor::new(begins).chain(plain)), compression))
     }
 }
 
 impl BufRead for Source {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let Self { name, state } = self;
-        let (reader, compression) = state.opened().map_err(|error| Compression::Plain.explain(name, error))?;
+        let (reader, compression) = state.opened(name)?;
         reader.fill_buf().map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,
             _ => compression.explain(name, error),
@@ -221,6 +233,16 @@ mod tests {
     }
 
     #[test]
+    fn parquet_is_refused_in_whatever_it_comes() {
+        let parquet = b"PAR1\x15\x04\nPAR1".to_vec();
+        for bytes in [parquet.clone(), gzip(&parquet), zstd(&parquet)] {
+            let error = Error::reading(read(bytes).unwrap_err());
+            assert!(matches!(&error, Error::Parquet { name } if name == "events.json"), "{error}");
+        }
+        assert_eq!(read(b"PAR".to_vec()).unwrap(), b"PAR");
+    }
+
+    #[test]
     fn a_source_that_breaks_stays_broken() {
         struct Broken;
         impl Read for Broken {
@@ -242,7 +264,7 @@ mod tests {
         let path = directory.path().join("one.json.gz");
         std::fs::write(&path, gzip(b"{}\n")).unwrap();
         let mut text = String::new();
-        open(&path).unwrap().read_to_string(&mut text).unwrap();
+        decompress(open(&path).unwrap(), "one").read_to_string(&mut text).unwrap();
         assert_eq!(text, "{}\n");
     }
 }

@@ -1,10 +1,11 @@
 //! Finds the events in a stream of bytes and cuts it into batches, in bounded memory.
 //!
 //! The first byte that is no blank says how the events are framed: `[` begins an array of them, anything else is one
-//! event a line. After an array's end it is looked at again, so that arrays may follow each other. The cuts depend on
-//! the content alone, never on how a reader hands it out.
+//! event a line. After an array's end it is looked at again, so that arrays may follow each other. A source that is one
+//! object over several lines, as people write them by hand, is one event, if it is no longer than one may be. The cuts
+//! depend on the content alone, never on how a reader hands it out.
 
-use std::io::{self, BufRead, ErrorKind, Read};
+use std::io::{self, BufRead, Chain, Cursor, ErrorKind, Read};
 
 use lakebed_log::ContentHash;
 use serde::de::IgnoredAny;
@@ -19,9 +20,11 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 /// The batches of a source, in order. After an error there are no more.
 #[derive(Debug)]
 pub struct RawBatches<R: BufRead> {
-    reader: R,
+    /// Before the rest comes what was read ahead of it.
+    reader: Chain<Cursor<Vec<u8>>, R>,
     limits: Limits,
     framing: Framing,
+    begun: bool,
     ended: bool,
     /// How many bytes the last batch had, and its content.
     last: (usize, Option<ContentHash>),
@@ -30,12 +33,21 @@ pub struct RawBatches<R: BufRead> {
 impl<R: BufRead> RawBatches<R> {
     /// Reads events from decompressed bytes.
     pub fn new(reader: R, settings: &Settings) -> Self {
-        Self { reader, limits: Limits::of(settings), framing: Framing::START, ended: false, last: (0, None) }
+        let (reader, limits) = (Cursor::new(Vec::<u8>::new()).chain(reader), Limits::of(settings));
+        Self { reader, limits, framing: Framing::START, begun: false, ended: false, last: (0, None) }
     }
 
     fn read_batch(&mut self) -> Result<Option<RawBatch>, Error> {
         let (bytes, before) = self.last;
         let mut draft = Draft::with_room(self.limits, bytes + bytes / 64).after(before);
+        if !std::mem::replace(&mut self.begun, true) {
+            // Nothing comes after one event that is all of it, nor after an error.
+            self.ended = true;
+            match self.is_all_one_event().map_err(Error::reading)? {
+                true => add_whole(self.reader.get_ref().0.get_ref(), &mut draft),
+                false => self.ended = false,
+            }
+        }
         while !self.ended && !draft.is_full() {
             match self.reader.fill_buf() {
                 Ok([]) => {
@@ -49,13 +61,38 @@ impl<R: BufRead> RawBatches<R> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.ended = true;
-                    return Err(Error::Read(error));
+                    return Err(Error::reading(error));
                 }
             }
         }
         let batch = draft.finish();
         self.last = batch.as_ref().map_or((0, None), |batch| (batch.text().len(), Some(batch.content())));
         Ok(batch)
+    }
+
+    /// Whether all of the source is one event over several lines. So much is read ahead as it takes to know: of one event a line
+    /// the first line, and never much more than an event may have.
+    fn is_all_one_event(&mut self) -> io::Result<bool> {
+        let most = self.limits.event_bytes();
+        let (ahead, rest) = self.reader.get_mut();
+        if first_byte(rest)? != Some(b'{') {
+            return Ok(false);
+        }
+        let (text, mut looked_at) = (ahead.get_mut(), 0);
+        while text.len() <= most {
+            let room = (most - text.len()) as u64 + 1;
+            if rest.by_ref().take(room).read_until(b'\n', text)? == 0 {
+                return Ok(is_one_event(text));
+            }
+            // At the end of a line, where no word or number is cut; and again once there is twice as much.
+            if text.ends_with(b"\n") && text.len() >= 2 * looked_at {
+                looked_at = text.len();
+                if !may_be_one_event(text) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -83,7 +120,7 @@ pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, setting
     let mut draft = Draft::new(Limits::of(settings));
     for source in sources {
         let mut text = Vec::new();
-        let reader = decompress(io::Cursor::new(source.to_vec()), "this record");
+        let reader = decompress(Cursor::new(source.to_vec()), "this record");
         let read = reader.take(MOST_OF_ONE as u64 + 1).read_to_end(&mut text);
         let refused = match read {
             Err(error) => Some(error.to_string()),
@@ -101,9 +138,7 @@ pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, setting
 
 fn frame_into(text: &[u8], draft: &mut Draft) {
     if is_one_event(text) {
-        draft.add(text, false);
-        draft.end(End::Line);
-        return;
+        return add_whole(text, draft);
     }
     let (mut framing, mut rest) = (Framing::START, text);
     while !rest.is_empty() {
@@ -117,6 +152,36 @@ fn is_one_event(text: &[u8]) -> bool {
     let begins = text.iter().find(|byte| !is_blank(**byte)) == Some(&b'{');
     // The first line of what is one event a line is an object by itself, and the second is too much.
     begins && text.contains(&b'\n') && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
+
+/// Whether a text may become one event over several lines, by the lines that have come.
+fn may_be_one_event(lines: &[u8]) -> bool {
+    match serde_json::from_slice::<IgnoredAny>(lines) {
+        // Blanks may follow; but an object that ends in its first line is one event a line.
+        Ok(_) => lines.trim_ascii_end().contains(&b'\n'),
+        Err(error) => error.is_eof(),
+    }
+}
+
+fn add_whole(text: &[u8], draft: &mut Draft) {
+    draft.add(text, false);
+    draft.end(End::Line);
+}
+
+/// The next byte that is no blank, if there is one. The blanks before it are read, and it is not.
+fn first_byte(reader: &mut impl BufRead) -> io::Result<Option<u8>> {
+    loop {
+        let chunk = match reader.fill_buf() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            chunk => chunk?,
+        };
+        let blanks = chunk.iter().take_while(|byte| is_blank(**byte)).count();
+        let (first, is_end) = (chunk.get(blanks).copied(), chunk.is_empty());
+        reader.consume(blanks);
+        if first.is_some() || is_end {
+            return Ok(first);
+        }
+    }
 }
 
 /// One batch of events that are taken apart already.
@@ -374,6 +439,26 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_is_one_object_is_one_event() {
+        let pretty = "{\n  \"a\": {\n    \"b\": -1\n  }\n}";
+        assert_eq!(framed(pretty), [pretty]);
+        assert_eq!(framed(format!("\n {pretty} \r\n\n")), [pretty]);
+        assert_eq!(framed("{\r\n\"a\":1}"), ["{\r\n\"a\":1}"]);
+        assert_eq!(framed("{}\n").len(), 1);
+        // What is more, or other, than one object is lines.
+        assert_eq!(framed("{\n}\n{}\n"), ["{", "}", "{}"]);
+        assert_eq!(framed("{\"a\":\n{\"b\":1}\n{\"c\":1}\n"), ["{\"a\":", "{\"b\":1}", "{\"c\":1}"]);
+        assert_eq!(framed("{\n\"a\":1"), ["{", "\"a\":1"]);
+        assert_eq!(framed("[{}]\n{\n}"), ["{}", "{", "}"]);
+        let settings = |max_event_bytes| Settings { max_event_bytes, ..Settings::default() };
+        let kept = |most: usize| read(pretty.as_bytes(), &settings(most), vec![4])[0].events();
+        assert_eq!((kept(pretty.len()), kept(pretty.len() - 1)), (1, 5));
+        let body = frame_all([pretty.as_bytes()], &Settings::default()).unwrap();
+        let file = read(pretty.as_bytes(), &Settings::default(), vec![1]);
+        assert_eq!(file[0].content(), body.content(), "from a file as from elsewhere");
+    }
+
+    #[test]
     fn one_event_over_several_lines_is_one_event() {
         let pretty = "{\n  \"a\": 1\n}\n";
         let settings = Settings::default();
@@ -407,6 +492,7 @@ mod tests {
             Just(b"[".to_vec()),
             Just(b"]".to_vec()),
             Just(b"\\\"".to_vec()),
+            Just(b"{\n\"a\":1\n}".to_vec()),
             Just(BYTE_ORDER_MARK.to_vec()),
             proptest::collection::vec(any::<u8>(), 0..12),
         ];

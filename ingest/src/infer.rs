@@ -42,11 +42,11 @@ pub struct Sample {
 /// Reads up to `most` events of a file (of stdin for `-`).
 ///
 /// # Errors
-/// As [`tables::open_any`], and [`Error::Read`].
+/// As [`tables::open_any`], but for [`Error::NoId`]; and [`Error::Read`].
 pub fn infer(path: &Path, settings: &Settings, most: u64) -> Result<Sample, Error> {
     let (reader, untyped): (Box<dyn BufRead + Send>, _) = match path == Path::new("-") {
         true => (crate::decompress::stdin(), false),
-        false => (tables::open_any(path, settings)?, tables::has_texts_alone(path)),
+        false => (tables::open_sample(path, settings)?, tables::has_texts_alone(path)),
     };
     let mut columns = Columns { untyped, settings, places: HashMap::new(), seen: Vec::new() };
     let mut sample = Sample::default();

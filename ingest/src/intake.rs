@@ -234,13 +234,21 @@ pub fn retried(later: &BatchId) -> Option<(&str, Vec<u64>)> {
     let mut positions = Vec::new();
     for stretch in stretches.split(',') {
         let (first, last) = stretch.split_once('-')?;
-        positions.extend(first.parse::<u64>().ok()?..=last.parse().ok()?);
+        let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
+        // No batch has as many events: that name somebody has made up.
+        if last.checked_sub(first)? > MOST_IN_A_STRETCH {
+            return None;
+        }
+        positions.extend(first..=last);
     }
     Some((batch, positions))
 }
 
+/// Events that no batch has.
+const MOST_IN_A_STRETCH: u64 = 1 << 24;
+
 /// Between a batch's id and the positions that were refused and read later.
-const RETRY: &str = " retry ";
+pub(crate) const RETRY: &str = " retry ";
 
 impl Intake {
     /// The way into a log, as its project has set it.
@@ -288,8 +296,8 @@ impl Intake {
     /// work is done, also where nobody waits for it any more.
     ///
     /// # Errors
-    /// [`Error::Read`] for damaged compression, [`Error::TooLarge`] for more than `limit` bytes without it, [`Error::TooMany`] for
-    /// more events than a batch has.
+    /// [`Error::Read`] for damaged compression, [`Error::Parquet`] for Parquet in it, [`Error::TooLarge`] for more than `limit` bytes
+    /// without it, [`Error::TooMany`] for more events than a batch has.
     pub async fn prepare(
         &self,
         body: Bytes,
@@ -302,7 +310,8 @@ impl Intake {
         let decoding = move || {
             // Dropped at the end.
             let _held = held;
-            let text = text_of(body, "the body", limit).map_err(Error::Read)?.ok_or(Error::TooLarge { most: limit })?;
+            let text =
+                text_of(body, "the body", limit).map_err(Error::reading)?.ok_or(Error::TooLarge { most: limit })?;
             let most = settings.batch_events;
             let settings = settings.uncut();
             let Some(raw) = frame_text(&text, &settings) else { return Ok(Whole::default()) };

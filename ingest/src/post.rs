@@ -11,6 +11,7 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use crate::error::Error;
+use crate::intake::RETRY;
 use crate::intake::{Intake, Prepared, Sent, Tally, Whole};
 
 /// How many refused events an answer tells of; all of them are in the quarantine.
@@ -98,7 +99,7 @@ impl Answer {
                     Some(hint),
                 );
             }
-            Error::BatchName { .. } => StatusCode::BAD_REQUEST,
+            Error::BatchName { .. } | Error::ReservedName { .. } | Error::Parquet { .. } => StatusCode::BAD_REQUEST,
             Error::TooLarge { .. } | Error::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::Ending => return Self::later(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Error::Log(lakebed_log::Error::BatchConflict { .. }) => StatusCode::CONFLICT,
@@ -181,9 +182,10 @@ pub(crate) fn several_bodies(set: &str) -> String {
 /// Refuses what no batch can be called; `what` is how the sender names it.
 ///
 /// # Errors
-/// [`Error::BatchName`].
+/// [`Error::BatchName`], [`Error::ReservedName`].
 pub fn check_name(what: &'static str, name: &str) -> Result<(), Error> {
     match name.len() {
+        1..=LONGEST_KEY if name.contains(RETRY) => Err(Error::ReservedName { what }),
         1..=LONGEST_KEY => Ok(()),
         bytes => Err(Error::BatchName { what, bytes }),
     }

@@ -98,6 +98,11 @@ impl Limits {
             batch_events: settings.batch_events.clamp(1, MOST_EVENTS),
         }
     }
+
+    /// How long an event may be, in bytes.
+    pub(crate) fn event_bytes(&self) -> usize {
+        self.event_bytes
+    }
 }
 
 /// What follows an event in the source, and so in the text of its batch.

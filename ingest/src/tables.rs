@@ -1,25 +1,24 @@
 //! Files that are tables: the rows of Parquet and CSV become events, one JSON object each, for whoever brings history along.
 //!
-//! The document of such an event is that object. A null and an empty CSV field is no value. A CSV field is a text: what it
-//! means is what `[columns]` says, so that a column does not change its type where a value looks like a number.
+//! The document of such an event is that object; [`crate::rows`] writes it of a row of Parquet. A null and an empty CSV field is
+//! no value. A CSV field is a text: what it means is what `[columns]` says, so that a column does not change its type where a
+//! value looks like a number.
 
 use std::fs::File;
 use std::io::{self, BufRead, Cursor, Read};
 use std::path::Path;
 
 use arrow::array::RecordBatchReader;
-use arrow_json::LineDelimitedWriter;
 use csv::StringRecord;
+use lakebed_project::{EventsConfig, Places};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
-use crate::decompress::open;
+use crate::decompress::{PARQUET, decompress, open};
 use crate::error::Error;
 use crate::number::Number;
+use crate::rows;
 use crate::settings::Settings;
-
-/// What a Parquet file begins with.
-const PARQUET: &[u8] = b"PAR1";
 
 /// So many rows of a Parquet file are read at once.
 const ROWS: usize = 1024;
@@ -28,32 +27,97 @@ const ROWS: usize = 1024;
 const BYTES: usize = 64 << 10;
 
 /// Opens a file as lines of events: a table's rows if its content is Parquet, or its name ends in `.csv` or `.tsv` (with `.gz` or
-/// `.zst` behind it or not); else the file as it is.
+/// `.zst` behind it or not); else the file as it is: plain, gzip or zstd.
+///
+/// A pipe is read as a file is, and waited for until somebody writes to it. It must not be opened twice: what was read of it is gone.
 ///
 /// # Errors
-/// As [`open`]; [`Error::Table`] for a table that cannot be read.
+/// [`Error::Open`] and [`Error::Directory`]; [`Error::Table`] for a table that cannot be read, and [`Error::NoId`] for one of which
+/// no row is an event; [`Error::Read`] and [`Error::Parquet`] where what it begins with says so.
 pub fn open_any(path: &Path, settings: &Settings) -> Result<Box<dyn BufRead + Send>, Error> {
+    open_lines(path, settings, true)
+}
+
+/// The same for who looks at rows that need not be events.
+///
+/// # Errors
+/// As [`open_any`], without [`Error::NoId`].
+pub(crate) fn open_sample(path: &Path, settings: &Settings) -> Result<Box<dyn BufRead + Send>, Error> {
+    open_lines(path, settings, false)
+}
+
+/// Refuses a file that [`open_any`] refuses. What is no regular file is not opened.
+///
+/// # Errors
+/// As [`open_any`].
+pub fn check_source(path: &Path, settings: &Settings) -> Result<(), Error> {
+    let about = std::fs::metadata(path).map_err(|reason| Error::Open { path: path.to_owned(), reason })?;
+    match about.is_file() || about.is_dir() {
+        true => open_any(path, settings).map(drop),
+        false => Ok(()),
+    }
+}
+
+fn open_lines(path: &Path, settings: &Settings, of_events: bool) -> Result<Box<dyn BufRead + Send>, Error> {
+    let (mut file, name) = (open(path)?, path.display().to_string());
+    if let Some(separator) = separator_of(path) {
+        return csv_lines(path, file, separator, (settings, of_events));
+    }
+    let mut head = Vec::with_capacity(PARQUET.len());
+    let read = file.by_ref().take(PARQUET.len() as u64).read_to_end(&mut head);
+    read.map_err(|error| Error::Read(io::Error::new(error.kind(), format!("{name}: {error}"))))?;
+    let wrong = |reason: &str| Err(Error::Table { path: path.to_owned(), reason: reason.to_owned() });
+    match head == PARQUET {
+        true if file.metadata().is_ok_and(|about| about.is_file()) => parquet_lines(path, file),
+        false if is_called_parquet(path) && head.is_empty() => wrong("it is empty"),
+        false if is_called_parquet(path) => wrong("it does not begin as Parquet does"),
+        // Parquet in a pipe is refused with the first read.
+        _ => Ok(decompress(Cursor::new(head).chain(file), &name)),
+    }
+}
+
+fn csv_lines(
+    path: &Path,
+    file: File,
+    separator: u8,
+    (settings, of_events): (&Settings, bool),
+) -> Result<Box<dyn BufRead + Send>, Error> {
     let wrong = |reason: String| Error::Table { path: path.to_owned(), reason };
     let name = path.display().to_string();
-    if let Some(separator) = separator_of(path) {
-        let mut rows = csv::ReaderBuilder::new()
-            .delimiter(separator)
-            .flexible(false)
-            .from_reader(Quotes::of(open(path)?, separator));
-        let names = rows.headers().map_err(|error| wrong(error.to_string()))?.clone();
-        if let Some(twice) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name)) {
-            return Err(wrong(format!("two columns are called '{}'", twice.1)));
-        }
-        let numbers = names.iter().map(|name| is_time(name, settings)).collect();
-        return Ok(Box::new(Lines::new(name, CsvLines { rows, names, numbers })));
+    let mut rows = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .flexible(false)
+        .from_reader(Quotes::of(decompress(file, &name), separator));
+    let names = rows.headers().map_err(|error| wrong(error.to_string()))?.clone();
+    if let Some(twice) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|n| n == *name)) {
+        return Err(wrong(format!("two columns are called '{}'", twice.1)));
     }
-    if !is_parquet(path) {
-        return open(path);
+    // A file without a first line has no rows either.
+    if of_events && !names.is_empty() && !may_have_id(&names, &settings.fields) {
+        let id = settings.fields.id.iter().map(Places::to_string).collect::<Vec<_>>().join(" and ");
+        return Err(Error::NoId { path: path.to_owned(), id, columns: names.iter().map(str::to_owned).collect() });
     }
-    let file = File::open(path).map_err(|reason| Error::Open { path: path.to_owned(), reason })?;
+    let numbers = names.iter().map(|name| is_time(name, settings)).collect();
+    Ok(Box::new(Lines::new(name, CsvLines { rows, names, numbers })))
+}
+
+fn parquet_lines(path: &Path, file: File) -> Result<Box<dyn BufRead + Send>, Error> {
     let rows = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|reader| reader.with_batch_size(ROWS).build());
-    let rows = rows.map_err(|error| wrong(error.to_string()))?;
-    Ok(Box::new(Lines::new(name, ParquetLines(rows))))
+    let rows = rows.map_err(|error| Error::Table { path: path.to_owned(), reason: error.to_string() })?;
+    Ok(Box::new(Lines::new(path.display().to_string(), ParquetLines(rows))))
+}
+
+/// Whether a row with these columns may have an id, by where the project says that it is.
+fn may_have_id(names: &StringRecord, fields: &EventsConfig) -> bool {
+    let may = |place: &lakebed_project::Place| match place {
+        lakebed_project::Place::Path(path) => {
+            matches!(path.as_slice(), [only] if names.iter().any(|name| name == only))
+        }
+        lakebed_project::Place::ContentHash(_) => true,
+        // Files have none.
+        lakebed_project::Place::Header(_) | lakebed_project::Place::Arrival => false,
+    };
+    fields.id.iter().all(|part| part.0.iter().any(may))
 }
 
 /// Whether the values of a file are texts whatever they mean.
@@ -71,10 +135,8 @@ fn separator_of(path: &Path) -> Option<u8> {
     }
 }
 
-fn is_parquet(path: &Path) -> bool {
-    let mut head = [0; PARQUET.len()];
-    // What cannot be opened is told by who reads it.
-    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == PARQUET
+fn is_called_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
 
 /// Whether the column is that of the event's time, of which a number may be the text.
@@ -208,10 +270,7 @@ struct ParquetLines<B>(B);
 impl<B: RecordBatchReader + Send> NextLines for ParquetLines<B> {
     fn next_lines(&mut self) -> io::Result<Option<Vec<u8>>> {
         let Some(batch) = self.0.next() else { return Ok(None) };
-        let mut writer = LineDelimitedWriter::new(Vec::new());
-        let written = batch.and_then(|batch| writer.write(&batch)).and_then(|()| writer.finish());
-        written.map_err(io::Error::other)?;
-        Ok(Some(writer.into_inner()))
+        batch.and_then(|batch| rows::lines(&batch)).map(Some).map_err(io::Error::other)
     }
 }
 
@@ -240,8 +299,8 @@ mod tests {
             let said = lines("a.csv", format!("{head}{cut}").as_bytes()).unwrap_err().to_string();
             assert!(said.contains("a quote is not closed"), "{cut}: {said}");
         }
-        let marked = "\u{feff}\"a,\"\"\",b\n1,2\n";
-        assert_eq!(lines("a.csv", marked.as_bytes()).unwrap(), "{\"a,\\\"\":\"1\",\"b\":\"2\"}\n");
+        let marked = "\u{feff}\"a,\"\"\",event_id\n1,2\n";
+        assert_eq!(lines("a.csv", marked.as_bytes()).unwrap(), "{\"a,\\\"\":\"1\",\"event_id\":\"2\"}\n");
         for whole in ["u1,5\" inch\nu2,2\n", "u1,\"a\nb\"\"\"\nu2,\"\"\n", "u1,\"a\""] {
             let rows = lines("a.csv", format!("{head}{whole}").as_bytes()).unwrap();
             assert_eq!(rows.lines().count(), whole.matches('u').count(), "{whole}: {rows}");
@@ -269,11 +328,79 @@ mod tests {
 
     #[test]
     fn a_csv_that_is_none_is_told() {
-        let error = lines("a.csv", b"a,b\n1,2\n3\n").unwrap_err().to_string();
+        let error = lines("a.csv", b"event_id,b\n1,2\n3\n").unwrap_err().to_string();
         assert!(error.contains("a.csv: CSV error: record 2 (line: 3") && error.contains("2 fields"), "{error}");
         let error = lines("a.csv", b"a,b,a\n").unwrap_err().to_string();
         assert!(error.ends_with("two columns are called 'a'"), "{error}");
         assert_eq!(lines("a.csv", b"").unwrap(), "");
+    }
+
+    #[test]
+    fn a_csv_without_a_column_for_the_id_is_told() {
+        let refused = |name: &str, text: &str, settings: &Settings| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            assert!(open_sample(&path, settings).is_ok(), "a sample needs no events");
+            open_any(&path, settings).err().map(|error| (error.to_string(), error.hint().unwrap()))
+        };
+        let id = |id: &str| {
+            let id = vec![Places::parse(id).unwrap()];
+            Settings { fields: EventsConfig { id, ..EventsConfig::default() }, ..Settings::default() }
+        };
+        let (said, hint) = refused("a.csv", "id,time\n1,2\n", &Settings::default()).unwrap();
+        assert!(
+            said.ends_with("has no column for an event's id, which is 'event_id'; its columns are 'id', 'time'"),
+            "{said}"
+        );
+        assert!(hint.contains("[events]"), "{hint}");
+        let (said, hint) = refused("a.csv", "event_id;event_time\n1;2\n", &Settings::default()).unwrap();
+        assert!(
+            said.ends_with("its columns are 'event_id;event_time'") && hint.contains("by commas"),
+            "{said}, {hint}"
+        );
+        assert!(refused("a.tsv", "event_id,event_time\n", &Settings::default()).unwrap().1.contains("by tabs"));
+        let many = (0..30).map(|n| format!("c{n}")).collect::<Vec<_>>().join(",");
+        assert!(refused("a.csv", &many, &id("x.y")).unwrap().0.ends_with("'c18', 'c19' and 10 more"));
+        for places in ["id", "event_id | id", "content-hash"] {
+            assert_eq!(refused("a.csv", "id,time\n1,2\n", &id(places)), None, "{places}");
+        }
+        assert!(refused("a.csv", "id,time\n1,2\n", &id("header:x-id")).is_some());
+    }
+
+    #[test]
+    fn a_file_called_parquet_is_parquet() {
+        for (bytes, why) in [(b"".as_slice(), "it is empty"), (b"{}\n".as_slice(), "it does not begin as Parquet does")]
+        {
+            let said = lines("a.Parquet", bytes).unwrap_err().to_string();
+            assert!(said.ends_with(&format!("a.Parquet' cannot be read as a table: {why}")), "{said}");
+        }
+    }
+
+    /// A pipe is opened once and read to its end, with what was looked at first; Parquet in it is refused.
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_read_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let through = |name: &str, bytes: &'static [u8]| {
+            let path = directory.path().join(name);
+            assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+            check_source(&path, &Settings::default()).unwrap();
+            let to = path.clone();
+            let writer = std::thread::spawn(move || std::fs::write(to, bytes));
+            let mut text = String::new();
+            let read = open_any(&path, &Settings::default()).unwrap().read_to_string(&mut text);
+            // Nobody may have read it to its end.
+            drop(writer.join().unwrap());
+            read.map(|_| text).map_err(Error::reading)
+        };
+        assert_eq!(through("pipe", b"{\"a\":1}\n{}\n").unwrap(), "{\"a\":1}\n{}\n");
+        assert_eq!(through("short", b"{}").unwrap(), "{}");
+        assert_eq!(through("pipe.csv", b"event_id\n1\n").unwrap(), "{\"event_id\":\"1\"}\n");
+        for name in ["table", "table.parquet"] {
+            let error = through(name, b"PAR1\x15\x04\nPAR1").unwrap_err();
+            assert!(matches!(error, Error::Parquet { .. }), "{error}");
+        }
     }
 
     #[test]

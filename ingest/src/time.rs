@@ -6,6 +6,7 @@
 //!
 //! Numbers are time since 1970, and their size says the unit: below 10^11 seconds (until the year 5138), below 10^14
 //! milliseconds (from March 1973), below 10^17 microseconds, below 10^20 nanoseconds. Fractions are kept down to the µs.
+//! Where a day is asked for, an integer below 10^6 is days.
 
 use chrono::{Datelike, NaiveDate};
 
@@ -74,6 +75,16 @@ pub(crate) fn from_number(text: &str) -> Option<i64> {
         () => return None,
     };
     i64::try_from(micros).ok()
+}
+
+/// The UTC day that a JSON number means, in days since 1970. Small integers are days, as Avro and Debezium send dates: as seconds
+/// they would all be within twelve days of the first of 1970.
+pub(crate) fn day_from_number(text: &str) -> Option<i32> {
+    let days = Number::parse(text)?.scaled(0, Below::Refuse).filter(|days| days.unsigned_abs() < 1_000_000);
+    match days {
+        Some(days) => i32::try_from(days).ok(),
+        None => day_of(from_number(text)?),
+    }
 }
 
 /// The UTC day of a point in time in µs, in days since 1970.
@@ -220,6 +231,17 @@ mod tests {
         assert_eq!(from_number("100000000000"), Some(100_000_000 * SECOND));
         assert_eq!(from_number("1e20"), None);
         assert_eq!(from_number("1e400"), None);
+    }
+
+    #[test]
+    fn small_integers_are_days_where_a_day_is_asked_for() {
+        assert_eq!(day_from_number("20758"), Some(20_758));
+        assert_eq!(day_from_number("-1.0"), Some(-1));
+        assert_eq!(day_from_number("999999"), Some(999_999));
+        assert_eq!(day_from_number("1000000"), Some(11));
+        assert_eq!(day_from_number("0.5"), Some(0));
+        assert_eq!(day_from_number("1714557600123"), days("2024-05-01"));
+        assert_eq!(day_from_number("1e20"), None);
     }
 
     #[test]

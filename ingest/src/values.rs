@@ -8,7 +8,8 @@
 //! | DOUBLE | numbers in the range of a double, and texts that are such a number |
 //! | VARCHAR | texts; anything else as its JSON text |
 //! | JSON | anything, as its JSON text |
-//! | DATE, TIMESTAMP | texts and numbers as in [`crate::time`]; a date is the UTC day |
+//! | TIMESTAMP | texts and numbers as in [`crate::time`] |
+//! | DATE | the same, of which it is the UTC day; and integers below 1,000,000 either way, which are days since 1970 |
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ impl<'a> Value<'a> {
                 Number::parse(text)?;
                 text.parse().ok().filter(|value: &f64| value.is_finite()).map(Self::Double)
             }
+            ColumnType::Date if kind == Kind::Number => time::day_from_number(text).map(Self::Date),
             ColumnType::Date => time::day_of(moment(kind, text)?).map(Self::Date),
             ColumnType::Timestamp => moment(kind, text).map(Self::Timestamp),
             ColumnType::Varchar | ColumnType::Json => None,
@@ -271,6 +273,8 @@ mod tests {
         assert_eq!(read(ColumnType::Timestamp, "86400"), Some(Value::Timestamp(86_400_000_000)));
         assert_eq!(read(ColumnType::Date, "\"1970-01-02T01:00:00+02:00\""), Some(Value::Date(0)));
         assert_eq!(read(ColumnType::Date, "\"2024-05-01\""), Some(Value::Date(19_844)));
+        assert_eq!(read(ColumnType::Date, "20758"), Some(Value::Date(20_758)));
+        assert_eq!(read(ColumnType::Date, "1714557600"), Some(Value::Date(19_844)));
         assert_eq!(read(ColumnType::Date, "true"), None);
         assert_eq!(read(ColumnType::Timestamp, "\"86400\""), None);
     }

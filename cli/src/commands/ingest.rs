@@ -21,18 +21,28 @@ pub(crate) async fn ingest(invocation: &Invocation, arguments: &IngestArguments)
     // One that cannot be opened is told before anything is made or appended.
     let settings = lakebed_ingest::Settings::of(&config);
     let mut files = inputs.iter().filter(|input| !is_stdin(input));
-    files.try_for_each(|input| lakebed_ingest::open_any(input, &settings).map(drop))?;
+    files.try_for_each(|input| lakebed_ingest::check_source(input, &settings))?;
     let log = invocation.log_or_new(&config).await?;
     let ack = arguments.ack.map_or(config.ingest.ack, Into::into);
     let id = arguments.batch_id.clone();
     let bar = EventBar::new(&invocation.output, None);
     let produce = move |outlet: &Outlet| inputs.iter().try_for_each(|input| read(input, id.as_deref(), outlet));
-    let tally = invocation.intake(&log, &config).take(ack, |events| bar.add(events), produce).await?;
+    let intake = invocation.intake(&log, &config);
+    let (tally, outcome) = intake.take_what_can_be(ack, |events| bar.add(events), produce).await;
     drop(bar);
-    report(invocation, &tally)?;
-    match arguments.strict && tally.quarantined > 0 {
-        true => Err(Error::Quarantined { quarantined: tally.quarantined, sent: tally.sent() }),
-        false => Ok(()),
+    // What came before a failure is in the log, and told before it.
+    if outcome.is_ok() || tally.batches > 0 {
+        report(invocation, &tally)?;
+    }
+    outcome?;
+    match tally {
+        Tally { quarantined, .. } if arguments.strict && quarantined > 0 => {
+            Err(Error::Quarantined { quarantined, sent: tally.sent() })
+        }
+        Tally { accepted: 0, duplicates: 0, quarantined, .. } if quarantined > 0 => {
+            Err(lakebed_ingest::Error::NothingAccepted { quarantined }.into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -96,7 +96,22 @@ impl Intake {
     ///
     /// # Errors
     /// What `produce` says; what an append says, and then nothing is taken from the outlet any more.
-    pub async fn take<P, E>(&self, ack: Ack, mut each: impl FnMut(u64), produce: P) -> Result<Tally, E>
+    pub async fn take<P, E>(&self, ack: Ack, each: impl FnMut(u64), produce: P) -> Result<Tally, E>
+    where
+        P: FnOnce(&Outlet) -> Result<(), E> + Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (tally, outcome) = self.take_what_can_be(ack, each, produce).await;
+        outcome.map(|()| tally)
+    }
+
+    /// As [`Intake::take`], for who tells what was appended before something failed: the tally has that, whatever the outcome.
+    pub async fn take_what_can_be<P, E>(
+        &self,
+        ack: Ack,
+        mut each: impl FnMut(u64),
+        produce: P,
+    ) -> (Tally, Result<(), E>)
     where
         P: FnOnce(&Outlet) -> Result<(), E> + Send + 'static,
         E: From<Error> + Send + 'static,
@@ -107,21 +122,23 @@ impl Intake {
         let settings = Arc::new(self.settings());
         let outlet = Outlet { settings, room: Arc::clone(&room), taken, runtime: Handle::current() };
         let producer = tokio::task::spawn_blocking(move || produce(&outlet));
-        let taking = self.take_all(&mut decoding, ack, &mut each).await;
+        let mut tally = Tally::default();
+        let taken = self.take_all(&mut decoding, ack, (&mut tally, &mut each)).await;
         // A producer that waits for room is told that there will be none.
         room.close();
-        let tally = taking?;
-        producer.await.map_err(Error::from)??;
-        Ok(tally)
+        let outcome = match taken {
+            Ok(()) => producer.await.map_err(|died| E::from(Error::from(died))).and_then(|produced| produced),
+            Err(error) => Err(E::from(error)),
+        };
+        (tally, outcome)
     }
 
     async fn take_all(
         &self,
         decoding: &mut mpsc::UnboundedReceiver<Decoding>,
         ack: Ack,
-        each: &mut impl FnMut(u64),
-    ) -> Result<Tally, Error> {
-        let mut tally = Tally::default();
+        (tally, each): (&mut Tally, &mut impl FnMut(u64)),
+    ) -> Result<(), Error> {
         let mut staging = VecDeque::<Staging>::new();
         let (mut all_read, mut failed) = (false, None);
         loop {
@@ -145,7 +162,7 @@ impl Intake {
                         drop((prepared, room));
                     }
                 }
-                else => return failed.map_or(Ok(tally), Err),
+                else => return failed.map_or(Ok(()), Err),
             }
         }
     }

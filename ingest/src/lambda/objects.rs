@@ -100,6 +100,7 @@ async fn take(intake: &Intake, settings: &S3Settings, record: &S3EventRecord, ac
     let (tally, ()) = futures::join!(intake.take::<_, Error>(ack, |_| (), produce), reading);
     match tally {
         Err(Error::Read(error)) if error.kind() != LINE => poison(error.to_string()).await,
+        Err(error @ Error::Parquet { .. }) => poison(error.to_string()).await,
         tally => tally,
     }
 }
