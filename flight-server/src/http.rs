@@ -2,12 +2,17 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures::{StreamExt, stream};
 use tokio::net::TcpListener;
 
 use crate::error::{Error, Result};
@@ -33,8 +38,30 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics_text))
         .with_state(Arc::clone(&door.shared))
         .merge(statements)
-        .merge(others);
+        .merge(others)
+        .layer(middleware::from_fn(close_after_unread));
     axum::serve(listener, routes).with_graceful_shutdown(shutdown).await.map_err(Error::Http)
+}
+
+/// Says so where the connection ends with an answer, for some of the request's body was not read: a client that is not
+/// told sends its next request into it.
+async fn close_after_unread(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    if body.is_end_stream() {
+        return next.run(Request::from_parts(head, body)).await;
+    }
+    let is_read = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&is_read);
+    let end = stream::poll_fn(move |_| -> Poll<Option<Result<Bytes, axum::Error>>> {
+        end.store(true, Ordering::Relaxed);
+        Poll::Ready(None)
+    });
+    let body = Body::from_stream(body.into_data_stream().chain(end));
+    let mut response = next.run(Request::from_parts(head, body)).await;
+    if !is_read.load(Ordering::Relaxed) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {

@@ -19,7 +19,7 @@ const ARROW_FORMAT: &str = "1.5";
 const KEYWORDS: &[&str] = &["ANALYZE", "EXPLAIN", "ILIKE", "LIMIT", "OFFSET", "QUALIFY", "SHOW", "UNNEST"];
 const NUMERIC: &[&str] = &[
     "abs", "acos", "asin", "atan", "atan2", "ceil", "cos", "degrees", "exp", "floor", "ln", "log", "log10", "log2",
-    "pi", "power", "radians", "round", "sign", "sin", "sqrt", "tan", "trunc",
+    "pi", "power", "radians", "round", "signum", "sin", "sqrt", "tan", "trunc",
 ];
 const STRING: &[&str] = &[
     "ascii",

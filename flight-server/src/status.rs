@@ -3,7 +3,7 @@
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use lakebed_query::Error;
-use lakebed_query::error::is_of_a_query;
+use lakebed_query::error::{fault_of_a_query, is_of_a_query};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
@@ -68,6 +68,9 @@ pub(crate) fn of_body(what: &str) -> Status {
 }
 
 fn of_datafusion(error: &DataFusionError) -> (Code, String) {
+    if let Some(fault) = fault_of_a_query(error) {
+        return (Code::InvalidArgument, fault);
+    }
     let root = error.find_root();
     match root {
         // The parser's own Display; DataFusion's would show its Debug form.
@@ -124,6 +127,8 @@ const HINT: &str = "\nhint: ";
 
 #[cfg(test)]
 mod tests {
+    use datafusion::parquet::errors::ParquetError;
+
     use super::*;
 
     #[test]
@@ -139,6 +144,13 @@ mod tests {
         assert_eq!(of_query(&Error::Execution(memory)).code(), Code::ResourceExhausted);
         let division = DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None);
         assert_eq!(of_execution(&division).code(), Code::InvalidArgument);
+        // As a filter that a Parquet reader was handed fails.
+        let said = r#"Error evaluating filter predicate: ArrowError(ComputeError("abs has no such value"), None)"#;
+        let value = ArrowError::ComputeError(said.into());
+        let in_reader =
+            DataFusionError::ParquetError(Box::new(ParquetError::External(Box::new(value)))).context("reading");
+        let status = of_execution(&in_reader);
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "abs has no such value"));
         let gone = DataFusionError::IoError(std::io::Error::other("a file is gone"));
         assert_eq!(of_execution(&gone).code(), Code::Unavailable);
     }

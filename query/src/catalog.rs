@@ -24,15 +24,19 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakebed_log::{ColumnType, DataFile, Snapshot, Store, layout, schema};
 
+use crate::coercions::SqlTypes;
 use crate::error::Result;
 use crate::exact;
+use crate::integers::IntegersRule;
+use crate::lengths;
 use crate::long_joins::LongJoins;
 use crate::one_zero::OneZeroRule;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
 use crate::projections::physical_rules;
+use crate::rounding::round_by_literals;
 use crate::rows::Rows;
 use crate::session::{TableInfo, TableKind};
-use crate::set_comparisons::NameCompared;
+use crate::set_comparisons::{NameCompared, ThreeValued};
 use crate::system_tables;
 use crate::total_order::{TotalOrder, optimizer_rules, string_agg};
 
@@ -73,13 +77,20 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     let state = SessionStateBuilder::new_from_existing(context.state()).with_optimizer_rules(optimizer_rules());
     let state = state.with_physical_optimizer_rules(physical_rules());
     let mut state = state.with_physical_optimizer_rule(Arc::new(LongJoins)).build();
+    // Before those of the functions for JSON, which have arrows of their own.
+    state.register_expr_planner(Arc::new(SqlTypes))?;
     datafusion_functions_json::register_all(&mut state)?;
+    state.register_function_rewrite(Arc::new(SqlTypes))?;
+    lengths::bound(&mut state)?;
+    round_by_literals(&mut state)?;
     for aggregate in exact::aggregates() {
         state.register_udaf(Arc::new(aggregate))?;
     }
     state.register_udaf(Arc::new(string_agg()))?;
     state.add_analyzer_rule(Arc::new(NameCompared));
+    state.add_analyzer_rule(Arc::new(ThreeValued));
     state.add_analyzer_rule(Arc::new(OneZeroRule));
+    state.add_analyzer_rule(Arc::new(IntegersRule));
     // After the rules that are there: what is appended to an order needs no type coercion, and has to see that of others.
     state.add_analyzer_rule(Arc::new(TotalOrder));
     Ok(SessionContext::new_with_state(state))

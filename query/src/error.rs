@@ -11,12 +11,12 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use deltalake::errors::DeltaTableError;
 
-pub use self::blame::is_of_a_query;
+pub use self::blame::{fault_of_a_query, is_of_a_query};
+use self::blame::{in_short, is_of_a_store};
 pub(crate) use self::words::nearest;
 use self::words::{in_words, plural, were};
 use crate::session::TableInfo;
 use crate::sinks::postgres::failure;
-use crate::statement::without_version;
 
 /// The result of this room's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -152,7 +152,7 @@ pub enum Error {
     #[error(transparent)]
     Log(#[from] lakebed_log::Error),
     /// DataFusion failed while it ran a statement.
-    #[error("{0}")]
+    #[error("{}", in_short(.0))]
     Execution(#[from] DataFusionError),
     /// DuckDB refused something.
     #[error("duckdb, at '{path}': {source}")]
@@ -345,20 +345,21 @@ impl Error {
         let quoted =
             message.strip_prefix("Error during planning: table '").and_then(|rest| rest.strip_suffix("' not found"));
         if let Some(name) = quoted.map(|name| name.strip_prefix("lakebed.").unwrap_or(name)) {
-            let without_version = without_version(name).map(|(name, _)| name);
-            let name = without_version.as_deref().unwrap_or(name);
-            let known = tables.iter().map(|table| format!("{}.{}", table.schema, table.name));
-            return Self::UnknownTable { name: name.to_owned(), nearest: nearest(name, known) };
+            return Self::unknown_table(name, tables);
         }
         Self::Sql { message }
     }
 
-    /// Whether the same call may succeed later, with nothing changed by the caller: a store or a server that is away.
+    /// Whether the same call may succeed later, with nothing changed by the caller: a store or a server that is away,
+    /// others who were first.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Log(error) => error.may_pass(),
             Self::Postgres { source, .. } => failure::may_pass(source),
             Self::Delta { source, .. } => matches!(source.as_ref(), DeltaTableError::ObjectStore { .. }),
+            Self::Execution(error) => is_of_a_store(error),
+            Self::Parquet(error) => is_of_a_store(error),
+            Self::Overtaken { .. } => true,
             _ => false,
         }
     }

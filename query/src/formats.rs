@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::datatypes::{Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use arrow_json::writer::{JsonArray, LineDelimited, Writer as JsonWriter};
@@ -76,6 +76,11 @@ impl<W: Write + Send> RowsWriter<W> {
     /// Where `into` cannot be written to, the format has no place for a type, or an object of JSON would have two values of one
     /// name.
     pub fn begin(format: Format, schema: &SchemaRef, into: W) -> Result<Self, ArrowError> {
+        if let Some(field) = schema.fields().iter().find(|field| has_no_place(field.data_type(), format)) {
+            let (name, kind) = (field.name(), family(field.data_type()));
+            let message = format!("{} has no place for column '{name}', {kind}: CAST it to VARCHAR", format.name());
+            return Err(ArrowError::InvalidArgumentError(message));
+        }
         Ok(Self(match format {
             Format::Json if let Some(name) = twice(schema.fields()) => {
                 let message = format!("two columns are called '{name}', and JSON has one: give the other a name, AS");
@@ -126,6 +131,38 @@ impl<W: Write + Send> RowsWriter<W> {
                 writer.into_inner()?
             }
         })
+    }
+}
+
+/// Whether values of a type, or some in it, cannot be written in a format.
+fn has_no_place(kind: &DataType, format: Format) -> bool {
+    let of_field = |field: &FieldRef| has_no_place(field.data_type(), format);
+    match (kind, format) {
+        (_, Format::Arrow) => false,
+        (DataType::Union(..), _) => true,
+        (DataType::Interval(_), Format::Parquet) => true,
+        (DataType::Map(entries, _), Format::Json | Format::Csv) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                fields.first().is_none_or(|key| !key.data_type().is_string()) || fields.iter().any(of_field)
+            }
+            _ => true,
+        },
+        (DataType::Map(item, _) | DataType::List(item) | DataType::LargeList(item), _)
+        | (DataType::FixedSizeList(item, _) | DataType::ListView(item) | DataType::LargeListView(item), _) => {
+            of_field(item)
+        }
+        (DataType::Struct(fields), _) => fields.iter().any(of_field),
+        _ => false,
+    }
+}
+
+/// What a type without a place is called.
+fn family(kind: &DataType) -> &'static str {
+    match kind {
+        DataType::Union(..) => "a value of JSON of any type",
+        DataType::Interval(_) => "an INTERVAL",
+        DataType::Map(..) => "a MAP whose keys are no texts",
+        _ => "which has values of such a type in it",
     }
 }
 

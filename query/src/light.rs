@@ -14,6 +14,8 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
+use crate::coercions::SHORTENED;
+use crate::integers;
 use crate::kept_tables::{KeptTable, is_in_memory};
 use crate::one_zero;
 
@@ -30,8 +32,19 @@ const LONGEST_CONSTANT: usize = 256;
 const FEW_NODES: usize = 64;
 
 /// Functions whose work is that of one comparison, about.
-const LIGHT_FUNCTIONS: [&str; 9] =
-    ["avg", "coalesce", "count", "date_part", "date_trunc", "max", "min", one_zero::NAME, "sum"];
+const LIGHT_FUNCTIONS: [&str; 11] = [
+    "avg",
+    "coalesce",
+    "count",
+    "date_part",
+    "date_trunc",
+    integers::NAME,
+    "max",
+    "min",
+    one_zero::NAME,
+    SHORTENED,
+    "sum",
+];
 
 /// Whether an optimized plan is light: it reads tables in memory, of which it hands on some, or computes a little of a few rows.
 pub(crate) fn is_light(plan: &LogicalPlan) -> bool {

@@ -17,6 +17,7 @@ use crate::checks::Check;
 use lakebed_project::SINKS;
 
 use crate::error::{Error, Result};
+use crate::grammar::put_right;
 use crate::policies::FOLDER;
 use crate::statement::Statement as SqlText;
 use crate::total_order::Refused;
@@ -74,6 +75,11 @@ impl Model {
     pub(crate) fn refused(&self, refused: Refused) -> Error {
         let line = self.line_of(&refused.word).unwrap_or(1);
         Error::Model { path: self.path.clone(), line, message: refused.message, hint: Some(refused.hint) }
+    }
+
+    /// What tells its statement from another one: 32 hexadecimal digits.
+    pub(crate) fn statement_hash(&self) -> String {
+        blake3::hash(self.query.as_bytes()).to_hex()[..32].to_owned()
     }
 
     /// The first line, from 1, that has a word of the SQL, in capitals or not; `None` for no word, and one that is not there.
@@ -148,6 +154,9 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Res
         let message = Error::planning(error, &[]).to_string();
         wrong(line_in(&message, &sql), message)
     })?;
+    if let Some(Statement::Statement(query)) = statements.front_mut() {
+        put_right(query);
+    }
     let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
         return Err(wrong(1, "a model is exactly one SELECT".to_owned()));
     };
@@ -174,7 +183,7 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Res
         let values = settings.iter().filter(|(setting, _)| setting == key).flat_map(|(_, value)| value.split(','));
         values.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect::<Vec<_>>()
     };
-    let (key, mut sinks) = (list("key"), list("sinks"));
+    let (mut key, mut sinks) = (list("key"), list("sinks"));
     match sinks.as_slice() {
         [] => default_sinks.clone_into(&mut sinks),
         [only] if only == "none" => sinks.clear(),
@@ -188,7 +197,10 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Res
         |wrong_setting: Wrong| wrong(line_of(&sql, &format!("{}:", wrong_setting.setting)), wrong_setting.message);
     let planned = match (ChangeData::of(&settings, &key).map_err(about)?, query.as_ref()) {
         (None, query) => query.to_string(),
-        (Some(changes), SqlStatement::Query(query)) => changes.over(query.as_ref().clone()).map_err(about)?,
+        (Some(changes), SqlStatement::Query(query)) => {
+            key = changes.key_of_rows();
+            changes.over(query.as_ref().clone()).map_err(about)?
+        }
         (Some(_), _) => return Err(wrong(1, "a model is a SELECT, nothing else".to_owned())),
     };
     let references = tables;

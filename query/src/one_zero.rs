@@ -132,11 +132,11 @@ impl<'a> Fold<'a> {
     }
 }
 
-/// An expression in the words of who wrote it.
-pub(crate) fn as_written(expr: &Expr) -> String {
+/// What an expression of the function is a float of; `None` for any other expression.
+pub(crate) fn as_float(expr: &Expr) -> Option<Expr> {
     match expr {
-        Expr::ScalarFunction(call) if call.func.name() == NAME => call.args.iter().map(as_written).collect(),
-        other => other.to_string(),
+        Expr::ScalarFunction(call) if call.func.name() == NAME => call.args.first().cloned(),
+        _ => None,
     }
 }
 

@@ -19,6 +19,8 @@ use datafusion::physical_plan::{ExecutionPlan, project_schema};
 use parquet::arrow::arrow_reader::RowSelection;
 use uuid::Uuid;
 
+use crate::conditions::in_order;
+
 /// Which of a session's stores holds a table's files. They are one and the same, but where a replay keeps its runs away from
 /// the lake.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +121,7 @@ impl TableProvider for ParquetTable {
             return Ok(Arc::new(EmptyExec::new(project_schema(&self.schema(), projection)?)));
         }
         let mut source = ParquetSource::new(self.schema.clone());
-        if let Some(filter) = conjunction(filters.to_vec()) {
+        if let Some(filter) = conjunction(in_order(filters)) {
             let columns = DFSchema::try_from(self.schema())?;
             source = source.with_predicate(state.create_physical_expr(filter, &columns)?);
         }

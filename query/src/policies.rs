@@ -79,6 +79,10 @@ impl Policies {
 
     fn load(&self, folder: &Path) -> Result<Rules> {
         let mut rules = Rules::default();
+        if let Some(path) = unread(folder)? {
+            let message = "it is not read: policies are the files in sql/policies that end in .sql".to_owned();
+            return Err(Error::Policy { path, line: 1, message, hint: Some("rename it, or move it away".to_owned()) });
+        }
         for path in models::sql_files(folder)? {
             let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
             parse::parse(&path, &text, &mut rules)?;
@@ -98,6 +102,26 @@ impl Policies {
         }
         Ok(tables)
     }
+}
+
+/// What somebody may take for a file of policies, and is none: a folder, or `X.SQL`.
+fn unread(folder: &Path) -> Result<Option<PathBuf>> {
+    let failed = |source| Error::File { path: folder.to_owned(), source };
+    let entries = match std::fs::read_dir(folder) {
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let is_sql =
+            path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql") && extension != "sql");
+        // Editors, and what mounts files into containers, keep things of their own there.
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if (is_sql || path.is_dir()) && !is_hidden {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// What the files say, statement by statement, in their order.

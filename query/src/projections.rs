@@ -16,14 +16,16 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, remove_unnecessary_projections};
 
-/// DataFusion's rules, with [`Projections`] in the place of its own.
+use crate::conditions::SureFirst;
+
+/// DataFusion's rules, with [`Projections`] in the place of its own, and [`SureFirst`] after them.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let rules = PhysicalOptimizer::new().rules.into_iter();
     let ours = |rule: Arc<dyn PhysicalOptimizerRule + Send + Sync>| match rule.name() {
         "ProjectionPushdown" => Arc::new(Projections) as _,
         _ => rule,
     };
-    rules.map(ours).collect()
+    rules.map(ours).chain([Arc::new(SureFirst) as _]).collect()
 }
 
 /// Moves projections down, and leaves those that compute above the filter below them.

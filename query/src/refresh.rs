@@ -36,7 +36,7 @@ use crate::strategy::{self, NotDerived, Strategy};
 use crate::total_order::unique_columns;
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
-const ENGINE: &str = "5";
+const ENGINE: &str = "6";
 
 /// So many models are refreshed, or learn their history, side by side at most: each holds what changed of it.
 const AT_ONCE: usize = 4;
@@ -228,7 +228,7 @@ impl ModelRefresh {
             strategy,
             flow: derived.flow,
             fingerprint,
-            query: blake3::hash(model.query.as_bytes()).to_hex()[..32].to_owned(),
+            query: model.statement_hash(),
             unique: unique_columns(&plan),
             shows_time: strategy::shows_time(&plan),
             plan,

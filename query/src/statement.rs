@@ -14,8 +14,9 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA};
 use crate::error::{Error, Result};
+use crate::grammar::put_right;
 use crate::lakehouse::AsOf;
-use crate::unanswered::refuse_unanswered;
+use crate::unanswered::{refuse_unanswered, writes};
 
 /// Between a schema's name and a version.
 const AT: char = '@';
@@ -31,9 +32,9 @@ pub const STACK: usize = 64 << 20;
 const MOST_OPERATORS: usize = 2_000;
 
 /// What an EXPLAIN explains, or the statement itself.
-fn explained(parsed: &Parsed) -> &Parsed {
+fn explained(parsed: &mut Parsed) -> &mut Parsed {
     match parsed {
-        Parsed::Explain(explain) => explained(&explain.statement),
+        Parsed::Explain(explain) => explained(&mut explain.statement),
         other => other,
     }
 }
@@ -77,11 +78,15 @@ impl Statement {
             .build()
             .and_then(|mut parser| parser.parse_statements())
             .map_err(unparsable)?;
-        let Some(parsed) = statements.pop_front().filter(|_| statements.is_empty()) else {
+        let Some(mut parsed) = statements.pop_front().filter(|_| statements.is_empty()) else {
             let message = "one statement is answered at a time; this is none, or more than one".to_owned();
             return Err(Error::Sql { message });
         };
-        if let Parsed::Statement(statement) = explained(&parsed) {
+        if let Parsed::Statement(statement) = explained(&mut parsed) {
+            if writes(statement) {
+                return Err(Error::ReadOnly);
+            }
+            put_right(statement);
             let answered = refuse_unanswered(statement);
             answered.map_err(|refused| Error::Unanswered { message: refused.message, hint: refused.hint })?;
         }

@@ -1,6 +1,8 @@
 //! What the lake says of itself, as tables of the schema `lakebed`. They are read when they are asked, as of the session's
 //! version: nothing that came later is in them.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -131,7 +133,7 @@ static TABLES: [About; 7] = [
     About {
         name: "quarantine",
         kind: Kind::Quarantine,
-        description: "Events that could not be read, as they came, each with the reason; those that were retried since are still there.",
+        description: "Events that could not be read, nor by a retry since, as they came, each with the reason.",
         columns: &[
             Number("version"),
             Time("time"),
@@ -215,14 +217,23 @@ impl Source {
     }
 
     async fn quarantine(&self) -> Result<Vec<ArrayRef>> {
+        let versions = self.versions().await?;
+        let batches: Vec<_> = versions
+            .iter()
+            .flat_map(|(version, entry)| entry.record.batches.iter().map(move |batch| (*version, entry.time, batch)))
+            .collect();
+        let mut later: BTreeMap<&str, Vec<RangeInclusive<u64>>> = BTreeMap::new();
+        for (batch, positions) in batches.iter().filter_map(|(.., batch)| retried(batch.id.as_str())) {
+            later.entry(batch).or_default().extend(positions);
+        }
         let mut refused = Vec::new();
-        for (version, entry) in self.versions().await? {
-            for batch in &entry.record.batches {
-                let Some(path) = &batch.quarantine else { continue };
-                for event in quarantine::read(self.log.store(), path).await? {
-                    refused.push((version, entry.time, batch.id.to_string(), batch.source.clone(), event));
-                }
+        for (version, time, batch) in &batches {
+            let Some(path) = &batch.quarantine else { continue };
+            let mut left = quarantine::read(self.log.store(), path).await?;
+            if let Some(later) = later.get(batch.id.as_str()) {
+                left.retain(|event| !later.iter().any(|positions| positions.contains(&event.position)));
             }
+            refused.extend(left.into_iter().map(|event| (*version, *time, batch.id.as_str(), &batch.source, event)));
         }
         Ok(vec![
             numbers(refused.iter().map(|(version, ..)| *version)),
@@ -292,6 +303,17 @@ impl Source {
             texts(reads.iter().map(|(_, read)| read.to_string())),
         ]
     }
+}
+
+/// The batch whose refused events a later batch brought, and their positions in it. The later one's name says so, as
+/// `lakebed quarantine retry` gives it: `BATCH retry 0-3,7-7`.
+fn retried(later: &str) -> Option<(&str, Vec<RangeInclusive<u64>>)> {
+    let (batch, stretches) = later.rsplit_once(" retry ")?;
+    let positions = |stretch: &str| {
+        let (first, last) = stretch.split_once('-')?;
+        Some(first.parse::<u64>().ok()?..=last.parse().ok()?)
+    };
+    Some((batch, stretches.split(',').map(positions).collect::<Option<_>>()?))
 }
 
 fn versions(versions: &[(u64, Entry)]) -> Vec<ArrayRef> {

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
     Statement, TableFactor, Visit, Visitor,
 };
 
+use crate::expansion::refuse_expanding;
 use crate::total_order::Refused;
 
 /// So many calls of `coalesce`, or arrows into JSON, may be in each other: 65,536 times the work of one.
@@ -19,10 +20,48 @@ const SAMPLE: &str = "TABLESAMPLE";
 /// # Errors
 /// [`Refused`], with the reason.
 pub(crate) fn refuse_unanswered(statement: &Statement) -> Result<(), Refused> {
+    refuse_expanding(statement)?;
     match statement.visit(&mut Looking { in_each_other: 0, exists: false }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(refused) => Err(refused),
     }
+}
+
+/// Whether a statement would write, also where the planner knows nothing of it, or refuses first what it is given.
+pub(crate) fn writes(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Merge(_)
+            | Statement::Truncate(_)
+            | Statement::Copy { .. }
+            | Statement::CreateTable(_)
+            | Statement::CreateView(_)
+            | Statement::CreateIndex(_)
+            | Statement::CreateSchema { .. }
+            | Statement::CreateDatabase { .. }
+            | Statement::CreateFunction(_)
+            | Statement::CreateRole(_)
+            | Statement::CreateUser(_)
+            | Statement::CreatePolicy(_)
+            | Statement::AlterTable(_)
+            | Statement::AlterSchema(_)
+            | Statement::AlterView { .. }
+            | Statement::AlterRole { .. }
+            | Statement::AlterUser(_)
+            | Statement::AlterPolicy(_)
+            | Statement::Drop { .. }
+            | Statement::DropFunction(_)
+            | Statement::DropPolicy(_)
+            | Statement::Comment { .. }
+            | Statement::Grant(_)
+            | Statement::Revoke(_)
+            | Statement::Vacuum(_)
+            | Statement::Lock(_)
+            | Statement::LockTables { .. }
+    )
 }
 
 struct Looking {

@@ -27,7 +27,8 @@ use super::named::{numbered, numbered_columns, standing_for};
 use super::ranked::{Ranked, ranked, with_input};
 use super::states::subtracts;
 use super::{By, Dataflow, Kind, Operator, Said, Segment, slot_of_input, slot_of_operator};
-use crate::one_zero::as_written;
+use crate::integers::as_operators;
+use crate::one_zero::as_float;
 use crate::slots::{scanned, slot_name};
 use crate::state_cache::{OPERATORS, Shelf};
 use crate::strategy::{Reason, has_subquery, in_log_order, name_of, rows_of_the_log, stands_for_now, window_function};
@@ -324,7 +325,16 @@ fn said_of_grouping(grouping: &Grouping) -> Said {
     Said {
         by: By::Merging,
         node: if grouping.aggr_expr.is_empty() { "DISTINCT" } else { "GROUP BY" }.to_owned(),
-        keys: grouping.group_expr.iter().map(ToString::to_string).collect(),
+        keys: grouping.group_expr.iter().map(as_written).collect(),
         aggregates: grouping.aggr_expr.iter().map(kept).collect(),
     }
+}
+
+/// An expression in the words of who wrote it.
+fn as_written(expr: &Expr) -> String {
+    let unwrapped = expr.clone().transform_up(|expr| match as_float(&expr).or_else(|| as_operators(&expr)) {
+        Some(unwrapped) => Ok(Transformed::yes(unwrapped)),
+        None => Ok(Transformed::no(expr)),
+    });
+    unwrapped.map_or_else(|_| expr.to_string(), |written| written.data.to_string())
 }

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use crate::exact::ExactSum;
+use crate::exact::{ExactSum, narrowed};
 
 /// An aggregate over the columns of a batch.
 #[derive(Clone, Debug)]
@@ -28,12 +28,15 @@ pub(super) struct Aggregate {
 }
 
 impl Aggregate {
-    /// Whether what a group comes to is its state, as it is.
-    fn is_its_state(&self) -> bool {
-        let of_one_state = ["bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count", "max", "min", "sum"];
-        let fields = self.function.state_fields().unwrap_or_default();
-        let [state] = fields.as_slice() else { return false };
-        of_one_state.contains(&self.function.fun().name()) && state.data_type() == self.function.field().data_type()
+    /// What groups come to where it is read off their state as it is.
+    fn off_its_state(&self, state: &ArrayRef) -> Option<Result<ArrayRef>> {
+        let as_it_is = ["bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count", "max", "min", "sum"];
+        let (name, field) = (self.function.fun().name(), self.function.field());
+        match as_it_is.contains(&name) {
+            true if state.data_type() == field.data_type() => Some(Ok(Arc::clone(state))),
+            true if name == "sum" => Some(narrowed(state, field.data_type())),
+            _ => None,
+        }
     }
 
     pub(super) fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
@@ -55,9 +58,9 @@ pub(super) fn outputs(aggregates: &[Aggregate], states: &[Vec<ArrayRef>], count:
     let everyone: Vec<usize> = (0..count).collect();
     let output = |(aggregate, states): (&Aggregate, &Vec<ArrayRef>)| {
         if let [state] = states.as_slice()
-            && aggregate.is_its_state()
+            && let Some(output) = aggregate.off_its_state(state)
         {
-            return Ok(Arc::clone(state));
+            return output;
         }
         let mut accumulator = aggregate.accumulator()?;
         accumulator.merge_batch(states, &everyone, count)?;

@@ -23,7 +23,7 @@ impl Error {
             Self::Sql { message } if message.contains("Line: ") => {
                 Some("the place is counted from the statement's beginning".to_owned())
             }
-            Self::UnknownColumn { nearest: None, .. } | Self::Sql { .. } => {
+            Self::UnknownColumn { nearest: None, .. } => {
                 Some("information_schema.columns lists every table and column".to_owned())
             }
             Self::Parameters { .. } => {

@@ -1,4 +1,4 @@
-//! An aggregate that is exact over doubles, under the name of the one that is not.
+//! An aggregate that is exact, under the name of the one that is not.
 
 use std::sync::Arc;
 
@@ -14,16 +14,41 @@ use datafusion::logical_expr::{
 use super::groups::Groups;
 use super::reading::Reading;
 use super::running::{Distinct, Running};
+use super::wide::{self, Kinds};
 
-/// What is no double goes to DataFusion's own.
+/// Doubles, and the sums that DataFusion's own lets wrap; what is neither goes to that.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Exact {
     pub(super) reading: Reading,
     pub(super) inexact: Arc<AggregateUDF>,
 }
 
-fn are_doubles(arguments: &[FieldRef]) -> bool {
-    arguments.iter().all(|argument| *argument.data_type() == DataType::Float64)
+/// What an aggregate is asked of.
+enum Arguments {
+    Doubles,
+    /// What is added up in twice its bits.
+    Narrow(Kinds),
+    Others,
+}
+
+impl Exact {
+    fn arguments(&self, fields: &[FieldRef], result: &FieldRef) -> Arguments {
+        if fields.iter().all(|field| *field.data_type() == DataType::Float64) {
+            return Arguments::Doubles;
+        }
+        let of = fields.first().filter(|_| self.reading == Reading::Sum).map(|field| field.data_type().clone());
+        let kinds = of.and_then(|of| Some(Kinds { wide: wide::wide(&of)?, of, result: result.data_type().clone() }));
+        kinds.map_or(Arguments::Others, Arguments::Narrow)
+    }
+}
+
+/// The state of a distinct aggregate: the values of each argument.
+fn lists(name: &str, arguments: &[FieldRef]) -> Vec<FieldRef> {
+    let list = |(at, argument): (usize, &FieldRef)| {
+        let item = Arc::new(Field::new_list_field(argument.data_type().clone(), true));
+        Arc::new(Field::new_list(format_state_name(name, &format!("values_{at}")), item, true))
+    };
+    arguments.iter().enumerate().map(list).collect()
 }
 
 impl AggregateUDFImpl for Exact {
@@ -56,14 +81,12 @@ impl AggregateUDFImpl for Exact {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        if !are_doubles(args.input_fields) {
-            return self.inexact.state_fields(args);
-        }
         let named = |name: &str| format_state_name(args.name, name);
-        if args.is_distinct {
-            let item = Arc::new(Field::new_list_field(DataType::Float64, true));
-            let list = |at| Arc::new(Field::new_list(named(&format!("values_{at}")), Arc::clone(&item), true));
-            return Ok((0..args.input_fields.len()).map(list).collect());
+        match self.arguments(args.input_fields, &args.return_field) {
+            Arguments::Others => return self.inexact.state_fields(args),
+            _ if args.is_distinct => return Ok(lists(args.name, args.input_fields)),
+            Arguments::Narrow(kinds) => return Ok(vec![Arc::new(Field::new(named("sum"), kinds.wide, true))]),
+            Arguments::Doubles => {}
         }
         let count = Arc::new(Field::new(named("count"), DataType::UInt64, true));
         let addends = self.reading.addends().into_iter();
@@ -72,31 +95,33 @@ impl AggregateUDFImpl for Exact {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match (are_doubles(args.expr_fields), args.is_distinct) {
-            (true, false) => Ok(Box::new(Running::new(self.reading))),
-            (true, true) => Ok(Box::new(Distinct::new(self.reading, args.expr_fields.len()))),
-            _ => self.inexact.accumulator(args),
+        match self.arguments(args.expr_fields, &args.return_field) {
+            Arguments::Doubles if args.is_distinct => Ok(Box::new(Distinct::new(self.reading, args.expr_fields.len()))),
+            Arguments::Doubles => Ok(Box::new(Running::new(self.reading))),
+            Arguments::Narrow(kinds) => Ok(wide::accumulator(kinds, args.is_distinct)),
+            Arguments::Others => self.inexact.accumulator(args),
         }
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        match are_doubles(args.expr_fields) {
-            true => self.accumulator(args),
-            false => self.inexact.create_sliding_accumulator(args),
+        match self.arguments(args.expr_fields, &args.return_field) {
+            Arguments::Others => self.inexact.create_sliding_accumulator(args),
+            Arguments::Doubles | Arguments::Narrow(_) => self.accumulator(args),
         }
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        match are_doubles(args.expr_fields) {
-            true => !args.is_distinct,
-            false => self.inexact.groups_accumulator_supported(args),
+        match self.arguments(args.expr_fields, &args.return_field) {
+            Arguments::Others => self.inexact.groups_accumulator_supported(args),
+            Arguments::Doubles | Arguments::Narrow(_) => !args.is_distinct,
         }
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        match are_doubles(args.expr_fields) {
-            true => Ok(Box::new(Groups::new(self.reading))),
-            false => self.inexact.create_groups_accumulator(args),
+        match self.arguments(args.expr_fields, &args.return_field) {
+            Arguments::Doubles => Ok(Box::new(Groups::new(self.reading))),
+            Arguments::Narrow(kinds) => Ok(wide::groups(kinds)),
+            Arguments::Others => self.inexact.create_groups_accumulator(args),
         }
     }
 

@@ -1,7 +1,8 @@
-//! Aggregates of floats that are the same bits for every order of rows, number of threads and split into epochs. Under
-//! the names of DataFusion's own, for every model and query; what is no float goes to those.
+//! Aggregates that are the same bits for every order of rows, number of threads and split into epochs. Under the names of
+//! DataFusion's own, for every model and query; what those do as well goes to them.
 //!
-//! - Sums, and what is read off them (means, variances, covariances, regressions), have no rounding on the way.
+//! - Sums of doubles, and what is read off them (means, variances, covariances, regressions), have no rounding on the way.
+//! - Sums of integers and of long decimals do not wrap.
 //! - `min` and `max` go by one order of all floats, in which NaN is the greatest.
 
 mod dyadic;
@@ -12,6 +13,7 @@ mod number;
 mod reading;
 mod rows;
 mod running;
+mod wide;
 
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::correlation::corr_udaf;
@@ -30,6 +32,7 @@ use self::extremes::Extreme;
 use self::function::Exact;
 pub(crate) use self::number::ExactSum;
 use self::reading::{Of, Reading};
+pub(crate) use self::wide::narrowed;
 
 /// The aggregates that take the place of DataFusion's.
 pub(crate) fn aggregates() -> Vec<AggregateUDF> {

@@ -8,11 +8,46 @@ use datafusion::common::{Result, exec_err};
 use super::number::ExactSum;
 use super::reading::Addend;
 
-/// A batch of an aggregate's arguments. A row counts if none of them is null, and if the filter says so.
+/// Which rows of a batch an aggregate counts: those whose arguments are not null, if the filter says so.
+pub(super) struct Counted {
+    /// `None` for all.
+    pub(super) rows: Option<NullBuffer>,
+    all: usize,
+}
+
+impl Counted {
+    /// Of `all` rows, by what is known of each argument.
+    pub(super) fn new<'a>(
+        known: impl IntoIterator<Item = Option<&'a NullBuffer>>,
+        all: usize,
+        filter: Option<&BooleanArray>,
+    ) -> Self {
+        let filtered = filter.map(|filter| match filter.nulls() {
+            Some(known) => NullBuffer::new(filter.values() & known.inner()),
+            None => NullBuffer::new(filter.values().clone()),
+        });
+        let rows = known.into_iter().fold(filtered, |rows, known| NullBuffer::union(rows.as_ref(), known));
+        Self { rows: rows.filter(|rows| rows.null_count() > 0), all }
+    }
+
+    fn count(&self) -> usize {
+        self.all - self.rows.as_ref().map_or(0, NullBuffer::null_count)
+    }
+
+    /// Calls with each row that counts.
+    #[inline]
+    pub(super) fn each(&self, call: impl FnMut(usize)) {
+        match &self.rows {
+            None => (0..self.all).for_each(call),
+            Some(rows) => rows.inner().set_indices().for_each(call),
+        }
+    }
+}
+
+/// A batch of an aggregate's arguments.
 pub(super) struct Rows<'a> {
     columns: Vec<&'a Float64Array>,
-    counted: Option<NullBuffer>,
-    all: usize,
+    counted: Counted,
 }
 
 impl<'a> Rows<'a> {
@@ -24,32 +59,25 @@ impl<'a> Rows<'a> {
             None => exec_err!("an exact aggregate takes doubles, not {}", column.data_type()),
         };
         let columns = arguments.iter().map(doubles).collect::<Result<Vec<_>>>()?;
-        let filtered = filter.map(|filter| match filter.nulls() {
-            Some(known) => NullBuffer::new(filter.values() & known.inner()),
-            None => NullBuffer::new(filter.values().clone()),
-        });
-        let counted =
-            columns.iter().fold(filtered, |counted, column| NullBuffer::union(counted.as_ref(), column.nulls()));
         let all = columns.first().map_or(0, |column| column.len());
-        Ok(Self { columns, counted: counted.filter(|counted| counted.null_count() > 0), all })
+        let counted = Counted::new(columns.iter().map(|column| column.nulls()), all, filter);
+        Ok(Self { columns, counted })
     }
 
     pub(super) fn count(&self) -> usize {
-        self.all - self.counted.as_ref().map_or(0, NullBuffer::null_count)
+        self.counted.count()
     }
 
     /// Which of all rows count.
     pub(super) fn counted(&self) -> impl Iterator<Item = bool> {
-        (0..self.all).map(|row| self.counted.as_ref().is_none_or(|counted| counted.is_valid(row)))
+        let Counted { rows, all } = &self.counted;
+        (0..*all).map(|row| rows.as_ref().is_none_or(|rows| rows.is_valid(row)))
     }
 
     /// Calls with each row that counts.
     #[inline]
     pub(super) fn each(&self, call: impl FnMut(usize)) {
-        match &self.counted {
-            None => (0..self.all).for_each(call),
-            Some(counted) => counted.inner().set_indices().for_each(call),
-        }
+        self.counted.each(call);
     }
 
     /// The arguments of a row.

@@ -2,6 +2,7 @@
 
 mod extremes;
 mod moments;
+mod wide;
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! As of a version is the SQL as it is now over the log up to there. Where a refresh stopped just there with this SQL, what it
 //! stored is read. Any other table is computed for its first reader, from the nearest epoch before, into a temporary directory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -144,6 +144,16 @@ impl Lakehouse {
         })
     }
 
+    /// The models of which the newest epoch has a table of other SQL than here, or none, and those that it has alone. Of
+    /// these an earlier version is of other SQL than the newest one. None, before the first epoch.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn unlike_the_tables(&self) -> Result<Vec<String>> {
+        let newest = self.chain().newest(self.log().store()).await?;
+        Ok(newest.map_or_else(Vec::new, |manifest| unlike(&self.project().models, &manifest)))
+    }
+
     async fn version_of(&self, as_of: AsOf) -> Result<u64> {
         match as_of {
             AsOf::Version(version) => Ok(version),
@@ -202,6 +212,19 @@ impl Lakehouse {
         models.earlier = earlier;
         Ok(models)
     }
+}
+
+/// The models that an epoch has not as they are here.
+fn unlike(models: &[Arc<Model>], manifest: &Manifest) -> Vec<String> {
+    let here: BTreeMap<String, String> =
+        models.iter().map(|model| (model.name.to_string(), model.statement_hash())).collect();
+    let names: BTreeSet<&String> = here.keys().chain(manifest.models.keys()).collect();
+    let is_unlike = |name: &&String| match (here.get(*name), manifest.models.get(*name)) {
+        // An old epoch does not say of which SQL its tables are.
+        (Some(here), Some(there)) => !there.query.is_empty() && there.query != *here,
+        _ => true,
+    };
+    names.into_iter().filter(is_unlike).cloned().collect()
 }
 
 /// Plans the models, but for those that do not plan and what reads them, whose names it gives: one model that is wrong is in nobody

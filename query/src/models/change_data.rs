@@ -65,6 +65,12 @@ impl ChangeData {
         Ok(Some(Self { key: key.to_vec(), sequence, delete: delete.map(str::to_owned), all_rows }))
     }
 
+    /// What tells the table's rows apart.
+    pub(super) fn key_of_rows(&self) -> Vec<String> {
+        let from = self.all_rows.then(|| "valid_from".to_owned());
+        self.key.iter().cloned().chain(from).collect()
+    }
+
     /// The query over the changes that a model's own query gives.
     pub(super) fn over(&self, changes: Query) -> Result<String, Wrong> {
         let (changes, hidden) = with_offset(changes)?;
@@ -77,7 +83,7 @@ impl ChangeData {
             return Ok(format!(
                 "SELECT * EXCEPT (_lakebed_last{offset}), valid_to IS NULL AS is_current FROM (
                      SELECT *, {sequence} AS valid_from,
-                         lead({sequence}) OVER (PARTITION BY {key} ORDER BY {sequence}, \"{OFFSET}\") AS valid_to,
+                         lead({sequence}) OVER (PARTITION BY {key} ORDER BY {sequence} NULLS FIRST, \"{OFFSET}\") AS valid_to,
                          row_number() OVER (PARTITION BY {key}, {sequence} ORDER BY \"{OFFSET}\" DESC) AS _lakebed_last
                      FROM ({changes}) AS changes
                  ) AS held WHERE _lakebed_last = 1 AND {kept}"

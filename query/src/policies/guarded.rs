@@ -16,10 +16,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, Result};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::expr::{Between, InList};
-use datafusion::logical_expr::{
-    BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, TableProviderFilterPushDown, TableType,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::repartition::RepartitionExec;
@@ -30,6 +27,8 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt;
 
+use crate::conditions::cannot_fail;
+
 /// A table as its reader sees it.
 pub(super) struct Guarded {
     /// Its name, for messages.
@@ -39,12 +38,21 @@ pub(super) struct Guarded {
     pub(super) schema: SchemaRef,
     /// Columns whose values are shown as they are.
     pub(super) plain: BTreeSet<String>,
+    /// Whether the policies may fail on a row.
+    pub(super) may_fail: bool,
     pub(super) kind: TableType,
 }
 
 impl fmt::Debug for Guarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guarded").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Guarded {
+    /// Whether a filter is evaluated behind the policies.
+    fn takes(&self, filter: &Expr) -> bool {
+        !self.may_fail && cannot_fail(filter, &|column| self.plain.contains(column))
     }
 }
 
@@ -59,7 +67,7 @@ impl TableProvider for Guarded {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let pushed = |filter: &&Expr| match cannot_fail(filter, &self.plain) {
+        let pushed = |filter: &&Expr| match self.takes(filter) {
             // It may prune; the rows are filtered again above.
             true => TableProviderFilterPushDown::Inexact,
             false => TableProviderFilterPushDown::Unsupported,
@@ -75,14 +83,14 @@ impl TableProvider for Guarded {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut plan = LogicalPlanBuilder::from(self.plan.clone());
-        for filter in filters.iter().filter(|filter| cannot_fail(filter, &self.plain)) {
+        for filter in filters.iter().filter(|filter| self.takes(filter)) {
             plan = plan.filter(filter.clone())?;
         }
         if let Some(projection) = projection {
             let column = |at: &usize| Expr::Column(Column::from(self.plan.schema().qualified_field(*at)));
             plan = plan.project(projection.iter().map(column).collect::<Vec<_>>())?;
         }
-        if let Some(limit) = limit {
+        if let Some(limit) = limit.filter(|_| !self.may_fail) {
             plan = plan.limit(0, Some(limit))?;
         }
         let guarded = state.create_physical_plan(&plan.build()?).await.map_err(|error| hushed(&self.name, error))?;
@@ -93,35 +101,6 @@ impl TableProvider for Guarded {
             _ => Arc::new(RepartitionExec::try_new(guarded, Partitioning::RoundRobinBatch(partitions))?),
         };
         Ok(Arc::new(GuardedExec::new(Arc::clone(&self.name), guarded)))
-    }
-}
-
-/// Whether a filter can be evaluated on any row without an error: comparisons, of columns that are shown as they are, with values.
-fn cannot_fail(filter: &Expr, plain: &BTreeSet<String>) -> bool {
-    let holds = |expression: &Expr| cannot_fail(expression, plain);
-    match filter {
-        Expr::Column(column) => plain.contains(&column.name),
-        Expr::Literal(..) => true,
-        Expr::Not(of) | Expr::IsNull(of) | Expr::IsNotNull(of) | Expr::IsTrue(of) | Expr::IsFalse(of) => holds(of),
-        Expr::Between(Between { expr, low, high, .. }) => holds(expr) && holds(low) && holds(high),
-        Expr::InList(InList { expr, list, .. }) => holds(expr) && list.iter().all(holds),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let compares = matches!(
-                op,
-                Operator::Eq
-                    | Operator::NotEq
-                    | Operator::Lt
-                    | Operator::LtEq
-                    | Operator::Gt
-                    | Operator::GtEq
-                    | Operator::IsDistinctFrom
-                    | Operator::IsNotDistinctFrom
-                    | Operator::And
-                    | Operator::Or
-            );
-            compares && holds(left) && holds(right)
-        }
-        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::{At, Grant, Mask, Membership, On, Role, RowPolicy, Rules};
 use crate::catalog::CATALOG;
 use crate::error::{Error, Result};
+use crate::grammar::put_right;
 use crate::models::TableName;
 
 /// What a file may say, for who wrote something else.
@@ -155,8 +156,9 @@ impl Reading<'_> {
     fn using(&mut self) -> Parsed<String> {
         self.expect("USING")?;
         self.parser.expect_token(&Token::LParen)?;
-        let expression = self.parser.parse_expr()?;
+        let mut expression = self.parser.parse_expr()?;
         self.parser.expect_token(&Token::RParen)?;
+        put_right(&mut expression);
         Ok(expression.to_string())
     }
 

@@ -8,16 +8,18 @@ use datafusion::arrow::array::{AsArray, BooleanArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, TableProvider};
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::Cast;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlanBuilder, ScalarUDF, Volatility, create_udf, lit,
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, Volatility, create_udf, lit,
 };
 
 use super::guarded::Guarded;
 use super::{At, Role, Rules};
+use crate::conditions::cannot_fail;
 use crate::error::{Error, Result};
 use crate::lakehouse::AsOf;
 use crate::models::TableName;
@@ -236,11 +238,14 @@ fn seen(
     let kind = whole.table_type();
     let mut plan = LogicalPlanBuilder::scan(name.name.as_str(), provider_as_source(whole), None)?;
     let all = Arc::clone(plan.schema());
+    let mut may_fail = false;
     if let Some(RowAccess { any, all: each }) = rows {
         let conditions =
             |rules: &[Rule<'_>]| rules.iter().map(|rule| condition(state, &all, *rule)).collect::<Result<Vec<_>>>();
         let any = conditions(any)?.into_iter().reduce(Expr::or).unwrap_or_else(|| lit(false));
-        plan = plan.filter(conditions(each)?.into_iter().fold(any, Expr::and))?;
+        let visible = conditions(each)?.into_iter().fold(any, Expr::and);
+        plan = plan.filter(visible)?;
+        may_fail = may_any_fail(state, plan.clone().build()?)?;
     }
     let mut shown = Vec::new();
     let mut plain = BTreeSet::new();
@@ -264,8 +269,29 @@ fn seen(
     let schema = Arc::new(Schema::new(columns));
     let key = if info.key.iter().all(|column| plain.contains(column)) { info.key.clone() } else { Vec::new() };
     let info = TableInfo { key, columns: Arc::clone(&schema), ..info.clone() };
-    let guarded = Guarded { name: name.to_string().into(), plan, schema, plain, kind };
+    let guarded = Guarded { name: name.to_string().into(), plan, schema, plain, may_fail, kind };
     Ok((info, Arc::new(guarded)))
+}
+
+/// Whether the conditions of a plan may fail, with the casts that their types take.
+fn may_any_fail(state: &SessionState, plan: LogicalPlan) -> Result<bool> {
+    let settled = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| ())?;
+    let LogicalPlan::Filter(filter) = settled else { return Ok(true) };
+    let columns = Arc::clone(filter.input.schema());
+    let widened = |expr: Expr| match expr {
+        Expr::Cast(cast) if widens(&cast, &columns) => Ok(Transformed::yes(*cast.expr)),
+        other => Ok(Transformed::no(other)),
+    };
+    Ok(!cannot_fail(&filter.predicate.transform_up(widened)?.data, &|_| true))
+}
+
+/// Whether a cast gives a value for every value.
+fn widens(cast: &Cast, columns: &DFSchema) -> bool {
+    match (cast.expr.get_type(columns), cast.field.data_type()) {
+        (Ok(from), DataType::Int64 | DataType::Float64) => from.is_signed_integer() || from == DataType::Float32,
+        (Ok(from), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => from.is_string(),
+        _ => false,
+    }
 }
 
 /// Which rows a policy lets through.

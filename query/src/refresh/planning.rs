@@ -116,6 +116,11 @@ fn unfit_column(plan: &LogicalPlan) -> Option<(String, String, &'static str)> {
             format!("column '{}' is an INTERVAL, which no table here can keep", field.name()),
             "CAST it to VARCHAR, or give its length as a number",
         )),
+        DataType::Union(..) => Some((
+            field.name().clone(),
+            format!("column '{}' has values of JSON of any type, which no table here can keep", field.name()),
+            "take them as text, -> or ->>, or by type, such as json_get_int",
+        )),
         _ if field.name().is_empty() => {
             Some((String::new(), "a column has an empty name".to_owned(), "give it one: AS name"))
         }

@@ -90,6 +90,14 @@ async fn a_database_follows_the_models() {
     // As people find them: with a description, and by their key.
     let comment = database.ask("SELECT obj_description('gold.revenue'::regclass)").unwrap();
     assert!(comment.starts_with("Revenue"), "{comment}");
+    let model = directory.path().join("sql/gold/revenue.sql");
+    let edited = std::fs::read_to_string(&model).unwrap().replacen("Revenue", "Takings", 1);
+    std::fs::write(&model, edited).unwrap();
+    let lakehouse = lakehouse.reloaded().unwrap();
+    append(&lakehouse, 2).await;
+    assert_eq!(lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap().tables_rebuilt, 0);
+    let comment = database.ask("SELECT obj_description('gold.revenue'::regclass)").unwrap();
+    assert!(comment.starts_with("Takings"), "{comment}");
     assert_eq!(database.ask("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'silver.events'::regclass AND attname = 'event_time'").unwrap(), "timestamp with time zone");
 }
 

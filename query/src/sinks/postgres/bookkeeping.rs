@@ -216,6 +216,19 @@ pub(super) async fn indexes(session: &mut Session, image: &Image) -> Result<Hash
     texts(session, format!("SELECT indexname::text FROM pg_indexes WHERE schemaname IN ({schemas})")).await
 }
 
+/// The comments on tables in the schemas of the image.
+pub(super) async fn comments(session: &mut Session, image: &Image) -> Result<HashMap<String, String>> {
+    let schemas = image.tables.iter().map(|table| literal(&table.schema)).collect::<Vec<_>>().join(", ");
+    let select = format!(
+        "SELECT n.nspname || '.' || c.relname, d.description FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
+         WHERE n.nspname IN ({schemas})"
+    );
+    let failed = session.failed();
+    let read = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
+    session.rows(select).await?.iter().map(read).collect::<sqlx::Result<_>>().map_err(failed)
+}
+
 /// Makes sure that nobody else keeps tables where those of these models would be, before anything is published.
 ///
 /// # Errors

@@ -42,6 +42,7 @@ pub(super) async fn bring_up(
     long_keys: &BTreeSet<String>,
 ) -> Result<Written> {
     let indexes = bookkeeping::indexes(session, image).await?;
+    let comments = bookkeeping::comments(session, image).await?;
     let mut written = Written::default();
     // Tables that were written beside others take their places at the end: nobody waits for them while rows are sent.
     let mut swaps = Vec::new();
@@ -57,6 +58,11 @@ pub(super) async fn bring_up(
         let mut work = Work { table, columns: &columns, runs, indexes: &indexes, long_key: false };
         work.long_key = long_keys.contains(&model) || indexes.contains(&work.index_name(true));
         let held = held.filter(|_| same);
+        // A statement about a comment that is right would lock the table against vacuums; where there is nothing to say, somebody
+        // else's stays.
+        if same && table.description.is_some() && comments.get(&visible_name(table)) != table.description.as_ref() {
+            work.describe(session, &qualified_of(table)).await?;
+        }
         match (Change::of(table, held), held) {
             (Change::Nothing | Change::Relabel, Some(held)) => {
                 // Relabelled rows are at other addresses, which is to be written down.
@@ -134,8 +140,7 @@ impl Work<'_> {
         session.run(format!("DELETE FROM {place}")).await?;
         self.index(session, &place).await?;
         let (rows, _) = self.load(session, &place, &self.table.rows, false).await?;
-        session.run(format!("ANALYZE {place}")).await?;
-        self.describe(session, &place).await.map(|()| rows)
+        session.run(format!("ANALYZE {place}")).await.map(|_| rows)
     }
 
     /// Writes the table beside the one that is there, and says how it takes its place.

@@ -1,0 +1,487 @@
+//! Where DataFusion takes other types than SQL does, and loses digits, hours or rows by it.
+
+use std::sync::Arc;
+
+use arrow::compute::CastOptions;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility, cast, lit, try_cast,
+};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
+use datafusion_functions_json::udfs::{
+    json_as_text_udf, json_get_bool_udf, json_get_float_udf, json_get_int_udf, json_get_json_udf,
+};
+
+/// The types of SQL. What it changes when a statement is planned decides what type an expression has; what it changes later does not.
+#[derive(Debug)]
+pub(crate) struct SqlTypes;
+
+impl ExprPlanner for SqlTypes {
+    fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let RawBinaryExpr { op, left, right } = raw;
+        if let Some(arrow) = arrow(&op, &left, &right) {
+            return Ok(PlannerResult::Planned(arrow));
+        }
+        let kinds = (left.get_type(schema), right.get_type(schema));
+        let (Ok(of_left), Ok(of_right)) = kinds else {
+            return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+        };
+        let planned = match op {
+            // What is taken from a count or a rank may be more than that is.
+            BinaryOperator::Minus if of_left.is_unsigned_integer() && of_right.is_unsigned_integer() => {
+                cast(left, DataType::Int64) - cast(right, DataType::Int64)
+            }
+            BinaryOperator::Minus if is_day_and_hours(&of_left, &of_right, &right) => instant(left) - right,
+            BinaryOperator::Plus if is_day_and_hours(&of_left, &of_right, &right) => instant(left) + right,
+            BinaryOperator::Plus if is_day_and_hours(&of_right, &of_left, &left) => left + instant(right),
+            _ => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
+        };
+        Ok(PlannerResult::Planned(planned))
+    }
+}
+
+/// `->` gives the text of JSON, as in PostgreSQL and DuckDB, where the functions' own gives a union that few clients take, and that
+/// compares with an integer what is an integer alone.
+fn arrow(op: &BinaryOperator, left: &Expr, right: &Expr) -> Option<Expr> {
+    let func = match op {
+        BinaryOperator::Arrow | BinaryOperator::HashArrow => json_get_json_udf(),
+        BinaryOperator::LongArrow | BinaryOperator::HashLongArrow => json_as_text_udf(),
+        _ => return None,
+    };
+    let is_literal = |arg: &Expr| matches!(arg, Expr::Literal(..));
+    // One look into a text for a whole path.
+    let inner = found(left).filter(|args| args.iter().skip(1).all(is_literal) && is_literal(right));
+    let mut args = inner.cloned().unwrap_or_else(|| vec![left.clone()]);
+    args.push(right.clone());
+    let name = format!("{} {op} {}", as_named(left), as_named(right));
+    Some(Expr::ScalarFunction(ScalarFunction { func, args }).alias(name))
+}
+
+/// A side of an arrow in the name of its column.
+fn as_named(side: &Expr) -> String {
+    match side {
+        Expr::Column(column) => column.name.clone(),
+        Expr::Cast(cast) => as_named(&cast.expr),
+        Expr::Alias(alias) => alias.name.clone(),
+        Expr::Literal(value, _) => match value.try_as_str() {
+            Some(Some(text)) => format!("'{text}'"),
+            _ => value.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// The document and the path of what `->` finds; `None` for any other expression.
+fn found(expr: &Expr) -> Option<&Vec<Expr>> {
+    match expr {
+        Expr::Alias(alias) => found(&alias.expr),
+        Expr::ScalarFunction(call) if call.func.name() == "json_get_json" => Some(&call.args),
+        _ => None,
+    }
+}
+
+/// As [`found`], of `->>` as well.
+fn found_or_its_text(expr: &Expr) -> Option<&Vec<Expr>> {
+    match expr {
+        Expr::Alias(alias) => found_or_its_text(&alias.expr),
+        Expr::ScalarFunction(call) if call.func.name() == "json_as_text" => Some(&call.args),
+        other => found(other),
+    }
+}
+
+/// Whether a day is moved by more or less than whole days, or by who knows what.
+fn is_day_and_hours(day: &DataType, interval: &DataType, by: &Expr) -> bool {
+    let is_of_days = match by {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(by)), _) => by.nanoseconds == 0,
+        Expr::Literal(ScalarValue::IntervalDayTime(Some(by)), _) => by.milliseconds == 0,
+        Expr::Literal(ScalarValue::IntervalYearMonth(_), _) => true,
+        _ => false,
+    };
+    *day == DataType::Date32 && matches!(interval, DataType::Interval(_)) && !is_of_days
+}
+
+fn instant(day: Expr) -> Expr {
+    cast(day, DataType::Timestamp(TimeUnit::Microsecond, None))
+}
+
+impl FunctionRewrite for SqlTypes {
+    fn name(&self) -> &'static str {
+        "sql_types"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        Ok(match expr {
+            Expr::ScalarFunction(mut call) => {
+                let meet = ["coalesce", "greatest", "least", "nullif", "nvl"].contains(&call.func.name());
+                let changed = meet && alike(call.args.iter_mut().collect(), schema);
+                Transformed::new_transformed(Expr::ScalarFunction(call), changed)
+            }
+            Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) => {
+                let changed = compares(op)
+                    && (of_json(vec![&mut left, &mut right], schema) || alike(vec![&mut left, &mut right], schema));
+                Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed)
+            }
+            Expr::Between(Between { mut expr, negated, mut low, mut high }) => {
+                let changed = of_json(vec![&mut expr, &mut low, &mut high], schema)
+                    || alike(vec![&mut expr, &mut low, &mut high], schema);
+                Transformed::new_transformed(Expr::Between(Between { expr, negated, low, high }), changed)
+            }
+            Expr::InList(InList { mut expr, mut list, negated }) => {
+                let changed = of_json(std::iter::once(expr.as_mut()).chain(&mut list).collect(), schema)
+                    || alike(std::iter::once(expr.as_mut()).chain(&mut list).collect(), schema);
+                Transformed::new_transformed(Expr::InList(InList { expr, list, negated }), changed)
+            }
+            Expr::Case(mut case) => {
+                let changed = alike(results(&mut case), schema);
+                Transformed::new_transformed(Expr::Case(case), changed)
+            }
+            Expr::IsNull(of) if found(&of).is_some() => Transformed::yes(text_of(*of).is_null()),
+            Expr::IsNotNull(of) if found(&of).is_some() => Transformed::yes(text_of(*of).is_not_null()),
+            Expr::Cast(Cast { expr, field })
+                if let Some(value) = found(&expr).and_then(|found| as_value(found, field.data_type())) =>
+            {
+                // A number is exact by its text, and may be another value's.
+                Transformed::yes(match field.data_type().is_decimal() {
+                    true => Expr::TryCast(TryCast { expr: Box::new(value), field }),
+                    false => Expr::Cast(Cast { expr: Box::new(value), field }),
+                })
+            }
+            Expr::TryCast(TryCast { expr, field })
+                if let Some(value) = found(&expr).and_then(|found| as_value(found, field.data_type())) =>
+            {
+                Transformed::yes(Expr::TryCast(TryCast { expr: Box::new(value), field }))
+            }
+            Expr::Cast(Cast { expr, field }) if loses_digits(&expr, field.data_type(), schema) => {
+                Transformed::yes(Shortened { to: field.data_type().clone(), or_null: false }.of(*expr))
+            }
+            Expr::TryCast(TryCast { expr, field }) if loses_digits(&expr, field.data_type(), schema) => {
+                Transformed::yes(Shortened { to: field.data_type().clone(), or_null: true }.of(*expr))
+            }
+            other => Transformed::no(other),
+        })
+    }
+}
+
+/// What an arrow finds, as text: of a null it is none.
+fn text_of(expr: Expr) -> Expr {
+    let args = found(&expr).cloned();
+    args.map_or(expr, |args| Expr::ScalarFunction(ScalarFunction { func: json_as_text_udf(), args }))
+}
+
+fn compares(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn results(case: &mut Case) -> Vec<&mut Expr> {
+    let then = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
+    then.chain(case.else_expr.as_deref_mut()).collect()
+}
+
+/// What an arrow finds is a number where it meets one, and NULL if it is none; and where it meets something else it is its text,
+/// without quotes. Gives whether anything changed.
+fn of_json(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+    let kinds = sides.iter().filter(|side| found_or_its_text(side).is_none()).map(|side| side.get_type(schema));
+    let Ok(kinds) = kinds.collect::<Result<Vec<DataType>>>() else { return false };
+    let is_number = !kinds.is_empty() && kinds.iter().all(DataType::is_numeric);
+    // Doubles tell integers apart up to 2^53.
+    let is_long = |side: &&mut Expr| match &**side {
+        Expr::Literal(ScalarValue::Int64(Some(number)), _) => number.unsigned_abs() >= 1 << 53,
+        Expr::Literal(ScalarValue::UInt64(Some(number)), _) => *number >= 1 << 53,
+        _ => false,
+    };
+    let kind = match sides.iter().any(is_long) {
+        true => DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
+        false => DataType::Float64,
+    };
+    let mut changed = false;
+    for side in &mut sides {
+        let args = if is_number { found_or_its_text(side) } else { found(side) };
+        let Some(args) = args.cloned() else { continue };
+        let text = Expr::ScalarFunction(ScalarFunction { func: json_as_text_udf(), args });
+        **side = if is_number { try_cast(text, kind.clone()) } else { text };
+        changed = true;
+    }
+    let is_decimal = |kind: Result<DataType>| matches!(kind, Ok(DataType::Decimal128(..)));
+    if changed && kind == DataType::Float64 {
+        for side in sides {
+            if is_decimal(side.get_type(schema)) {
+                *side = cast(side.clone(), DataType::Float64);
+            }
+        }
+    }
+    changed
+}
+
+/// What an arrow finds as a value of a type: NULL where it is none of it, as the functions for JSON have it.
+fn as_value(found: &[Expr], to: &DataType) -> Option<Expr> {
+    let func = match to {
+        DataType::Boolean => json_get_bool_udf(),
+        DataType::Float32 | DataType::Float64 => json_get_float_udf(),
+        kind if kind.is_integer() => json_get_int_udf(),
+        kind if kind.is_string() || kind.is_decimal() => json_as_text_udf(),
+        _ => return None,
+    };
+    Some(Expr::ScalarFunction(ScalarFunction { func, args: found.to_vec() }))
+}
+
+/// Makes decimals and doubles that meet alike: a double that is written is the decimal that is written; and other ones meet as
+/// doubles, where DataFusion makes decimals of 15 places of all. Gives whether anything changed.
+fn alike(sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+    let kinds: Vec<DataType> = sides.iter().filter_map(|side| side.get_type(schema).ok()).collect();
+    let is_float = |kind: &DataType| matches!(kind, DataType::Float32 | DataType::Float64);
+    if kinds.len() < sides.len() || !kinds.iter().any(is_float) {
+        return false;
+    }
+    let decimals = kinds.iter().filter_map(|kind| match kind {
+        DataType::Decimal128(digits, scale) => Some((i16::from(*digits) - i16::from(*scale), i16::from(*scale))),
+        _ => None,
+    });
+    let Some(widest) = decimals.reduce(wider) else { return false };
+    let exact: Option<Vec<Option<(i128, u8, i8)>>> = sides
+        .iter()
+        .zip(&kinds)
+        .map(|(side, kind)| if is_float(kind) { written(side).map(Some) } else { Some(None) })
+        .collect();
+    let fits = |exact: &Vec<Option<(i128, u8, i8)>>| {
+        let places = exact
+            .iter()
+            .flatten()
+            .map(|(_, digits, scale)| (i16::from(*digits) - i16::from(*scale), i16::from(*scale)));
+        let (whole, scale) = places.fold(widest, wider);
+        whole + scale <= i16::from(DECIMAL128_MAX_PRECISION)
+    };
+    match exact.filter(fits) {
+        Some(exact) => {
+            for (side, exact) in sides.into_iter().zip(exact) {
+                if let Some((value, digits, scale)) = exact {
+                    *side = lit(ScalarValue::Decimal128(Some(value), digits, scale));
+                }
+            }
+        }
+        None => {
+            for (side, kind) in sides.into_iter().zip(kinds) {
+                if matches!(kind, DataType::Decimal128(..)) {
+                    *side = cast(side.clone(), DataType::Float64);
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Digits before and behind the point that both have room in.
+fn wider(one: (i16, i16), other: (i16, i16)) -> (i16, i16) {
+    (one.0.max(other.0), one.1.max(other.1))
+}
+
+/// A double that stands in a statement, as the decimal that was written: its value without the point, its digits and its places.
+fn written(side: &Expr) -> Option<(i128, u8, i8)> {
+    let Expr::Literal(ScalarValue::Float64(Some(value)), _) = side else { return None };
+    if !value.is_finite() {
+        return None;
+    }
+    // The shortest text that is this double is what was written, up to the digits that a double keeps.
+    let text = value.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let number = format!("{whole}{fraction}").parse::<i128>().ok()?;
+    let scale = i8::try_from(fraction.len()).ok()?;
+    let digits = u8::try_from(number.unsigned_abs().to_string().len().max(fraction.len())).ok()?;
+    (digits <= DECIMAL128_MAX_PRECISION).then_some((number, digits, scale))
+}
+
+/// Whether a cast makes one value of many: DataFusion compares what is in it with a value in its place.
+fn loses_digits(expr: &Expr, to: &DataType, schema: &DFSchema) -> bool {
+    match (expr.get_type(schema), to) {
+        (Ok(DataType::Decimal128(..)), to) if to.is_integer() => true,
+        (Ok(DataType::Decimal128(_, scale)), DataType::Decimal128(_, fewer)) => *fewer < scale,
+        _ => false,
+    }
+}
+
+/// The name of [`Shortened`].
+pub(crate) const SHORTENED: &str = "shortened";
+
+/// A decimal with fewer places, as CAST and TRY_CAST give it, that no optimizer takes for another cast.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Shortening {
+    shortened: Shortened,
+    signature: Signature,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Shortened {
+    to: DataType,
+    or_null: bool,
+}
+
+impl Shortened {
+    fn of(self, decimal: Expr) -> Expr {
+        let signature = Signature::any(1, Volatility::Immutable);
+        ScalarUDF::from(Shortening { shortened: self, signature }).call(vec![decimal])
+    }
+}
+
+impl ScalarUDFImpl for Shortening {
+    fn name(&self) -> &str {
+        SHORTENED
+    }
+
+    /// As that of a cast.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args.iter().map(|decimal| decimal.schema_name().to_string()).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.shortened.to.clone())
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let nullable = self.shortened.or_null || args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(SHORTENED, self.shortened.to.clone(), nullable)))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [decimal] = arguments.args.as_slice() else { return exec_err!("{SHORTENED} takes one decimal") };
+        let options = CastOptions { safe: self.shortened.or_null, ..CastOptions::default() };
+        decimal.cast_to(&self.shortened.to, Some(&options))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::util::pretty::pretty_format_batches;
+    use datafusion::execution::FunctionRegistry;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+
+    const ROWS: &str = "(SELECT id, CAST(p AS DECIMAL(18, 2)) AS p, x, DATE '2026-11-01' AS day FROM
+        (VALUES (1, '129.99', 129.99), (2, '25.80', 25.8), (3, '-0.50', 1e308), (4, NULL, NULL)) AS v(id, p, x)) AS t";
+
+    async fn answer(sql: &str) -> String {
+        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
+        let mut state = context.state();
+        state.register_expr_planner(Arc::new(SqlTypes)).unwrap();
+        datafusion_functions_json::register_all(&mut state).unwrap();
+        state.register_function_rewrite(Arc::new(SqlTypes)).unwrap();
+        let context = SessionContext::new_with_state(state);
+        let sql = sql.replace("ROWS", ROWS);
+        let planned = context.sql(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let batches = planned.collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let shown = pretty_format_batches(&batches).unwrap().to_string();
+        let cells = shown.lines().filter(|line| line.starts_with('|')).skip(1);
+        cells.map(|line| line.replace(['|', ' '], "")).collect::<Vec<_>>().join(" ")
+    }
+
+    async fn ids(condition: &str) -> String {
+        answer(&format!("SELECT id FROM ROWS WHERE {condition} ORDER BY id")).await
+    }
+
+    #[tokio::test]
+    async fn a_decimal_is_the_number_that_is_written() {
+        for (condition, expected) in [
+            ("p = 129.99", "1"),
+            ("129.99 = p", "1"),
+            ("p <> 129.99", "2 3"),
+            ("p >= 129.99", "1"),
+            ("p <= 25.80", "2 3"),
+            ("p IN (129.99, 25.8, 7)", "1 2"),
+            ("p NOT IN (129.99, 7.125)", "2 3"),
+            ("p BETWEEN 25.8 AND 129.99", "1 2"),
+            ("p IS NOT DISTINCT FROM 129.99", "1"),
+            ("p > 1e300", ""),
+            ("p < 1e300 AND p > -0.51", "1 2 3"),
+            ("p < 0.1234567890123456", "3"),
+        ] {
+            assert_eq!(ids(condition).await, expected, "{condition}");
+        }
+    }
+
+    #[tokio::test]
+    async fn decimals_and_doubles_meet_as_doubles() {
+        assert_eq!(ids("p = x").await, "1 2");
+        assert_eq!(ids("coalesce(p, x) > x").await, "");
+        assert_eq!(answer("SELECT coalesce(x, p), greatest(p, x) FROM ROWS WHERE id = 3").await, "1e3081e308");
+        let types =
+            "SELECT arrow_typeof(coalesce(p, x)), arrow_typeof(CASE WHEN id = 1 THEN p ELSE x END) FROM ROWS LIMIT 1";
+        assert_eq!(answer(types).await, "Float64Float64");
+        assert_eq!(answer("SELECT arrow_typeof(coalesce(p, 0.5)) FROM ROWS LIMIT 1").await, "Decimal128(18,2)");
+    }
+
+    #[tokio::test]
+    async fn a_cast_to_fewer_digits_stays_in_a_condition() {
+        for (condition, expected) in [
+            ("CAST(p AS INT) = 25", "2"),
+            ("CAST(p AS BIGINT) IN (25, 129)", "1 2"),
+            ("TRY_CAST(p AS TINYINT) IS NULL", "1 4"),
+            ("CAST(p AS DECIMAL(4, 1)) = -0.5", "3"),
+            ("CAST(p AS DECIMAL(6, 0)) = 26", "2"),
+        ] {
+            assert_eq!(ids(condition).await, expected, "{condition}");
+        }
+        let below = "SELECT id FROM (SELECT id, CAST(p AS INT) AS p FROM ROWS) WHERE p = 25";
+        assert_eq!(answer(below).await, "2");
+        assert_eq!(
+            answer("SELECT CAST(p AS INT), count(*) FROM ROWS GROUP BY CAST(p AS INT) ORDER BY 1").await,
+            "01 251 1291 1"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_day_and_hours_are_an_instant() {
+        let sql = "SELECT day + INTERVAL '36 hours', day - INTERVAL '1 minute', INTERVAL '90 minutes' + day FROM ROWS LIMIT 1";
+        assert_eq!(answer(sql).await, "2026-11-02T12:00:002026-10-31T23:59:002026-11-01T01:30:00");
+        assert_eq!(answer("SELECT day + INTERVAL '1 month' - INTERVAL '1 day' FROM ROWS LIMIT 1").await, "2026-11-30");
+        let sql = "SELECT DATE '2026-11-01' + INTERVAL '12 hours' < TIMESTAMP '2026-11-01 11:00:00'";
+        assert_eq!(answer(sql).await, "false");
+    }
+
+    #[tokio::test]
+    async fn an_arrow_gives_text() {
+        let document = r#"'{"a":{"b":[1,"x"]},"n":1.5,"null":null,"s":"x"}'"#;
+        for (expression, expected) in [
+            ("DOC -> 'a'", r#"{"b":[1,"x"]}"#),
+            ("DOC -> 'a' -> 'b' -> 1", r#""x""#),
+            ("DOC -> 'a' -> 'b' ->> 1", "x"),
+            ("(DOC -> 'n') > 1", "true"),
+            ("1 = (DOC -> 'n')", "false"),
+            ("(DOC ->> 'n') <= 1.5", "true"),
+            ("('{\"n\":9007199254740993}' -> 'n') = 9007199254740992", "false"),
+            ("CAST(DOC -> 'n' AS DOUBLE)", "1.5"),
+            ("DOC -> 'none'", ""),
+            ("(DOC -> 'a' ->> 'none') IS NULL", "true"),
+            ("arrow_typeof(DOC -> 'n')", "Utf8"),
+            ("CAST(DOC -> 'n' AS BIGINT) IS NULL", "true"),
+            ("CAST(DOC -> 'null' AS BIGINT) IS NULL", "true"),
+            ("(DOC -> 'null') IS NULL", "true"),
+            ("CAST(DOC -> 's' AS VARCHAR)", "x"),
+            ("(DOC -> 's') = 'x'", "true"),
+            ("((DOC -> 's') = 1) IS NULL", "true"),
+            ("(DOC -> 'n') BETWEEN 1 AND 2", "true"),
+            ("(DOC -> 'n') IN (1, 1.5)", "true"),
+            ("(DOC ->> 'n') = CAST('1.5' AS DECIMAL(18, 2))", "true"),
+            ("CAST('{\"n\":12345678901234567890}' -> 'n' AS DECIMAL(38, 0))", "12345678901234567890"),
+            ("DOC -> 'a' -> k -> 0", "1"),
+            ("DOC::VARCHAR -> 'n'", "1.5"),
+        ] {
+            let sql = format!("SELECT {} FROM (VALUES ('b')) AS t(k)", expression.replace("DOC", document));
+            assert_eq!(answer(&sql).await, expected, "{sql}");
+        }
+    }
+}
