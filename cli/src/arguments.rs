@@ -5,6 +5,7 @@ mod log;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lakebed_query::AsOf;
@@ -346,14 +347,30 @@ pub(crate) struct QuarantineRetryArguments {
 #[derive(Args, Debug)]
 pub(crate) struct ServeArguments {
     /// Where Flight SQL is answered; port 0 is any free one
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) flight: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR|off")]
+    pub(crate) flight: Option<Listen>,
     /// Where events are taken in, and health and metrics answered; port 0 is any free one
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) http: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR|off")]
+    pub(crate) http: Option<Listen>,
     /// Refresh the models as events come in
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+/// Where to listen; nowhere where it is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let wrong = |_| format!("'{text}' is neither an address such as 127.0.0.1:8080 nor off");
+        text.parse().map(|address| Self(Some(address))).map_err(wrong)
+    }
 }
 
 #[cfg(test)]
@@ -374,6 +391,18 @@ mod tests {
             assert_eq!(arguments.global.output, Some(Format::Json));
             assert_eq!(arguments.global.project, PathBuf::from("p"));
         }
+    }
+
+    #[test]
+    fn an_address_may_be_off_as_in_the_settings() {
+        let serve = |http: &str| match Arguments::try_parse_from(["lakebed", "serve", "--http", http]) {
+            Ok(Arguments { command: Command::Serve(arguments), .. }) => Ok(arguments.http),
+            other => Err(other.map(drop)),
+        };
+        assert_eq!(serve("off").unwrap(), Some(Listen(None)));
+        assert_eq!(serve("127.0.0.1:0").unwrap(), Some(Listen(Some("127.0.0.1:0".parse().unwrap()))));
+        let refused = serve("of").unwrap_err().unwrap_err();
+        assert!(refused.to_string().contains("neither an address such as 127.0.0.1:8080 nor off"), "{refused}");
     }
 
     #[test]

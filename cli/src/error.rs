@@ -156,6 +156,26 @@ impl Error {
         }
     }
 
+    /// Whether nothing that goes on for long can go on with it: the lake is gone, or is none of its own any more. What a
+    /// model, a task or the state cache fails by leaves the log and the tables as they are.
+    pub(crate) fn ends_all(&self) -> bool {
+        let of_the_log = match self {
+            Self::Query(error) => match error.as_ref() {
+                lakebed_query::Error::Log(error) => error,
+                _ => return false,
+            },
+            Self::Log(error) => error,
+            Self::Task(_) => return false,
+            _ => return true,
+        };
+        matches!(
+            of_the_log,
+            lakebed_log::Error::NoLog { .. }
+                | lakebed_log::Error::NewerFormat { .. }
+                | lakebed_log::Error::OtherProject { .. }
+        )
+    }
+
     /// Whether the command line was wrong, rather than the work.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Usage { .. })

@@ -1,15 +1,18 @@
 //! `lakebed run`: the models, brought up to the log's newest version.
 
+pub(crate) mod behind;
+
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use lakebed_log::Thresholds;
-use lakebed_query::{Lakehouse, Refreshed, Replay};
+use lakebed_query::{Lakehouse, Refreshed, Replay, models};
 
+use self::behind::Behind;
 use crate::arguments::RunArguments;
 use crate::columns::{numbers, texts};
 use crate::commands::replay;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::progress::ModelBar;
 use crate::signals;
@@ -21,6 +24,8 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Refreshes once, or with `--watch` whenever the log has moved.
 pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Result<()> {
     system::keep_freed_memory(64 << 20);
+    // As they are before the models are read: what changes meanwhile is seen.
+    let files = models::stamp(&invocation.directory);
     let lakehouse = invocation.lakehouse_or_new().await?;
     if arguments.full_refresh {
         let replay = Replay { models: arguments.models.clone(), ..Replay::default() };
@@ -32,22 +37,50 @@ pub(crate) async fn run(invocation: &Invocation, arguments: &RunArguments) -> Re
     }
     let refreshed = refresh(invocation, &lakehouse, &arguments.models).await?;
     report(invocation, &refreshed)?;
-    if !arguments.watch {
-        return Ok(());
+    match arguments.watch {
+        true => go_on(invocation, lakehouse, &arguments.models, (refreshed.version, files)).await,
+        false => Ok(()),
     }
+}
+
+/// Refreshes whenever the log has moved, until it is told to stop. What fails is told, and tried again: a model with the
+/// SQL that its file has then.
+async fn go_on(
+    invocation: &Invocation,
+    mut lakehouse: Lakehouse,
+    named: &[String],
+    (mut seen, mut files): (u64, models::Stamp),
+) -> Result<()> {
     let stopped = signals::stop()?;
     tokio::pin!(stopped);
-    let mut seen = refreshed.version;
+    let mut behind = Behind::default();
     loop {
         tokio::select! {
             () = &mut stopped => return Ok(()),
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(behind.pause()) => {}
         }
-        let (head, _) = lakehouse.log().head().await?;
-        if head > seen {
-            report(invocation, &refresh(invocation, &lakehouse, &arguments.models).await?)?;
-            seen = head;
-        }
+        // A model that failed may have been put right.
+        let there = behind.is_stuck().then(|| models::stamp(&invocation.directory)).filter(|there| *there != files);
+        let edited = there.is_some();
+        let looked = async {
+            if let Some(there) = there {
+                files = there;
+                lakehouse = lakehouse.reloaded()?;
+            }
+            let (head, _) = lakehouse.log().head().await?;
+            Ok::<_, Error>(head)
+        };
+        let looked = looked.await;
+        let worked = match looked {
+            Ok(head) if edited || behind.is_due(head > seen, Instant::now()) => {
+                seen = head;
+                let refreshed = refresh(invocation, &lakehouse, named).await;
+                refreshed.and_then(|refreshed| report(invocation, &refreshed))
+            }
+            Ok(_) => continue,
+            Err(error) => Err(error),
+        };
+        behind.refreshed(invocation, worked, false)?;
     }
 }
 

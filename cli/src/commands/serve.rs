@@ -12,13 +12,14 @@ use std::time::Duration;
 use lakebed_flight_server::{Addresses, Key, Limits, Metrics, Options, Served, Server, Tls};
 use lakebed_ingest::http;
 use lakebed_project::{ServeConfig, Tokens, Users};
-use lakebed_query::{Lakehouse, Policies, ReadSession, models};
+use lakebed_query::{Lakehouse, Policies, ReadSession, Rules, models};
 use tokio::sync::watch;
 
-use self::following::{Behind, Following, Keeping};
+use self::following::{Following, Keeping, tell_unlike};
 use self::lookout::{Lookout, State};
 use crate::alerts::Alerts;
-use crate::arguments::ServeArguments;
+use crate::arguments::{Listen, ServeArguments};
+use crate::commands::run::behind::Behind;
 use crate::commands::run::{maintain, refresh_models};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -30,37 +31,34 @@ const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
 /// Bytes more than before, for which freed memory is gone through.
 const WORTH_GIVING: u64 = 128 << 20;
 
-/// How long what is away is left alone: a store, or a sink.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-
 /// Serves the newest refreshed version, whoever refreshed it; with `--watch` it refreshes whenever the log has moved.
 pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -> Result<()> {
     let stopped = signals::stop()?;
     // Results go out in messages of about 2 MiB, one like the other.
     system::keep_freed_memory(64 << 20);
-    let lakehouse = invocation.lakehouse_or_new().await?;
-    let configured = &lakehouse.project().config.serve;
-    let addresses =
-        Addresses { flight: arguments.flight.or(configured.flight), http: arguments.http.or(configured.http) };
-    if addresses == Addresses::default() {
-        return Err(Error::Usage {
-            message: "there is nowhere to listen: flight and http are both off".to_owned(),
-            hint: "give an address, such as --flight 127.0.0.1:31337".to_owned(),
-        });
-    }
     // As they are before the models are read: what changes meanwhile is seen.
     let files = models::stamp(&invocation.directory);
-    // And so does the log: what comes from here on is still to be refreshed.
+    let lakehouse = invocation.lakehouse_or_new().await?;
+    let configured = &lakehouse.project().config.serve;
+    let addresses = addresses(arguments, configured)?;
+    // What comes to the log from here on is still to be refreshed.
     let (head, _) = lakehouse.log().head().await?;
     let worked = match arguments.watch {
         true => refresh_models(invocation, &lakehouse).await,
         false => maintain(invocation, &lakehouse).await,
     };
     let mut behind = Behind::default();
+    // A model that fails is in nobody's way: what comes is taken in, and what is stored is served.
     behind.refreshed(invocation, worked, arguments.watch)?;
+    let epoch = lakehouse.epoch().await?;
     let session = lakehouse.read(None).await?;
-    if session.tables().iter().all(|table| table.schema == "bronze") {
-        invocation.output.say("there is bronze.events alone: `lakebed run`, or --watch here, builds the other tables");
+    let unlike = lakehouse.unlike_the_tables().await?;
+    tell_unlike(invocation, &unlike);
+    if epoch.is_none() && !lakehouse.project().models.is_empty() {
+        invocation.output.say(match arguments.watch {
+            true => "there is bronze.events alone, until the models can be built",
+            false => "there is bronze.events alone: `lakebed run`, or --watch here, builds the other tables",
+        });
     }
     let policies = Policies::of(&invocation.directory);
     let rules = policies.rules()?;
@@ -87,6 +85,45 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         Some(address) => with_ingest(invocation, &lakehouse, server, address)?,
         None => server,
     };
+    announce(invocation, &server, has_tls, rules.as_deref());
+    if !users.are_there()? {
+        invocation.output.say("there are no users: programs on this machine may ask; `lakebed user add` makes one");
+    }
+    let config = &lakehouse.project().config;
+    let (state, states) =
+        watch::channel(State { lakehouse: lakehouse.clone(), behind: None, refreshing: None, publishing: None });
+    let alerts = Alerts::of(&config.alerts, config.owner());
+    let lookout = Lookout::new(alerts, config.alerts.clone(), head);
+    let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());
+    let (watch, keeping) = (arguments.watch, Keeping::of(arguments.watch));
+    let seen = (head, epoch);
+    let following = Following { invocation, lakehouse, sessions, state, watch, seen, behind, files, unlike, keeping };
+    let metrics = server.metrics();
+    // Dropping the sender would say that the lake has gone, so it lives as long as the server.
+    tokio::select! {
+        served = server.run(stopped) => Ok(served?),
+        failed = following.follow() => failed,
+        () = looking => Ok(()),
+        () = give_memory_back(&metrics) => Ok(()),
+    }
+}
+
+/// Where to listen: as the command line says, else as the settings do.
+fn addresses(arguments: &ServeArguments, configured: &ServeConfig) -> Result<Addresses> {
+    let of = |argument: Option<Listen>, configured| argument.map_or(configured, |Listen(address)| address);
+    let flight = of(arguments.flight, configured.flight);
+    let http = of(arguments.http, configured.http);
+    if flight.is_none() && http.is_none() {
+        return Err(Error::Usage {
+            message: "there is nowhere to listen: flight and http are both off".to_owned(),
+            hint: "give an address, such as --flight 127.0.0.1:31337".to_owned(),
+        });
+    }
+    Ok(Addresses { flight, http })
+}
+
+/// Says where it listens, and whether everybody reads everything there.
+fn announce(invocation: &Invocation, server: &Server, has_tls: bool, rules: Option<&Rules>) {
     if let Some(address) = server.flight_address() {
         let scheme = if has_tls { "grpc+tls" } else { "grpc" };
         invocation.output.say(&format!("flight sql  {scheme}://{address}"));
@@ -100,25 +137,6 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         invocation
             .output
             .say(&format!("policies    {count} under sql/policies: what they grant is read, and nothing else"));
-    }
-    if !users.are_there()? {
-        invocation.output.say("there are no users: programs on this machine may ask; `lakebed user add` makes one");
-    }
-    let config = &lakehouse.project().config;
-    let (state, states) =
-        watch::channel(State { lakehouse: lakehouse.clone(), behind: None, refreshing: None, publishing: None });
-    let alerts = Alerts::of(&config.alerts, config.owner());
-    let lookout = Lookout::new(alerts, config.alerts.clone(), head);
-    let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());
-    let (watch, keeping) = (arguments.watch, Keeping::of(arguments.watch));
-    let following = Following { invocation, lakehouse, sessions, state, watch, head, behind, files, keeping };
-    let metrics = server.metrics();
-    // Dropping the sender would say that the lake has gone, so it lives as long as the server.
-    tokio::select! {
-        served = server.run(stopped) => Ok(served?),
-        failed = following.follow() => failed,
-        () = looking => Ok(()),
-        () = give_memory_back(&metrics) => Ok(()),
     }
 }
 

@@ -12,7 +12,11 @@ use crate::invocation::Invocation;
 /// Makes, lists or removes tokens of the lake.
 pub(crate) async fn token(invocation: &Invocation, command: &TokenCommand) -> Result<()> {
     let config = invocation.config()?;
-    let log = invocation.log_or_new(&config).await?;
+    let log = match command {
+        TokenCommand::Add(_) => invocation.log_or_new(&config).await?,
+        // Whoever looks makes no lake.
+        TokenCommand::List | TokenCommand::Remove(_) => invocation.log(&config).await?,
+    };
     let tokens = Tokens::new(log.store().clone());
     match command {
         TokenCommand::Add(arguments) => add(invocation, &tokens, arguments).await,

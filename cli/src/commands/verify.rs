@@ -13,7 +13,14 @@ use crate::invocation::Invocation;
 /// Compares, shows the outcome of each model, and fails if one does not hold.
 pub(crate) async fn verify(invocation: &Invocation, arguments: &VerifyArguments) -> Result<()> {
     let lakehouse = invocation.lakehouse().await?;
-    let verified = lakehouse.verify(&arguments.models).await?;
+    let verified = match (lakehouse.verify(&arguments.models).await, arguments.models.first()) {
+        // Nothing is stored, and nothing is to be.
+        (Err(lakebed_query::Error::Stale { models }), None) if models.is_empty() => Vec::new(),
+        (Err(lakebed_query::Error::Stale { models }), Some(name)) if models.is_empty() => {
+            return Err(lakebed_query::Error::UnknownTable { name: name.clone(), nearest: None }.into());
+        }
+        (verified, _) => verified?,
+    };
     invocation.output.rows(&table(&verified)?)?;
     let models: Vec<String> = verified.iter().filter(|model| !model.holds()).map(|model| model.model.clone()).collect();
     if models.is_empty() {

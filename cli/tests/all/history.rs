@@ -50,6 +50,11 @@ fn a_table_that_is_none_is_told_before_anything_is_made() {
     says(&shop.fails(&["ingest", "cut.parquet"], 1), &["cut.parquet' cannot be read as a table", "hint: "]);
     shop.edit("twice.csv", "event_id,event_id\n1,2\n");
     says(&shop.fails(&["ingest", "twice.csv"], 1), &["two columns are called 'event_id'"]);
+    shop.edit("other.csv", "event_id;event_time\n1;2024-05-01\n");
+    let said = shop.fails(&["ingest", "other.csv"], 1);
+    says(&said, &["no column for an event's id, which is 'event_id'", "'event_id;event_time'", "hint: ", "by commas"]);
+    shop.edit("none.parquet", "");
+    says(&shop.fails(&["ingest", "none.parquet"], 1), &["none.parquet' cannot be read as a table: it is empty"]);
     assert!(!shop.path().join("lake").exists(), "nothing was made");
     shop.edit("ragged.csv", "event_id,event_type,event_time\n1,t,2024-05-01\n2,t\n");
     says(&shop.fails(&["ingest", "ragged.csv"], 1), &["cannot read on", "ragged.csv", "2 fields", "hint: "]);

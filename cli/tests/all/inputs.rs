@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use flate2::write::GzEncoder;
@@ -64,6 +64,102 @@ fn events_that_cannot_be_read_are_counted_and_the_rest_is_kept() {
     says(&shop.fails(&["ingest", "--strict", "worse.ndjson", "-q"], 1), &["1 of 1 events went to quarantine"]);
 }
 
+/// A job that takes nothing does not pass; one that takes what is there already does.
+#[test]
+fn an_ingest_of_which_nothing_is_accepted_fails() {
+    let shop = Shop::new();
+    shop.edit("worst.ndjson", "no json\nno json either\n");
+    let said = shop.fails(&["ingest", "worst.ndjson", "-q"], 1);
+    says(&said, &["nothing was accepted", "2 of them", "hint: `lakebed quarantine list`"]);
+    says(&shop.done(&["ingest", "worst.ndjson", "-o", "json"]), &["\"duplicates\":2"]);
+    shop.edit("empty.ndjson", "");
+    says(&shop.done(&["ingest", "empty.ndjson", "-o", "json"]), &["\"accepted\":0,\"quarantined\":0"]);
+}
+
+#[test]
+fn what_was_taken_before_a_failure_is_told() {
+    let shop = Shop::new();
+    let events = shop.events(300);
+    let gzip = &forms(&fs::read_to_string(shop.events(200)).unwrap())[2].1;
+    fs::write(shop.path().join("cut.gz"), &gzip[..gzip.len() / 2]).unwrap();
+    shop.edit("later.ndjson", "{}\n");
+    let ingest = ["ingest", events.to_str().unwrap(), "cut.gz", "later.ndjson", "-o", "json"];
+    let output = shop.command(&ingest).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    says(&String::from_utf8_lossy(&output.stdout), &["\"accepted\":300,\"quarantined\":0"]);
+    let said = stderr(&output);
+    assert!(said.starts_with("300 events accepted"), "{said}");
+    says(&said, &["\nerror: cannot read on: cut.gz: its gzip data is damaged or cut off"]);
+    assert_eq!(shop.count(), r#"[{"n":300}]"#);
+}
+
+#[test]
+fn one_object_over_many_lines_is_an_event() {
+    let shop = Shop::new();
+    shop.edit("one.json", "{\n  \"event_id\": \"1\",\n  \"event_type\": \"t\",\n  \"event_time\": \"2026-11-01\"\n}\n");
+    says(&shop.done(&["ingest", "one.json", "-o", "json"]), &["\"accepted\":1,\"quarantined\":0"]);
+}
+
+/// What becomes of bytes that come by a pipe.
+fn piped(shop: &Shop, arguments: &[&str], bytes: &[u8]) -> Output {
+    let mut command = shop.command(arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may have been refused before all of it was written.
+    let _ = child.stdin.take().unwrap().write_all(bytes);
+    child.wait_with_output().unwrap()
+}
+
+/// Whatever name a pipe has, it is opened once, and nothing of it is lost.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_as_a_file_is() {
+    let shop = Shop::new();
+    let ndjson = fs::read(shop.events(300)).unwrap();
+    let output = piped(&shop, &["ingest", "/dev/stdin", "-o", "json"], &ndjson);
+    says(&String::from_utf8_lossy(&output.stdout), &["\"accepted\":300,\"quarantined\":0"]);
+    let inferred = piped(&shop, &["schema", "infer", "/dev/stdin"], &ndjson);
+    says(&stderr(&inferred), &["from 300 events"]);
+    let fifo = shop.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let writer = std::thread::spawn(move || fs::write(fifo, ndjson));
+    says(&shop.done(&["ingest", "fifo", "-o", "json"]), &["\"quarantined\":0,\"duplicates\":300"]);
+    writer.join().unwrap().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_that_nobody_writes_to_does_not_keep_a_process_that_is_told_to_end() {
+    let shop = Shop::new();
+    assert!(Command::new("mkfifo").arg(shop.path().join("fifo")).status().unwrap().success());
+    for arguments in [vec!["ingest", "fifo"], vec!["schema", "infer", "fifo"]] {
+        let mut child = shop.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(child.try_wait().unwrap().is_none(), "it waits for somebody to write");
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        let ended = (0..200).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            child.try_wait().unwrap()
+        });
+        if ended.is_none() {
+            child.kill().unwrap();
+        }
+        assert!(ended.is_some_and(|status| !status.success()), "{arguments:?} does not end");
+    }
+}
+
+#[test]
+fn parquet_that_cannot_be_read_from_its_end_is_refused() {
+    let shop = Shop::new();
+    let parquet = b"PAR1\x15\x04\n{}\nPAR1";
+    let output = piped(&shop, &["ingest"], parquet);
+    assert_eq!(output.status.code(), Some(1));
+    says(&stderr(&output), &["error: stdin is Parquet, which is read from a file as it is", "hint: "]);
+    let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(parquet).unwrap();
+    fs::write(shop.path().join("x.parquet.gz"), gzip.finish().unwrap()).unwrap();
+    says(&shop.fails(&["ingest", "x.parquet.gz"], 1), &["x.parquet.gz is Parquet", "not out of gzip"]);
+}
+
 /// What could not be read is listed and shown, and read once the settings fit it; once.
 #[test]
 fn what_is_in_quarantine_can_be_read_later() {
@@ -84,6 +180,10 @@ fn what_is_in_quarantine_can_be_read_later() {
     says(&retry(), &["0 events are in the log now, 1 stay in quarantine"]);
     assert_eq!(shop.count(), r#"[{"n":3}]"#);
     says(&shop.done(&["quarantine", "list", "-o", "csv"]), &["file,1,not JSON"]);
+    // The table says the same, and of a version what was so then.
+    let table = ["query", "SELECT batch_id, position, text FROM lakebed.quarantine ORDER BY position", "-o", "csv"];
+    assert_eq!(shop.done(&table), "batch_id,position,text\nmine,1,no json\n");
+    assert_eq!(shop.done(&[&table[..], &["--as-of", "1"]].concat()).lines().count(), 4);
 }
 
 /// The events that other engines are compared on have the paths and types of the generator's: the starter's models run on both.

@@ -11,6 +11,8 @@ fn a_wrong_command_line_exits_2() {
     says(&shop.fails(&["ingest", "--sorce", "x"], 2), &["--sorce"]);
     says(&shop.fails(&["query", "SELECT 1", "--as-of", "yesterday"], 2), &["neither a version nor a time"]);
     says(&shop.fails(&["ingest", "a", "b", "--batch-id", "x"], 2), &["hint: "]);
+    says(&shop.fails(&["serve", "--http", "off", "--flight", "off"], 2), &["nowhere to listen", "hint: "]);
+    says(&shop.fails(&["serve", "--http", "of"], 2), &["neither an address such as 127.0.0.1:8080 nor off"]);
 }
 
 #[test]
@@ -19,7 +21,11 @@ fn what_is_missing_is_named() {
     let nowhere = shop.root().join("nowhere");
     let said = shop.fails(&["--project", nowhere.to_str().unwrap(), "run"], 1);
     says(&said, &["is not a lakebed project", "hint: ", "lakebed init"]);
-    says(&shop.fails(&["query", "SELECT 1"], 1), &["there is no log", "lakebed ingest"]);
+    for looks in [&["query", "SELECT 1"][..], &["token", "list"], &["token", "remove", "x"], &["quarantine", "list"]] {
+        says(&shop.fails(looks, 1), &["there is no log", "lakebed ingest"]);
+    }
+    shop.done(&["user", "list"]);
+    assert!(!shop.path().join("lake").exists(), "whoever looks makes no lake");
     says(&shop.fails(&["ingest", "missing.ndjson"], 1), &["missing.ndjson", "hint: "]);
     assert!(!shop.path().join("lake/events").exists() || shop.count() == r#"[{"n":0}]"#, "nothing half-written");
 }

@@ -1,15 +1,16 @@
 //! The clients that people have, on a lake that is served and published.
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lakebed_tests::python::{dashboard, jdbc, python};
 
 use crate::served::Served;
-use crate::shop::Shop;
+use crate::shop::{Shop, says};
 
 pub(crate) fn client(script: &str, arguments: &[&str]) -> String {
     run(&python().unwrap(), script, arguments)
@@ -155,6 +156,127 @@ fn a_server_that_watches_takes_up_edited_models() {
     shop.done(&["verify"]);
 }
 
+fn event(id: &str, kind: &str) -> String {
+    format!(r#"{{"event_id":"{id}","event_type":"{kind}","event_time":"2026-11-01T00:00:00Z"}}"#)
+}
+
+/// A model that fails at every event of a type.
+const RISKY: &str =
+    "SELECT event_id, 100 / CASE WHEN event_type = 'broken' THEN 0 ELSE 1 END AS share FROM bronze.events";
+
+/// What a model meets in an event is told once, and in nobody's way: not while events come, and not at the next start.
+#[test]
+fn a_model_that_fails_keeps_nobody_from_being_served() {
+    let shop = Shop::with_tables();
+    shop.edit("sql/gold/risky.sql", RISKY);
+    let served = Served::start(&shop, &["--watch"]);
+    let before = served.version();
+    for (id, kind) in [("a", "broken"), ("b", "view")] {
+        let (status, _, said) = served.post("/v1/events", &[], event(id, kind).as_bytes());
+        assert_eq!(status, 200, "{said}");
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    assert_eq!(served.version(), before, "the tables are as they were");
+    let (status, _, rows) = served.post("/v1/sql", &[], b"SELECT count(*) AS n FROM gold.risky");
+    assert_eq!((status, rows.trim()), (200, "[{\"n\":300}]"));
+    let said = served.stop();
+    assert_eq!(said.matches("risky.sql:1: Divide by zero").count(), 1, "{said}");
+    says(&said, &["tries again when events come or a model is edited"]);
+    says(&shop.fails(&["run"], 1), &["risky.sql:1: Divide by zero"]);
+
+    let served = Served::start(&shop, &["--watch"]);
+    assert_eq!(served.version(), before);
+    assert_eq!(served.post("/v1/events", &[], event("c", "view").as_bytes()).0, 200);
+    shop.edit("sql/gold/risky.sql", &RISKY.replace("0 ELSE", "2 ELSE"));
+    served.comes_to(before + 3);
+    served.stop();
+    shop.done(&["run"]);
+    shop.done(&["verify"]);
+}
+
+/// Nor where there are no tables yet.
+#[test]
+fn events_are_taken_in_while_no_table_can_be_built() {
+    let shop = Shop::new();
+    shop.edit("sql/gold/risky.sql", RISKY);
+    shop.edit("broken.ndjson", &event("a", "broken"));
+    shop.done(&["ingest", "broken.ndjson"]);
+    let served = Served::start(&shop, &["--watch"]);
+    assert_eq!(served.post("/v1/events", &[], event("b", "view").as_bytes()).0, 200);
+    served.comes_to(2);
+    let rows = |sql: &str| served.post("/v1/sql", &[], sql.as_bytes()).2;
+    assert_eq!(rows("SELECT count(*) AS n FROM bronze.events"), "[{\"n\":2}]\n");
+    shop.edit("sql/gold/risky.sql", &RISKY.replace("0 ELSE", "2 ELSE"));
+    let comes = (0..300).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        rows("SELECT sum(share) AS shares FROM gold.risky") == "[{\"shares\":150}]\n"
+    });
+    assert!(comes, "{}", rows("SELECT * FROM gold.risky"));
+    served.stop();
+}
+
+/// What others refreshed with other SQL is of that SQL at earlier versions, too.
+#[test]
+fn a_server_takes_up_the_models_of_whoever_refreshes() {
+    let shop = Shop::of_two_versions();
+    let write =
+        |word: &str| shop.edit("sql/gold/t.sql", &format!("SELECT count(*) AS n, '{word}' AS word FROM bronze.events"));
+    write("old");
+    shop.done(&["run"]);
+    let served = Served::start(&shop, &[]);
+    let both = "SELECT now.word AS now, past.word AS past, past.n FROM gold.t AS now, gold.t VERSION AS OF 1 AS past";
+    let answered = |sql: &str| served.post("/v1/sql", &[], sql.as_bytes()).2.trim().to_owned();
+    let comes = |sql: &str, rows: &str| {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            answered(sql) == rows
+        })
+    };
+    assert!(comes(both, r#"[{"now":"old","past":"old","n":200}]"#), "{}", answered(both));
+    write("new");
+    shop.edit("sql/gold/t_two.sql", "SELECT count(*) AS n FROM bronze.events");
+    shop.done(&["run"]);
+    assert!(comes(both, r#"[{"now":"new","past":"new","n":200}]"#), "{}", answered(both));
+    let added = "SELECT n FROM gold.t_two VERSION AS OF 1";
+    assert!(comes(added, r#"[{"n":200}]"#), "{}", answered(added));
+    // Files that nobody has built yet are told at the next start.
+    assert!(!served.stop().contains("of other SQL"));
+    write("newest");
+    let mut other = shop.command(&["serve", "--flight", "off", "--http", "127.0.0.1:0"]);
+    let mut other = other.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    let read = BufReader::new(other.stderr.take().unwrap()).read_line(&mut first);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    read.unwrap();
+    says(&first, &["for gold.t the tables are of other SQL than the models here", "lakebed run"]);
+}
+
+/// A client that would use its connection again is told where an answer ends it.
+#[test]
+fn an_answer_that_leaves_a_body_unread_says_that_it_closes() {
+    let shop = Shop::new();
+    let served = Served::start(&shop, &[]);
+    let closes = |request: &str, length: usize, body: &str, status: &str| {
+        let mut stream = TcpStream::connect(&served.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let head = request.replacen('\n', " HTTP/1.1\r\n", 1);
+        write!(stream, "{head}Host: localhost\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        let lines = BufReader::new(stream).lines().map(Result::unwrap);
+        let answer: Vec<_> = lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase()).collect();
+        assert!(answer[0].contains(status), "{request}: {answer:?}");
+        answer.iter().any(|line| line == "connection: close")
+    };
+    assert!(closes("POST /nowhere\n", 1_000_000, "", "404"));
+    assert!(closes("GET /v1/events\n", 1_000_000, "", "405"));
+    assert!(closes("POST /v1/events\nOrigin: https://elsewhere.example\r\n", 1_000_000, "", "403"));
+    assert!(closes("POST /v1/events\n", 1_000_000_000_000, "", "413"));
+    assert!(!closes("POST /v1/sql\n", 8, "SELECT 1", "200"));
+    assert!(!closes("POST /v1/sql\n", 7, "SELEC 1", "400"), "it was read");
+    assert!(!closes("GET /healthz\n", 0, "", "200"));
+    served.stop();
+}
+
 /// Without `--watch` it refreshes nothing, and moves on with whoever does.
 #[test]
 fn a_server_moves_on_with_the_refreshes_of_others() {
@@ -210,6 +332,7 @@ fn statements_are_answered_over_http() {
         (PATH, vec![], "SELEC 1", 400, "Line: 1, Column: 1"),
         (PATH, vec![], "DROP TABLE gold.revenue", 403, "only queries"),
         (PATH, vec![], "SELECT 1 / (count(*) - count(*)) FROM gold.revenue", 400, "ivide by zero"),
+        (PATH, vec![], "SELECT 1 FROM bronze.events WHERE 1 / (_offset - _offset) > 0", 400, "ivide by zero"),
         (PATH, vec![], "SELECT 1 FROM gold.revenue VERSION AS OF 99", 404, "no version 99"),
         (PATH, vec![json], "{\"sql\": \"SELECT ?\"}", 400, "has 1 parameter, and 0 were given"),
         (PATH, vec![json], "{\"sqll\": \"SELECT 1\"}", 400, "sqll"),
@@ -237,13 +360,10 @@ fn a_query_names_its_version() {
         "came\n300\n".replace("300", lines("SELECT count(*) - 200 FROM silver.events").lines().last().unwrap())
     );
     assert_eq!(lines("SELECT count(*) AS n FROM bronze.events FOR VERSION AS OF 1"), "n\n200\n");
-    crate::shop::says(
-        &shop.fails(&["query", "SELECT 1 FROM silver.events VERSION AS OF 99"], 1),
-        &["no version 99", "log show"],
-    );
-    crate::shop::says(
+    says(&shop.fails(&["query", "SELECT 1 FROM silver.events VERSION AS OF 99"], 1), &["no version 99", "log show"]);
+    says(
         &shop.fails(&["query", "SELECT 1 FROM silver.events VERSION AS OF 'x'"], 1),
         &["'x' is no version", "Line: 1", "VERSION AS OF 42"],
     );
-    crate::shop::says(&shop.fails(&["query", "SELECT ?"], 1), &["1 parameter", "hint: "]);
+    says(&shop.fails(&["query", "SELECT ?"], 1), &["1 parameter", "hint: "]);
 }

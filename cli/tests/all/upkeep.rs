@@ -85,3 +85,17 @@ fn verify_says_what_a_run_has_to_do_first() {
     says(&shop.fails(&["verify"], 1), &["for: gold.extra", "lakebed run"]);
     shop.done(&["verify", "gold.revenue"]);
 }
+
+/// A log alone is as it shall be.
+#[test]
+fn verify_of_no_models_holds() {
+    let shop = Shop::new();
+    fs::remove_dir_all(shop.path().join("sql")).unwrap();
+    shop.done(&["ingest", shop.events(50).to_str().unwrap()]);
+    for _ in 0..2 {
+        let verified = shop.command(&["verify"]).output().unwrap();
+        assert!(verified.status.success() && stderr(&verified).contains("0 models hold"), "{}", stderr(&verified));
+        says(&shop.fails(&["verify", "gold.revenue"], 1), &["there is no table 'gold.revenue'"]);
+        shop.done(&["run"]);
+    }
+}

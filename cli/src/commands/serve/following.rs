@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 
 use super::lookout::State;
 use super::publisher::Publisher;
-use super::{AGAIN_AFTER, served};
-use crate::commands::run::{LOOK_EVERY, maintain};
+use super::served;
+use crate::commands::run::behind::Behind;
+use crate::commands::run::maintain;
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::progress::ModelBar;
@@ -31,13 +32,18 @@ pub(super) struct Following<'i> {
     pub(super) state: watch::Sender<State>,
     /// Whether it refreshes.
     pub(super) watch: bool,
-    /// The log's version before the first refresh.
-    pub(super) head: u64,
-    /// What was away at the first refresh.
+    /// The log's version before the first refresh, and the epoch after it.
+    pub(super) seen: Stand,
+    /// What was away at the first refresh, or failed.
     pub(super) behind: Behind,
     pub(super) files: models::Stamp,
+    /// The models of which it was told that the tables are of other SQL.
+    pub(super) unlike: Vec<String>,
     pub(super) keeping: Keeping,
 }
+
+/// A version of the log, and an epoch.
+pub(super) type Stand = (u64, Option<u64>);
 
 /// What goes on beside the refreshes, and since when it was quiet.
 pub(super) struct Keeping {
@@ -58,80 +64,21 @@ impl Keeping {
     }
 }
 
-/// What is away and keeps something from its end, as far as it was told.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Behind {
-    /// What a refresh needs.
-    models: Option<String>,
-    /// A sink.
-    sinks: Option<String>,
-    told: bool,
-}
-
-impl Behind {
-    /// Takes in what became of a refresh; where this server does not publish, that is all there is to it.
-    ///
-    /// # Errors
-    /// What kept it from its end, if that is nothing that may pass.
-    pub(super) fn refreshed(&mut self, invocation: &Invocation, worked: Result<()>, publishes: bool) -> Result<()> {
-        let away = match worked {
-            Err(error) if error.may_pass() => Some(error),
-            worked => worked.map(|()| None)?,
-        };
-        self.models = told_once(invocation, away, self.models.is_some());
-        self.tell(invocation, !publishes);
-        Ok(())
-    }
-
-    /// Takes in what became of a publication. Nothing that a sink says keeps anybody from being served.
-    fn published(&mut self, invocation: &Invocation, published: Result<()>) {
-        let is_up = published.is_ok();
-        self.sinks = told_once(invocation, published.err(), self.sinks.is_some());
-        self.tell(invocation, is_up);
-    }
-
-    /// What is away, in a sentence.
-    fn what(&self) -> Option<&String> {
-        self.models.as_ref().or(self.sinks.as_ref())
-    }
-
-    /// Says once that something is away, and once that nothing is any more, when the sinks are up, too.
-    fn tell(&mut self, invocation: &Invocation, are_sinks_up: bool) {
-        match (self.what().is_some(), self.told) {
-            (true, false) => {
-                invocation.output.say("it goes on, and tries again every second");
-                self.told = true;
-            }
-            (false, true) if are_sinks_up => {
-                invocation.output.say("everything is up to date");
-                self.told = false;
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What is away, in a sentence; it is told, unless that was done.
-fn told_once(invocation: &Invocation, away: Option<Error>, told: bool) -> Option<String> {
-    let away = away?;
-    if !told {
-        invocation.output.fail(&away);
-    }
-    Some(away.to_string())
-}
-
 impl Following<'_> {
     /// Swaps the session whenever the log has moved or somebody has refreshed, which with `watch` is done here, also when a
-    /// model's file has changed. Returns only with a failure.
+    /// model's file has changed. What fails is told, and the lake is served as it was. Returns only with a failure that
+    /// nobody can go on with.
     pub(super) async fn follow(mut self) -> Result<()> {
-        let mut seen = (self.head, self.lakehouse.epoch().await?);
+        let mut seen = self.seen;
         loop {
             self.wait(seen.0).await;
             let before = self.lakehouse.clone();
+            // Where one model fails already, it is not the edit that keeps the others from their end.
+            let was_stuck = self.behind.is_stuck();
             let edited = self.watch && self.reload();
             let worked = match self.keep_up(edited, &mut seen).await {
                 // A model that parses may still be wrong: it is told, and the others are served.
-                Err(error) if edited && !error.may_pass() => {
+                Err(error) if edited && !was_stuck && !error.may_pass() => {
                     self.lakehouse = before;
                     self.refuse(&error);
                     self.keep_up(true, &mut seen).await
@@ -139,7 +86,10 @@ impl Following<'_> {
                 worked => worked,
             };
             let Self { invocation, lakehouse, behind, watch, keeping: Keeping { publisher, .. }, .. } = &mut self;
-            behind.refreshed(invocation, worked, *watch)?;
+            match worked {
+                Ok(Looked::Rested) => {}
+                worked => behind.refreshed(invocation, worked.map(drop), *watch)?,
+            }
             if let Some(published) = publisher.go_on(lakehouse).await {
                 behind.published(invocation, published);
             }
@@ -155,13 +105,10 @@ impl Following<'_> {
 
     /// Waits for the next look: until it is time, until this process has appended something, or until a publication has ended.
     async fn wait(&self, seen: u64) {
-        let (pause, is_away) = match self.behind.models {
-            Some(_) => (AGAIN_AFTER, true),
-            None => (LOOK_EVERY, false),
-        };
-        let (began, publisher) = (Instant::now(), &self.keeping.publisher);
-        let is_due = || !is_away && (self.lakehouse.log().seen() > seen || publisher.is_ready());
-        while began.elapsed() < pause && !is_due() {
+        let (began, publisher, behind) = (Instant::now(), &self.keeping.publisher, &self.behind);
+        let has_news = || !behind.is_stuck() && self.lakehouse.log().seen() > seen;
+        let is_due = || !behind.is_away() && (has_news() || publisher.is_ready());
+        while began.elapsed() < behind.pause() && !is_due() {
             tokio::time::sleep(OWN_EVERY).await;
         }
     }
@@ -247,27 +194,68 @@ impl Following<'_> {
     }
 
     /// One look at the lake, and what follows from it.
-    async fn keep_up(&mut self, edited: bool, seen: &mut (u64, Option<u64>)) -> Result<()> {
+    async fn keep_up(&mut self, edited: bool, seen: &mut Stand) -> Result<Looked> {
         let now = stand(&self.lakehouse).await?;
-        let due = edited || self.behind.models.is_some();
-        if now == *seen && !due {
-            return self.drain().await;
+        let due = edited || self.behind.is_due(now.0 > seen.0, Instant::now());
+        let rests = !due && self.behind.is_stuck();
+        let looked = if rests { Looked::Rested } else { Looked::KeptUp };
+        // Before the first epoch there is the log alone, as it is.
+        let is_old = now.1.is_none() && self.sessions.borrow().session.version() != now.0;
+        if !due && (now == *seen || (rests && now.1 == seen.1 && !is_old)) {
+            return self.drain().await.map(|()| looked);
         }
         self.keeping.quiet = Instant::now();
         // Who reads files that a compaction replaced has as long as a vacuum leaves them: readers move on with it.
-        let worked = match self.watch && (due || now.0 > seen.0) {
+        let worked = match self.watch && due {
             true => self.refresh().await,
             false => Ok(None),
         };
         let tidied = self.keep_tidy().await;
+        let epoch = self.lakehouse.epoch().await?;
+        if !self.watch && epoch != seen.1 {
+            self.take_up_models().await?;
+        }
         // What was refreshed is served. The log may have moved on meanwhile, and that is still to be refreshed: it was seen as far
-        // as it stood before.
-        *seen = (now.0, self.lakehouse.epoch().await?);
+        // as it stood before, or not at all while a refresh that failed is left alone.
+        *seen = (if rests { seen.0 } else { now.0 }, epoch);
         // Plans are kept for a session: a new one of the same tables would have none.
         if !matches!(worked, Ok(served) if served.is_some() && served == seen.1) {
             self.sessions.send_replace(served(self.lakehouse.read(None).await?, &self.lakehouse));
         }
-        worked.and(tidied)
+        worked.and(tidied).map(|()| looked)
+    }
+
+    /// Where others refresh, takes up the models that the tables are of: an earlier version is to be of the same SQL.
+    async fn take_up_models(&mut self) -> Result<()> {
+        let mut unlike = self.lakehouse.unlike_the_tables().await?;
+        if !unlike.is_empty() && self.reload() {
+            unlike = self.lakehouse.unlike_the_tables().await?;
+        }
+        if unlike != self.unlike {
+            tell_unlike(self.invocation, &unlike);
+            self.unlike = unlike;
+        }
+        Ok(())
+    }
+}
+
+/// What a look at the lake came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    /// Everything is as it shall be.
+    KeptUp,
+    /// A refresh that failed is left alone for now.
+    Rested,
+}
+
+/// Says for which models a table and its earlier versions are of different SQL.
+pub(super) fn tell_unlike(invocation: &Invocation, unlike: &[String]) {
+    if !unlike.is_empty() {
+        let models = unlike.join(", ");
+        invocation.output.say(&format!(
+            "for {models} the tables are of other SQL than the models here: earlier versions are of the models' SQL, \
+             until `lakebed run` brings the tables to it"
+        ));
     }
 }
 
@@ -288,7 +276,7 @@ impl Progress for Told {
 }
 
 /// The log's newest version, and the newest epoch.
-async fn stand(lakehouse: &Lakehouse) -> Result<(u64, Option<u64>)> {
+async fn stand(lakehouse: &Lakehouse) -> Result<Stand> {
     let (head, _) = lakehouse.log().head().await?;
     Ok((head, lakehouse.epoch().await?))
 }

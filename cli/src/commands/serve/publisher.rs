@@ -6,7 +6,7 @@ use std::time::Instant;
 use lakebed_query::{Lakehouse, Publications};
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::AGAIN_AFTER;
+use crate::commands::run::behind::AGAIN_AFTER;
 use crate::error::Result;
 
 /// One publication after the other, each of the newest epoch.
