@@ -365,11 +365,11 @@ impl ScalarUDFImpl for Shortening {
 
 #[cfg(test)]
 mod tests {
-    use arrow::util::pretty::pretty_format_batches;
     use datafusion::execution::FunctionRegistry;
     use datafusion::prelude::{SessionConfig, SessionContext};
 
     use super::*;
+    use crate::shown::shown;
 
     const ROWS: &str = "(SELECT id, CAST(p AS DECIMAL(18, 2)) AS p, x, DATE '2026-11-01' AS day FROM
         (VALUES (1, '129.99', 129.99), (2, '25.80', 25.8), (3, '-0.50', 1e308), (4, NULL, NULL)) AS v(id, p, x)) AS t";
@@ -382,11 +382,7 @@ mod tests {
         state.register_function_rewrite(Arc::new(SqlTypes)).unwrap();
         let context = SessionContext::new_with_state(state);
         let sql = sql.replace("ROWS", ROWS);
-        let planned = context.sql(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let batches = planned.collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let shown = pretty_format_batches(&batches).unwrap().to_string();
-        let cells = shown.lines().filter(|line| line.starts_with('|')).skip(1);
-        cells.map(|line| line.replace(['|', ' '], "")).collect::<Vec<_>>().join(" ")
+        shown(&context, &sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     async fn ids(condition: &str) -> String {

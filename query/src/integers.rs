@@ -153,10 +153,10 @@ fn too_large(kind: &DataType) -> DataFusionError {
 
 #[cfg(test)]
 mod tests {
-    use arrow::util::pretty::pretty_format_batches;
     use datafusion::prelude::{SessionConfig, SessionContext};
 
     use super::*;
+    use crate::shown::shown;
 
     async fn answer(sql: &str) -> Result<String> {
         let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
@@ -164,10 +164,7 @@ mod tests {
         state.add_analyzer_rule(Arc::new(IntegersRule));
         let rows = "(VALUES (1, 9223372036854775807), (2, -9223372036854775808), (3, NULL)) AS t(id, x)";
         let context = SessionContext::new_with_state(state);
-        let batches = context.sql(&sql.replace("ROWS", rows)).await?.collect().await?;
-        let shown = pretty_format_batches(&batches)?.to_string();
-        let cells = shown.lines().filter(|line| line.starts_with('|')).skip(1);
-        Ok(cells.map(|line| line.replace(['|', ' '], "")).collect::<Vec<_>>().join(" "))
+        shown(&context, &sql.replace("ROWS", rows)).await
     }
 
     #[tokio::test]

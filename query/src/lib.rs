@@ -38,6 +38,8 @@ mod runner;
 mod scratch;
 pub mod session;
 mod set_comparisons;
+#[cfg(test)]
+mod shown;
 pub mod sinks;
 mod slots;
 pub mod state_cache;

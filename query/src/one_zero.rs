@@ -192,20 +192,17 @@ impl ScalarUDFImpl for OneZero {
 mod tests {
     use arrow::array::{Array, ArrayRef, Float32Array, Float64Array, RecordBatch};
     use arrow::datatypes::{Field, Schema};
-    use arrow::util::pretty::pretty_format_batches;
     use datafusion::execution::SessionStateBuilder;
     use datafusion::prelude::SessionContext;
 
     use super::*;
+    use crate::shown::shown;
 
     async fn answer(sql: &str) -> String {
         let state = SessionStateBuilder::new_with_default_features().with_analyzer_rule(Arc::new(OneZeroRule)).build();
         let rows = "(VALUES (1, 0.0), (2, -0.0), (3, 0.0), (4, -0.0), (5, 1.0)) AS t(id, x)";
         let context = SessionContext::new_with_state(state);
-        let batches = context.sql(&sql.replace("ROWS", rows)).await.unwrap().collect().await.unwrap();
-        let shown = pretty_format_batches(&batches).unwrap().to_string();
-        let cells = shown.lines().filter(|line| line.starts_with('|')).skip(1);
-        cells.map(|line| line.replace(['|', ' '], "")).collect::<Vec<_>>().join(" ")
+        shown(&context, &sql.replace("ROWS", rows)).await.unwrap()
     }
 
     #[tokio::test]

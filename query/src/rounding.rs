@@ -82,10 +82,10 @@ impl ScalarUDFImpl for Round {
 
 #[cfg(test)]
 mod tests {
-    use arrow::util::pretty::pretty_format_batches;
     use datafusion::prelude::SessionContext;
 
     use super::*;
+    use crate::shown::shown;
 
     #[tokio::test]
     async fn its_type_is_that_of_its_digits() {
@@ -110,12 +110,8 @@ mod tests {
             ("SELECT round(p, NULL) FROM ROWS WHERE id = 1", ""),
         ] {
             let sql = sql.replace("ROWS", rows);
-            let planned = context.sql(&sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-            let batches = planned.collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-            let shown = pretty_format_batches(&batches).unwrap().to_string();
-            let cells = shown.lines().filter(|line| line.starts_with('|')).skip(1);
-            let found = cells.map(|line| line.replace(['|', ' '], "")).collect::<Vec<_>>().join(" ");
-            assert_eq!(found, expected, "{sql}");
+            let answered = shown(&context, &sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            assert_eq!(answered, expected, "{sql}");
         }
     }
 }

@@ -158,18 +158,15 @@ fn exists_in(subquery: Subquery) -> Expr {
 
 #[cfg(test)]
 mod tests {
-    use arrow::util::pretty::pretty_format_batches;
     use datafusion::execution::SessionStateBuilder;
     use datafusion::prelude::SessionContext;
 
     use super::*;
+    use crate::shown::shown;
 
     async fn ids(context: &SessionContext, condition: &str) -> String {
         let sql = format!("SELECT id FROM t WHERE {condition} ORDER BY id");
-        let batches = context.sql(&sql).await.unwrap().collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let shown = pretty_format_batches(&batches).unwrap().to_string();
-        let cells = shown.lines().filter(|line| line.starts_with('|')).skip(1);
-        cells.map(|line| line.replace(['|', ' '], "")).collect::<Vec<_>>().join(" ")
+        shown(context, &sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     fn context() -> SessionContext {
