@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::intake::RETRY;
+use lakebed_log::RETRY;
+
 use crate::post;
 
 /// The result of this room's functions.

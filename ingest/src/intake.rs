@@ -215,41 +215,6 @@ fn with_headers(content: ContentHash, settings: &Settings) -> ContentHash {
     ContentHash::of(format!("{content}{said}").as_bytes())
 }
 
-/// The id of the batch that brings refused events at these positions, ascending, of another one.
-fn retry_id(batch: &BatchId, positions: &[u64]) -> BatchId {
-    let mut stretches: Vec<(u64, u64)> = Vec::new();
-    for position in positions {
-        match stretches.last_mut() {
-            Some((_, last)) if *last + 1 == *position => *last = *position,
-            _ => stretches.push((*position, *position)),
-        }
-    }
-    let stretches = stretches.iter().map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>();
-    BatchId::new(format!("{batch}{RETRY}{}", stretches.join(",")))
-}
-
-/// The id of the batch whose refused events this one brought, and their positions in it; `None` where it brought none.
-pub fn retried(later: &BatchId) -> Option<(&str, Vec<u64>)> {
-    let (batch, stretches) = later.as_str().rsplit_once(RETRY)?;
-    let mut positions = Vec::new();
-    for stretch in stretches.split(',') {
-        let (first, last) = stretch.split_once('-')?;
-        let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
-        // No batch has as many events: that name somebody has made up.
-        if last.checked_sub(first)? > MOST_IN_A_STRETCH {
-            return None;
-        }
-        positions.extend(first..=last);
-    }
-    Some((batch, positions))
-}
-
-/// Events that no batch has.
-const MOST_IN_A_STRETCH: u64 = 1 << 24;
-
-/// Between a batch's id and the positions that were refused and read later.
-pub(crate) const RETRY: &str = " retry ";
-
 impl Intake {
     /// The way into a log, as its project has set it.
     pub fn new(log: Log, config: &Config, clock: fn() -> DateTime<Utc>) -> Self {
@@ -354,7 +319,7 @@ impl Intake {
         let Some(raw) = frame_events(readable.iter().map(|event| event.bytes.as_slice()), &settings) else {
             return Ok(0);
         };
-        let id = retry_id(batch, &readable.iter().map(|event| event.position).collect::<Vec<_>>());
+        let id = batch.retry(&readable.iter().map(|event| event.position).collect::<Vec<_>>());
         Ok(self.append(&Prepared::new(&raw, id, source, &settings), ack).await?.accepted)
     }
 
@@ -383,17 +348,5 @@ mod tests {
         for (text, flaw) in flaws {
             assert_eq!(first_flaw(text), flaw, "{}", String::from_utf8_lossy(text));
         }
-    }
-
-    #[test]
-    fn a_retry_says_which_events_it_brings() {
-        let batch = BatchId::new("a b");
-        let positions = [0, 1, 2, 7, 9, 10];
-        let id = retry_id(&batch, &positions);
-        assert_eq!(id.as_str(), "a b retry 0-2,7-7,9-10");
-        assert_eq!(retried(&id).unwrap(), ("a b", positions.to_vec()));
-        assert_eq!(retried(&batch), None);
-        let again = retry_id(&id, &[3]);
-        assert_eq!(retried(&again).unwrap(), (id.as_str(), vec![3]));
     }
 }

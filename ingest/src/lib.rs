@@ -32,7 +32,7 @@ pub use error::{Error, Result};
 pub use fields::Given;
 pub use frame::RawBatches;
 pub use infer::{Inferred, Sample, infer};
-pub use intake::{Intake, Outlet, Prepared, Sent, Tally, Whole, retried};
+pub use intake::{Intake, Outlet, Prepared, Sent, Tally, Whole};
 pub use post::check_name;
 pub use raw_batch::RawBatch;
 pub use settings::Settings;

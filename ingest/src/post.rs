@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use lakebed_log::{Ack, Quarantined};
+use lakebed_log::{Ack, Quarantined, RETRY};
 use lakebed_project::{EventsConfig, Secret, Token, Tokens};
 use serde::Serialize;
 use sha2::Sha256;
 
 use crate::error::Error;
-use crate::intake::RETRY;
 use crate::intake::{Intake, Prepared, Sent, Tally, Whole};
 
 /// How many refused events an answer tells of; all of them are in the quarantine.

@@ -1,6 +1,7 @@
 //! What is appended: a batch of decoded events, what was refused of it, and the names it is known by for ever.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray, StringViewArray, TimestampMicrosecondArray};
@@ -9,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::columns::ColumnType;
+
+/// Between a batch's id and the positions that were refused and are read later: no sender may have it in a name.
+pub const RETRY: &str = " retry ";
 
 /// The name a sender gives a batch, so that a retry is the same batch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,6 +28,30 @@ impl BatchId {
     /// The id of a batch that nobody named: the hash of its content.
     pub fn of_content(content: ContentHash) -> Self {
         Self(content.to_string())
+    }
+
+    /// The id of the batch that brings refused events of this one later, by their positions, ascending.
+    pub fn retry(&self, positions: &[u64]) -> Self {
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        for position in positions {
+            match stretches.last_mut() {
+                Some((_, last)) if *last + 1 == *position => *last = *position,
+                _ => stretches.push((*position, *position)),
+            }
+        }
+        let stretches = stretches.iter().map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>();
+        Self(format!("{self}{RETRY}{}", stretches.join(",")))
+    }
+
+    /// The id of the batch whose refused events this one brought, and the stretches of their positions in it; `None` where it
+    /// brought none.
+    pub fn retried(&self) -> Option<(&str, Vec<RangeInclusive<u64>>)> {
+        let (batch, stretches) = self.0.rsplit_once(RETRY)?;
+        let positions = |stretch: &str| {
+            let (first, last) = stretch.split_once('-')?;
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        };
+        Some((batch, stretches.split(',').map(positions).collect::<Option<_>>()?))
     }
 
     /// The id as text.
@@ -210,4 +238,20 @@ pub struct Quarantined {
     pub reason: String,
     /// Its bytes as they came, cut at the configured limit.
     pub bytes: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_says_which_events_it_brings() {
+        let batch = BatchId::new("a b");
+        let id = batch.retry(&[0, 1, 2, 7, 9, 10]);
+        assert_eq!(id.as_str(), "a b retry 0-2,7-7,9-10");
+        assert_eq!(id.retried().unwrap(), ("a b", vec![0..=2, 7..=7, 9..=10]));
+        assert_eq!(batch.retried(), None);
+        let again = id.retry(&[3]);
+        assert_eq!(again.retried().unwrap(), (id.as_str(), vec![3..=3]));
+    }
 }

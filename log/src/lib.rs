@@ -24,7 +24,7 @@ pub mod store;
 mod unit;
 
 pub use append::{Ack, Appended, Begun, Staged};
-pub use batch::{Batch, BatchId, BatchKey, Column, ContentHash, Day, Events, LaneStep, Quarantined};
+pub use batch::{Batch, BatchId, BatchKey, Column, ContentHash, Day, Events, LaneStep, Quarantined, RETRY};
 pub use claims::{Claim, Claims};
 pub use columns::{ColumnType, JsonKind, column_name};
 pub use committing::Drained;

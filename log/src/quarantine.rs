@@ -1,5 +1,7 @@
 //! Quarantine: the events that could not be read, with their bytes and the reason, in one Parquet file a batch.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -11,7 +13,8 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
-use crate::batch::{Batch, Quarantined};
+use crate::batch::{Batch, BatchId, Quarantined};
+use crate::entry::{CommittedBatch, Entry};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::schema;
@@ -40,6 +43,50 @@ pub async fn put(store: &Store, batch: &Batch, at: DateTime<Utc>) -> Result<Opti
     let path = layout::quarantine(Uuid::now_v7());
     store.put(&layout::in_table(&path), encode(batch, at)?).await?;
     Ok(Some(path))
+}
+
+/// A batch with events that are in quarantine and nowhere else.
+#[derive(Debug)]
+pub struct Left<'v> {
+    /// The version that brought the batch.
+    pub version: u64,
+    /// Its time.
+    pub time: DateTime<Utc>,
+    /// The batch.
+    pub batch: &'v CommittedBatch,
+    /// Those events, at least one, in the order of their positions.
+    pub events: Vec<Quarantined>,
+}
+
+/// What is left in quarantine of the wanted batches of some versions, by what these brought.
+///
+/// # Errors
+/// As [`read`].
+pub async fn left<'v>(
+    store: &Store,
+    versions: &'v [(u64, Entry)],
+    is_wanted: impl Fn(&BatchId) -> bool,
+) -> Result<Vec<Left<'v>>> {
+    let mut later: BTreeMap<&str, Vec<RangeInclusive<u64>>> = BTreeMap::new();
+    for batch in versions.iter().flat_map(|(_, entry)| &entry.record.batches) {
+        if let Some((batch, positions)) = batch.id.retried() {
+            later.entry(batch).or_default().extend(positions);
+        }
+    }
+    let mut found = Vec::new();
+    for (version, entry) in versions {
+        for batch in entry.record.batches.iter().filter(|batch| is_wanted(&batch.id)) {
+            let Some(path) = &batch.quarantine else { continue };
+            let mut events = read(store, path).await?;
+            if let Some(later) = later.get(batch.id.as_str()) {
+                events.retain(|event| !later.iter().any(|positions| positions.contains(&event.position)));
+            }
+            if !events.is_empty() {
+                found.push(Left { version: *version, time: entry.time, batch, events });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The refused events of a quarantine file, in the order of their positions.

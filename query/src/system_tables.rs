@@ -1,8 +1,6 @@
 //! What the lake says of itself, as tables of the schema `lakebed`. They are read when they are asked, as of the session's
 //! version: nothing that came later is in them.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -218,28 +216,14 @@ impl Source {
 
     async fn quarantine(&self) -> Result<Vec<ArrayRef>> {
         let versions = self.versions().await?;
-        let batches: Vec<_> = versions
-            .iter()
-            .flat_map(|(version, entry)| entry.record.batches.iter().map(move |batch| (*version, entry.time, batch)))
-            .collect();
-        let mut later: BTreeMap<&str, Vec<RangeInclusive<u64>>> = BTreeMap::new();
-        for (batch, positions) in batches.iter().filter_map(|(.., batch)| retried(batch.id.as_str())) {
-            later.entry(batch).or_default().extend(positions);
-        }
-        let mut refused = Vec::new();
-        for (version, time, batch) in &batches {
-            let Some(path) = &batch.quarantine else { continue };
-            let mut left = quarantine::read(self.log.store(), path).await?;
-            if let Some(later) = later.get(batch.id.as_str()) {
-                left.retain(|event| !later.iter().any(|positions| positions.contains(&event.position)));
-            }
-            refused.extend(left.into_iter().map(|event| (*version, *time, batch.id.as_str(), &batch.source, event)));
-        }
+        let left = quarantine::left(self.log.store(), &versions, |_| true).await?;
+        let refused: Vec<_> =
+            left.iter().flat_map(|of_one| of_one.events.iter().map(move |event| (of_one, event))).collect();
         Ok(vec![
-            numbers(refused.iter().map(|(version, ..)| *version)),
-            times(refused.iter().map(|(_, time, ..)| *time)),
-            texts(refused.iter().map(|(_, _, batch, ..)| batch)),
-            texts(refused.iter().map(|(_, _, _, source, _)| source)),
+            numbers(refused.iter().map(|(of, _)| of.version)),
+            times(refused.iter().map(|(of, _)| of.time)),
+            texts(refused.iter().map(|(of, _)| of.batch.id.as_str())),
+            texts(refused.iter().map(|(of, _)| &of.batch.source)),
             numbers(refused.iter().map(|(.., event)| event.position)),
             texts(refused.iter().map(|(.., event)| &event.reason)),
             texts(refused.iter().map(|(.., event)| String::from_utf8_lossy(&event.bytes))),
@@ -303,17 +287,6 @@ impl Source {
             texts(reads.iter().map(|(_, read)| read.to_string())),
         ]
     }
-}
-
-/// The batch whose refused events a later batch brought, and their positions in it. The later one's name says so, as
-/// `lakebed quarantine retry` gives it: `BATCH retry 0-3,7-7`.
-fn retried(later: &str) -> Option<(&str, Vec<RangeInclusive<u64>>)> {
-    let (batch, stretches) = later.rsplit_once(" retry ")?;
-    let positions = |stretch: &str| {
-        let (first, last) = stretch.split_once('-')?;
-        Some(first.parse::<u64>().ok()?..=last.parse().ok()?)
-    };
-    Some((batch, stretches.split(',').map(positions).collect::<Option<_>>()?))
 }
 
 fn versions(versions: &[(u64, Entry)]) -> Vec<ArrayRef> {
