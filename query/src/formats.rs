@@ -203,7 +203,7 @@ fn as_json(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Int64Array, ListArray, StructArray};
-    use arrow::datatypes::{DataType, Int64Type};
+    use arrow::datatypes::{DataType, Int64Type, IntervalUnit, UnionFields, UnionMode};
 
     use super::*;
 
@@ -227,6 +227,37 @@ mod tests {
         let expected = "n,l,s\n1,\"[1,null]\",\"{\"\"x\"\":\"\"a \\\"\"b\\\"\"\\nc\"\"}\"\n\
                         2,,\"{\"\"x\"\":null}\"\n3,[],\"{\"\"x\"\":\"\"\"\"}\"\n";
         assert_eq!(written(Format::Csv, &batch).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_type_without_a_place_is_told_before_anything_is_written() {
+        let map = |key: DataType| {
+            let entry = [Field::new("keys", key, false), Field::new("values", DataType::Int64, true)];
+            DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entry.to_vec().into()), false)), false)
+        };
+        let span = DataType::Interval(IntervalUnit::MonthDayNano);
+        let any = DataType::Union(UnionFields::empty(), UnionMode::Sparse);
+        let list = DataType::new_list(any.clone(), true);
+        let [json, csv, parquet] = [Format::Json, Format::Csv, Format::Parquet];
+        for (kind, refused) in [
+            (any, vec![json, csv, parquet]),
+            (list, vec![json, csv, parquet]),
+            (span, vec![parquet]),
+            (map(DataType::Int64), vec![json, csv]),
+            (map(DataType::Utf8), vec![]),
+            (DataType::Int64, vec![]),
+        ] {
+            let schema = Arc::new(Schema::new(vec![Field::new("x", kind.clone(), true)]));
+            for format in Format::ALL {
+                let mut written = Vec::new();
+                let begun = RowsWriter::begin(format, &schema, &mut written).map(drop);
+                assert_eq!(begun.is_err(), refused.contains(&format), "{kind} in {}: {begun:?}", format.name());
+                if let Err(error) = begun {
+                    assert!(error.to_string().contains("has no place for column 'x'"), "{error}");
+                    assert!(written.is_empty());
+                }
+            }
+        }
     }
 
     #[test]

@@ -337,3 +337,19 @@ fn a_misspelled_table_is_an_error() {
     assert!(policies.rules().unwrap().unwrap().is_empty());
     assert_eq!(Policies::of(directory.path()).rules().unwrap(), None);
 }
+
+#[test]
+fn what_looks_like_policies_and_is_not_read_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("sql").join(FOLDER);
+    std::fs::create_dir_all(folder.join("..data")).unwrap();
+    std::fs::write(folder.join("README.md"), "who reads what").unwrap();
+    let rules = || Policies::of(directory.path()).rules();
+    assert_eq!(rules().unwrap(), None, "what is hidden, or no SQL, is in nobody's way");
+    std::fs::write(folder.join("P.SQL"), "GRANT SELECT ON bronze.events TO a").unwrap();
+    let wrong = rules().unwrap_err();
+    assert!(wrong.to_string().contains("P.SQL") && wrong.to_string().contains("it is not read"), "{wrong}");
+    std::fs::remove_file(folder.join("P.SQL")).unwrap();
+    std::fs::create_dir(folder.join("old")).unwrap();
+    assert!(rules().unwrap_err().to_string().contains("old"));
+}
