@@ -7,17 +7,19 @@ use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Time
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
-use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, ScalarFunction, TryCast};
+use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, TryCast};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility, cast, lit, try_cast,
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, cast, lit, try_cast,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use datafusion_functions_json::udfs::{
     json_as_text_udf, json_get_bool_udf, json_get_float_udf, json_get_int_udf, json_get_json_udf,
 };
+
+use crate::conditions::is_comparison;
 
 /// The types of SQL. What it changes when a statement is planned decides what type an expression has; what it changes later does not.
 #[derive(Debug)]
@@ -61,7 +63,7 @@ fn arrow(op: &BinaryOperator, left: &Expr, right: &Expr) -> Option<Expr> {
     let mut args = inner.cloned().unwrap_or_else(|| vec![left.clone()]);
     args.push(right.clone());
     let name = format!("{} {op} {}", as_named(left), as_named(right));
-    Some(Expr::ScalarFunction(ScalarFunction { func, args }).alias(name))
+    Some(func.call(args).alias(name))
 }
 
 /// A side of an arrow in the name of its column.
@@ -119,65 +121,67 @@ impl FunctionRewrite for SqlTypes {
     fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
         Ok(match expr {
             Expr::ScalarFunction(mut call) => {
-                let meet = ["coalesce", "greatest", "least", "nullif", "nvl"].contains(&call.func.name());
-                let changed = meet && alike(call.args.iter_mut().collect(), schema);
+                let takes_alike = ["coalesce", "greatest", "least", "nullif", "nvl"].contains(&call.func.name());
+                let changed = takes_alike && alike(&mut call.args.iter_mut().collect::<Vec<_>>(), schema);
                 Transformed::new_transformed(Expr::ScalarFunction(call), changed)
             }
             Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) => {
-                let changed = compares(op)
-                    && (of_json(vec![&mut left, &mut right], schema) || alike(vec![&mut left, &mut right], schema));
+                let changed = is_comparison(op) && meet(vec![&mut left, &mut right], schema);
                 Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed)
             }
             Expr::Between(Between { mut expr, negated, mut low, mut high }) => {
-                let changed = of_json(vec![&mut expr, &mut low, &mut high], schema)
-                    || alike(vec![&mut expr, &mut low, &mut high], schema);
+                let changed = meet(vec![&mut expr, &mut low, &mut high], schema);
                 Transformed::new_transformed(Expr::Between(Between { expr, negated, low, high }), changed)
             }
             Expr::InList(InList { mut expr, mut list, negated }) => {
-                let changed = of_json(std::iter::once(expr.as_mut()).chain(&mut list).collect(), schema)
-                    || alike(std::iter::once(expr.as_mut()).chain(&mut list).collect(), schema);
+                let changed = meet(std::iter::once(expr.as_mut()).chain(&mut list).collect(), schema);
                 Transformed::new_transformed(Expr::InList(InList { expr, list, negated }), changed)
             }
             Expr::Case(mut case) => {
-                let changed = alike(results(&mut case), schema);
+                let changed = alike(&mut results(&mut case), schema);
                 Transformed::new_transformed(Expr::Case(case), changed)
             }
-            Expr::IsNull(of) if found(&of).is_some() => Transformed::yes(text_of(*of).is_null()),
-            Expr::IsNotNull(of) if found(&of).is_some() => Transformed::yes(text_of(*of).is_not_null()),
-            Expr::Cast(Cast { expr, field })
-                if let Some(value) = found(&expr).and_then(|found| as_value(found, field.data_type())) =>
-            {
-                // A number is exact by its text, and may be another value's.
-                Transformed::yes(match field.data_type().is_decimal() {
-                    true => Expr::TryCast(TryCast { expr: Box::new(value), field }),
-                    false => Expr::Cast(Cast { expr: Box::new(value), field }),
-                })
+            Expr::IsNull(of) => {
+                text_of(&of).map_or_else(|| Transformed::no(Expr::IsNull(of)), |text| Transformed::yes(text.is_null()))
             }
-            Expr::TryCast(TryCast { expr, field })
-                if let Some(value) = found(&expr).and_then(|found| as_value(found, field.data_type())) =>
-            {
-                Transformed::yes(Expr::TryCast(TryCast { expr: Box::new(value), field }))
-            }
-            Expr::Cast(Cast { expr, field }) if loses_digits(&expr, field.data_type(), schema) => {
-                Transformed::yes(Shortened { to: field.data_type().clone(), or_null: false }.of(*expr))
-            }
-            Expr::TryCast(TryCast { expr, field }) if loses_digits(&expr, field.data_type(), schema) => {
-                Transformed::yes(Shortened { to: field.data_type().clone(), or_null: true }.of(*expr))
-            }
+            Expr::IsNotNull(of) => text_of(&of)
+                .map_or_else(|| Transformed::no(Expr::IsNotNull(of)), |text| Transformed::yes(text.is_not_null())),
+            Expr::Cast(Cast { expr, field }) => converted(expr, field, false, schema),
+            Expr::TryCast(TryCast { expr, field }) => converted(expr, field, true, schema),
             other => Transformed::no(other),
         })
     }
 }
 
 /// What an arrow finds, as text: of a null it is none.
-fn text_of(expr: Expr) -> Expr {
-    let args = found(&expr).cloned();
-    args.map_or(expr, |args| Expr::ScalarFunction(ScalarFunction { func: json_as_text_udf(), args }))
+fn text_of(expr: &Expr) -> Option<Expr> {
+    found(expr).map(|args| json_as_text_udf().call(args.clone()))
 }
 
-fn compares(op: Operator) -> bool {
-    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+/// A CAST, or a TRY_CAST, which is `or_null`.
+fn converted(expr: Box<Expr>, field: FieldRef, or_null: bool, schema: &DFSchema) -> Transformed<Expr> {
+    let kind = field.data_type();
+    if let Some(value) = found(&expr).and_then(|found| as_value(found, kind)) {
+        // A decimal is exact by its text, which may be that of another value.
+        let or_null = or_null || kind.is_decimal();
+        return Transformed::yes(plain_cast(Box::new(value), field, or_null));
+    }
+    match loses_digits(&expr, kind, schema) {
+        true => Transformed::yes(Shortened::function(kind.clone(), or_null).call(vec![*expr])),
+        false => Transformed::no(plain_cast(expr, field, or_null)),
+    }
+}
+
+fn plain_cast(expr: Box<Expr>, field: FieldRef, or_null: bool) -> Expr {
+    match or_null {
+        true => Expr::TryCast(TryCast { expr, field }),
+        false => Expr::Cast(Cast { expr, field }),
+    }
+}
+
+/// Makes values alike that are compared. Gives whether anything changed.
+fn meet(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+    of_json(&mut sides, schema) || alike(&mut sides, schema)
 }
 
 fn results(case: &mut Case) -> Vec<&mut Expr> {
@@ -187,7 +191,7 @@ fn results(case: &mut Case) -> Vec<&mut Expr> {
 
 /// What an arrow finds is a number where it meets one, and NULL if it is none; and where it meets something else it is its text,
 /// without quotes. Gives whether anything changed.
-fn of_json(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+fn of_json(sides: &mut [&mut Expr], schema: &DFSchema) -> bool {
     let kinds = sides.iter().filter(|side| found_or_its_text(side).is_none()).map(|side| side.get_type(schema));
     let Ok(kinds) = kinds.collect::<Result<Vec<DataType>>>() else { return false };
     let is_number = !kinds.is_empty() && kinds.iter().all(DataType::is_numeric);
@@ -202,10 +206,9 @@ fn of_json(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
         false => DataType::Float64,
     };
     let mut changed = false;
-    for side in &mut sides {
+    for side in &mut *sides {
         let args = if is_number { found_or_its_text(side) } else { found(side) };
-        let Some(args) = args.cloned() else { continue };
-        let text = Expr::ScalarFunction(ScalarFunction { func: json_as_text_udf(), args });
+        let Some(text) = args.map(|args| json_as_text_udf().call(args.clone())) else { continue };
         **side = if is_number { try_cast(text, kind.clone()) } else { text };
         changed = true;
     }
@@ -213,7 +216,7 @@ fn of_json(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     if changed && kind == DataType::Float64 {
         for side in sides {
             if is_decimal(side.get_type(schema)) {
-                *side = cast(side.clone(), DataType::Float64);
+                **side = cast(side.clone(), DataType::Float64);
             }
         }
     }
@@ -229,61 +232,47 @@ fn as_value(found: &[Expr], to: &DataType) -> Option<Expr> {
         kind if kind.is_string() || kind.is_decimal() => json_as_text_udf(),
         _ => return None,
     };
-    Some(Expr::ScalarFunction(ScalarFunction { func, args: found.to_vec() }))
+    Some(func.call(found.to_vec()))
 }
 
 /// Makes decimals and doubles that meet alike: a double that is written is the decimal that is written; and other ones meet as
 /// doubles, where DataFusion makes decimals of 15 places of all. Gives whether anything changed.
-fn alike(sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+fn alike(sides: &mut [&mut Expr], schema: &DFSchema) -> bool {
     let kinds: Vec<DataType> = sides.iter().filter_map(|side| side.get_type(schema).ok()).collect();
-    let is_float = |kind: &DataType| matches!(kind, DataType::Float32 | DataType::Float64);
-    if kinds.len() < sides.len() || !kinds.iter().any(is_float) {
+    let (mut floats, mut room, mut is_written) = (0, None, true);
+    for (side, kind) in sides.iter().zip(&kinds) {
+        let decimal = match kind {
+            DataType::Float32 | DataType::Float64 => {
+                floats += 1;
+                let decimal = written(side).map(|decimal| decimal.data_type());
+                is_written &= decimal.is_some();
+                decimal
+            }
+            kind => Some(kind.clone()),
+        };
+        if let Some(DataType::Decimal128(digits, scale)) = decimal {
+            let (whole, places) = (i16::from(digits) - i16::from(scale), i16::from(scale));
+            let (most_whole, most_places) = room.unwrap_or((whole, places));
+            room = Some((whole.max(most_whole), places.max(most_places)));
+        }
+    }
+    let is_decimal = |kind: &DataType| matches!(kind, DataType::Decimal128(..));
+    if kinds.len() < sides.len() || floats == 0 || !kinds.iter().any(is_decimal) {
         return false;
     }
-    let decimals = kinds.iter().filter_map(|kind| match kind {
-        DataType::Decimal128(digits, scale) => Some((i16::from(*digits) - i16::from(*scale), i16::from(*scale))),
-        _ => None,
-    });
-    let Some(widest) = decimals.reduce(wider) else { return false };
-    let exact: Option<Vec<Option<(i128, u8, i8)>>> = sides
-        .iter()
-        .zip(&kinds)
-        .map(|(side, kind)| if is_float(kind) { written(side).map(Some) } else { Some(None) })
-        .collect();
-    let fits = |exact: &Vec<Option<(i128, u8, i8)>>| {
-        let places = exact
-            .iter()
-            .flatten()
-            .map(|(_, digits, scale)| (i16::from(*digits) - i16::from(*scale), i16::from(*scale)));
-        let (whole, scale) = places.fold(widest, wider);
-        whole + scale <= i16::from(DECIMAL128_MAX_PRECISION)
-    };
-    match exact.filter(fits) {
-        Some(exact) => {
-            for (side, exact) in sides.into_iter().zip(exact) {
-                if let Some((value, digits, scale)) = exact {
-                    *side = lit(ScalarValue::Decimal128(Some(value), digits, scale));
-                }
-            }
-        }
-        None => {
-            for (side, kind) in sides.into_iter().zip(kinds) {
-                if matches!(kind, DataType::Decimal128(..)) {
-                    *side = cast(side.clone(), DataType::Float64);
-                }
-            }
+    let fits = room.is_some_and(|(whole, places)| whole + places <= i16::from(DECIMAL128_MAX_PRECISION));
+    for (side, kind) in sides.iter_mut().zip(&kinds) {
+        match written(side) {
+            Some(decimal) if is_written && fits => **side = lit(decimal),
+            _ if is_decimal(kind) && !(is_written && fits) => **side = cast(side.clone(), DataType::Float64),
+            _ => {}
         }
     }
     true
 }
 
-/// Digits before and behind the point that both have room in.
-fn wider(one: (i16, i16), other: (i16, i16)) -> (i16, i16) {
-    (one.0.max(other.0), one.1.max(other.1))
-}
-
-/// A double that stands in a statement, as the decimal that was written: its value without the point, its digits and its places.
-fn written(side: &Expr) -> Option<(i128, u8, i8)> {
+/// A double that stands in a statement, as the decimal that was written.
+fn written(side: &Expr) -> Option<ScalarValue> {
     let Expr::Literal(ScalarValue::Float64(Some(value)), _) = side else { return None };
     if !value.is_finite() {
         return None;
@@ -294,7 +283,7 @@ fn written(side: &Expr) -> Option<(i128, u8, i8)> {
     let number = format!("{whole}{fraction}").parse::<i128>().ok()?;
     let scale = i8::try_from(fraction.len()).ok()?;
     let digits = u8::try_from(number.unsigned_abs().to_string().len().max(fraction.len())).ok()?;
-    (digits <= DECIMAL128_MAX_PRECISION).then_some((number, digits, scale))
+    (digits <= DECIMAL128_MAX_PRECISION).then_some(ScalarValue::Decimal128(Some(number), digits, scale))
 }
 
 /// Whether a cast makes one value of many: DataFusion compares what is in it with a value in its place.
@@ -311,25 +300,19 @@ pub(crate) const SHORTENED: &str = "shortened";
 
 /// A decimal with fewer places, as CAST and TRY_CAST give it, that no optimizer takes for another cast.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Shortening {
-    shortened: Shortened,
-    signature: Signature,
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
 struct Shortened {
     to: DataType,
     or_null: bool,
+    signature: Signature,
 }
 
 impl Shortened {
-    fn of(self, decimal: Expr) -> Expr {
-        let signature = Signature::any(1, Volatility::Immutable);
-        ScalarUDF::from(Shortening { shortened: self, signature }).call(vec![decimal])
+    fn function(to: DataType, or_null: bool) -> ScalarUDF {
+        ScalarUDF::from(Self { to, or_null, signature: Signature::any(1, Volatility::Immutable) })
     }
 }
 
-impl ScalarUDFImpl for Shortening {
+impl ScalarUDFImpl for Shortened {
     fn name(&self) -> &str {
         SHORTENED
     }
@@ -344,12 +327,12 @@ impl ScalarUDFImpl for Shortening {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.shortened.to.clone())
+        Ok(self.to.clone())
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let nullable = self.shortened.or_null || args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(Field::new(SHORTENED, self.shortened.to.clone(), nullable)))
+        let nullable = self.or_null || args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(SHORTENED, self.to.clone(), nullable)))
     }
 
     fn is_strict(&self) -> bool {
@@ -358,29 +341,27 @@ impl ScalarUDFImpl for Shortening {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let [decimal] = arguments.args.as_slice() else { return exec_err!("{SHORTENED} takes one decimal") };
-        let options = CastOptions { safe: self.shortened.or_null, ..CastOptions::default() };
-        decimal.cast_to(&self.shortened.to, Some(&options))
+        let options = CastOptions { safe: self.or_null, ..CastOptions::default() };
+        decimal.cast_to(&self.to, Some(&options))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use datafusion::execution::FunctionRegistry;
-    use datafusion::prelude::{SessionConfig, SessionContext};
 
     use super::*;
-    use crate::shown::shown;
+    use crate::shown::{context_with, shown};
 
     const ROWS: &str = "(SELECT id, CAST(p AS DECIMAL(18, 2)) AS p, x, DATE '2026-11-01' AS day FROM
         (VALUES (1, '129.99', 129.99), (2, '25.80', 25.8), (3, '-0.50', 1e308), (4, NULL, NULL)) AS v(id, p, x)) AS t";
 
     async fn answer(sql: &str) -> String {
-        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-        let mut state = context.state();
-        state.register_expr_planner(Arc::new(SqlTypes)).unwrap();
-        datafusion_functions_json::register_all(&mut state).unwrap();
-        state.register_function_rewrite(Arc::new(SqlTypes)).unwrap();
-        let context = SessionContext::new_with_state(state);
+        let context = context_with(|state| {
+            state.register_expr_planner(Arc::new(SqlTypes)).unwrap();
+            datafusion_functions_json::register_all(state).unwrap();
+            state.register_function_rewrite(Arc::new(SqlTypes)).unwrap();
+        });
         let sql = sql.replace("ROWS", ROWS);
         shown(&context, &sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }

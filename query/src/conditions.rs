@@ -37,9 +37,15 @@ pub(crate) fn cannot_fail(condition: &Expr, is_plain: &dyn Fn(&str) -> bool) -> 
     }
 }
 
-fn compares(op: Operator) -> bool {
-    use Operator::{And, Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq, Or};
-    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom | And | Or)
+/// Whether an operator compares two values by what they are.
+pub(crate) fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// Whether an operator compares, or joins what was compared: neither fails.
+pub(crate) fn compares(op: Operator) -> bool {
+    is_comparison(op) || matches!(op, Operator::And | Operator::Or)
 }
 
 /// Conditions with those first that cannot fail.

@@ -153,17 +153,13 @@ fn too_large(kind: &DataType) -> DataFusionError {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::prelude::{SessionConfig, SessionContext};
 
     use super::*;
-    use crate::shown::shown;
+    use crate::shown::{context_with, shown};
 
     async fn answer(sql: &str) -> Result<String> {
-        let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-        let mut state = context.state();
-        state.add_analyzer_rule(Arc::new(IntegersRule));
+        let context = context_with(|state| _ = state.add_analyzer_rule(Arc::new(IntegersRule)));
         let rows = "(VALUES (1, 9223372036854775807), (2, -9223372036854775808), (3, NULL)) AS t(id, x)";
-        let context = SessionContext::new_with_state(state);
         shown(&context, &sql.replace("ROWS", rows)).await
     }
 

@@ -9,8 +9,10 @@ use arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
+
+use crate::forwarded::forwarded;
 
 /// Bytes of text, or eighths of that of values, that one call makes of the rows of a batch.
 const MOST: i64 = 256 << 20;
@@ -112,13 +114,7 @@ impl Bounded {
 }
 
 impl ScalarUDFImpl for Bounded {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
+    forwarded!(inner);
 
     fn signature(&self) -> &Signature {
         self.inner.signature()
@@ -126,10 +122,6 @@ impl ScalarUDFImpl for Bounded {
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         self.inner.coerce_types(arguments)
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arguments)
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
@@ -142,10 +134,6 @@ impl ScalarUDFImpl for Bounded {
         }
         self.inner.invoke_with_args(arguments)
     }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.inner.documentation()
-    }
 }
 
 #[cfg(test)]
@@ -153,13 +141,11 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
+    use crate::shown::context_with;
 
     #[tokio::test]
     async fn what_is_told_to_make_much_is_refused() {
-        let context = SessionContext::new();
-        let mut state = context.state();
-        bound(&mut state).unwrap();
-        let context = SessionContext::new_with_state(state);
+        let context = context_with(|state| bound(state).unwrap());
         for sql in [
             "SELECT repeat('xy', 1000000000)",
             "SELECT length(lpad('x', 2000000000, 'y'))",

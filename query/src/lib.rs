@@ -13,6 +13,7 @@ pub mod explain;
 mod first_wins;
 mod folding;
 pub mod formats;
+mod forwarded;
 mod grammar;
 pub mod hash;
 mod integers;

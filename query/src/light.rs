@@ -9,12 +9,13 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::coercions::SHORTENED;
+use crate::conditions::compares;
 use crate::integers;
 use crate::kept_tables::{KeptTable, is_in_memory};
 use crate::one_zero;
@@ -101,11 +102,7 @@ fn is_light_expression(expression: &Expr) -> bool {
         | Expr::Case(_)
         | Expr::Cast(_)
         | Expr::TryCast(_) => true,
-        Expr::BinaryExpr(binary) => {
-            use Operator::{And, Eq, Gt, GtEq, Lt, LtEq, NotEq, Or};
-            let compares = matches!(binary.op, Eq | NotEq | Lt | LtEq | Gt | GtEq | And | Or);
-            compares || binary.op.is_numerical_operators()
-        }
+        Expr::BinaryExpr(binary) => compares(binary.op) || binary.op.is_numerical_operators(),
         Expr::AggregateFunction(function) => LIGHT_FUNCTIONS.contains(&function.func.name()),
         Expr::ScalarFunction(function) => LIGHT_FUNCTIONS.contains(&function.name()),
         _ => false,

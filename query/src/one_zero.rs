@@ -192,16 +192,14 @@ impl ScalarUDFImpl for OneZero {
 mod tests {
     use arrow::array::{Array, ArrayRef, Float32Array, Float64Array, RecordBatch};
     use arrow::datatypes::{Field, Schema};
-    use datafusion::execution::SessionStateBuilder;
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::shown::shown;
+    use crate::shown::{context_with, shown};
 
     async fn answer(sql: &str) -> String {
-        let state = SessionStateBuilder::new_with_default_features().with_analyzer_rule(Arc::new(OneZeroRule)).build();
+        let context = context_with(|state| _ = state.add_analyzer_rule(Arc::new(OneZeroRule)));
         let rows = "(VALUES (1, 0.0), (2, -0.0), (3, 0.0), (4, -0.0), (5, 1.0)) AS t(id, x)";
-        let context = SessionContext::new_with_state(state);
         shown(&context, &sql.replace("ROWS", rows)).await.unwrap()
     }
 

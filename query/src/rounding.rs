@@ -8,8 +8,10 @@ use datafusion::common::{Result, exec_err};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+
+use crate::forwarded::forwarded;
 
 /// Puts this `round` in the place of a session's.
 ///
@@ -28,13 +30,7 @@ struct Round {
 }
 
 impl ScalarUDFImpl for Round {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inner.aliases()
-    }
+    forwarded!(inner);
 
     fn signature(&self) -> &Signature {
         &self.signature
@@ -55,10 +51,6 @@ impl ScalarUDFImpl for Round {
         Ok(kinds)
     }
 
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.inner.return_type(arguments)
-    }
-
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         self.inner.return_field_from_args(args)
     }
@@ -74,25 +66,16 @@ impl ScalarUDFImpl for Round {
         }
         self.inner.invoke_with_args(arguments)
     }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.inner.documentation()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use datafusion::prelude::SessionContext;
-
     use super::*;
-    use crate::shown::shown;
+    use crate::shown::{context_with, shown};
 
     #[tokio::test]
     async fn its_type_is_that_of_its_digits() {
-        let context = SessionContext::new();
-        let mut state = context.state();
-        round_by_literals(&mut state).unwrap();
-        let context = SessionContext::new_with_state(state);
+        let context = context_with(|state| round_by_literals(state).unwrap());
         let rows = "(SELECT id, CAST(p AS DECIMAL(18, 2)) AS p FROM (VALUES (1, '129.99'), (2, '25.80'), (3, '-0.50')) AS v(id, p)) AS t";
         for (sql, expected) in [
             ("SELECT round(avg(p), 2) FROM ROWS", "51.76"),

@@ -148,21 +148,19 @@ fn is_there(subquery: &Subquery, null: bool) -> Result<Expr> {
             let counted = rows.aggregate(Vec::<Expr>::new(), [count(lit(1_i64)).alias(OF_NULLS)])?.build()?;
             Expr::ScalarSubquery(of(counted)).gt(lit(0_i64))
         }
-        false => exists_in(of(rows.project([lit(1_i64).alias(OF_NULLS)])?.build()?)),
+        false => {
+            let subquery = of(rows.project([lit(1_i64).alias(OF_NULLS)])?.build()?);
+            Expr::Exists(Exists { subquery, negated: false })
+        }
     })
-}
-
-fn exists_in(subquery: Subquery) -> Expr {
-    Expr::Exists(Exists { subquery, negated: false })
 }
 
 #[cfg(test)]
 mod tests {
-    use datafusion::execution::SessionStateBuilder;
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::shown::shown;
+    use crate::shown::{context_with, shown};
 
     async fn ids(context: &SessionContext, condition: &str) -> String {
         let sql = format!("SELECT id FROM t WHERE {condition} ORDER BY id");
@@ -170,8 +168,10 @@ mod tests {
     }
 
     fn context() -> SessionContext {
-        let state = SessionStateBuilder::new_with_default_features().with_analyzer_rule(Arc::new(NameCompared));
-        SessionContext::new_with_state(state.with_analyzer_rule(Arc::new(ThreeValued)).build())
+        context_with(|state| {
+            state.add_analyzer_rule(Arc::new(NameCompared));
+            state.add_analyzer_rule(Arc::new(ThreeValued));
+        })
     }
 
     #[tokio::test]

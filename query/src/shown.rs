@@ -2,7 +2,15 @@
 
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
-use datafusion::prelude::SessionContext;
+use datafusion::execution::SessionState;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+/// A session of one partition with what makes it differ from DataFusion's.
+pub(crate) fn context_with(change: impl FnOnce(&mut SessionState)) -> SessionContext {
+    let mut state = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1)).state();
+    change(&mut state);
+    SessionContext::new_with_state(state)
+}
 
 /// The rows of a statement, with a blank between them and none in them.
 pub(crate) async fn shown(context: &SessionContext, sql: &str) -> Result<String> {

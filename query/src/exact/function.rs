@@ -7,14 +7,14 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, GroupsAccumulator, ReversedUDAF, SetMonotonicity,
-    Signature,
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
 };
 
 use super::groups::Groups;
 use super::reading::Reading;
 use super::running::{Distinct, Running};
 use super::wide::{self, Kinds};
+use crate::forwarded::forwarded;
 
 /// Doubles, and the sums that DataFusion's own lets wrap; what is neither goes to that.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -52,13 +52,7 @@ fn lists(name: &str, arguments: &[FieldRef]) -> Vec<FieldRef> {
 }
 
 impl AggregateUDFImpl for Exact {
-    fn name(&self) -> &str {
-        self.inexact.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.inexact.aliases()
-    }
+    forwarded!(inexact);
 
     fn signature(&self) -> &Signature {
         self.inexact.signature()
@@ -66,10 +60,6 @@ impl AggregateUDFImpl for Exact {
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         self.inexact.coerce_types(arguments)
-    }
-
-    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.inexact.return_type(arguments)
     }
 
     fn is_nullable(&self) -> bool {
@@ -135,9 +125,5 @@ impl AggregateUDFImpl for Exact {
 
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
         self.inexact.inner().set_monotonicity(data_type)
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.inexact.documentation()
     }
 }

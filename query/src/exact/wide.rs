@@ -71,29 +71,23 @@ trait Widens: ArrowPrimitiveType<Native: Hash + Eq> + Debug {
 
 type Wide<T> = <<T as Widens>::Wide as ArrowPrimitiveType>::Native;
 
-impl Widens for Int64Type {
-    type Wide = Decimal128Type;
+macro_rules! widens_to_128_bits {
+    ($($narrow:ty),+) => {$(
+        impl Widens for $narrow {
+            type Wide = Decimal128Type;
 
-    fn widened(value: i64) -> i128 {
-        value.into()
-    }
+            fn widened(value: Self::Native) -> i128 {
+                value.into()
+            }
 
-    fn narrowed(sum: i128) -> Option<i64> {
-        sum.try_into().ok()
-    }
+            fn narrowed(sum: i128) -> Option<Self::Native> {
+                sum.try_into().ok()
+            }
+        }
+    )+};
 }
 
-impl Widens for UInt64Type {
-    type Wide = Decimal128Type;
-
-    fn widened(value: u64) -> i128 {
-        value.into()
-    }
-
-    fn narrowed(sum: i128) -> Option<u64> {
-        sum.try_into().ok()
-    }
-}
+widens_to_128_bits!(Int64Type, UInt64Type);
 
 impl Widens for Decimal128Type {
     type Wide = Decimal256Type;
