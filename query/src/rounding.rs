@@ -83,11 +83,11 @@ mod tests {
             ("SELECT round(sum(p), -1) FROM ROWS WHERE id < 3", "160"),
             (
                 "SELECT round(1234.567), round(1234.567, 2), round(5, -1), round(CAST(2.5 AS REAL))",
-                "1235.01234.57103.0",
+                "1235.0|1234.57|10|3.0",
             ),
             (
                 "SELECT round(p, 1) AS r, count(*) FROM ROWS WHERE id = 1 GROUP BY ROLLUP(round(p, 1)) ORDER BY r",
-                "130.01 1",
+                "130.0|1 |1",
             ),
             ("SELECT max(round(p, id)) FROM ROWS", "130.00"),
             ("SELECT round(p, NULL) FROM ROWS WHERE id = 1", ""),

@@ -12,10 +12,11 @@ pub(crate) fn context_with(change: impl FnOnce(&mut SessionState)) -> SessionCon
     SessionContext::new_with_state(state)
 }
 
-/// The rows of a statement, with a blank between them and none in them.
+/// The rows of a statement with a blank between them, the values of each with a bar.
 pub(crate) async fn shown(context: &SessionContext, sql: &str) -> Result<String> {
     let batches = context.sql(sql).await?.collect().await?;
     let table = pretty_format_batches(&batches)?.to_string();
     let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);
-    Ok(rows.map(|row| row.replace(['|', ' '], "")).collect::<Vec<_>>().join(" "))
+    let values = |row: &str| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|");
+    Ok(rows.map(values).collect::<Vec<_>>().join(" "))
 }
