@@ -6,6 +6,7 @@ use std::path::Path;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
+use lakebed_project::{Secret, SinkKind};
 use lakebed_query::{Error, Lakehouse, Policies, ReadSession};
 use lakebed_tests::postgres::Database;
 use tempfile::TempDir;
@@ -33,6 +34,16 @@ fn as_role(database: &Database, role: &str, sql: &str) -> Result<String, String>
 
 fn write_policies(directory: &Path, roles: &Roles, text: &str) {
     write(directory, "sql/policies/all.sql", &roles.in_text(text));
+}
+
+/// A project whose models are kept in PostgreSQL alone, by the user of a URL, and the log with them if it is asked for.
+async fn kept_at(directory: &Path, url: &str, events: bool) -> Lakehouse {
+    project_over(directory, |config| {
+        config.sinks = vec![SinkKind::Postgres];
+        config.postgres.url = Some(Secret::new(url));
+        config.postgres.events = events;
+    })
+    .await
 }
 
 const POLICIES: &str = "
@@ -132,12 +143,8 @@ async fn a_role_that_cannot_be_made_is_told_and_nothing_is_published() {
     let name = &roles.0;
     database.ask(&format!("CREATE ROLE {user} LOGIN; GRANT CREATE, TEMPORARY ON DATABASE {name} TO {user}")).unwrap();
     write_policies(directory.path(), &roles, "GRANT SELECT ON ALL TABLES IN SCHEMA gold TO @readers");
-    let lakehouse = project_over(directory.path(), |config| {
-        config.sinks = vec!["postgres".to_owned()];
-        let url = database.url().replacen("lakebed@", &format!("{user}@"), 1);
-        config.postgres.url = Some(lakebed_project::Secret::new(url));
-    });
-    let lakehouse = lakehouse.await;
+    let url = database.url().replacen("lakebed@", &format!("{user}@"), 1);
+    let lakehouse = kept_at(directory.path(), &url, false).await;
     append(&lakehouse, 0).await;
     let refused = lakehouse.refresh(&[], &()).await.unwrap_err();
     assert!(matches!(&refused, Error::PostgresRole { role, .. } if role.ends_with("_readers")), "{refused}");
@@ -151,4 +158,107 @@ async fn a_role_that_cannot_be_made_is_told_and_nothing_is_published() {
     append(&lakehouse, 1).await;
     let refused = lakehouse.refresh(&[], &()).await.unwrap_err();
     assert!(matches!(refused, Error::Policy { line: 1, .. }), "{refused}");
+}
+
+/// A table begins with what is granted by default in its schema, whatever the one before it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_granted_by_default_opens_no_table_to_whom_policies_name() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let roles = Roles::of(&database);
+    let policies = "
+        GRANT SELECT (day, country) ON gold.revenue TO @analysts;
+        GRANT SELECT ON silver.purchases TO @analysts;
+        CREATE POLICY known ON gold.revenue TO @analysts USING (country <> 'unknown');
+        CREATE MASK ON silver.purchases (user_id) TO @analysts USING ('somebody');";
+    write_policies(directory.path(), &roles, policies);
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    drop(lakehouse);
+    let by_default = "
+        CREATE ROLE @by_hand; GRANT USAGE ON SCHEMA gold TO @by_hand;
+        ALTER DEFAULT PRIVILEGES IN SCHEMA silver, gold GRANT SELECT ON TABLES TO @analysts, @by_hand";
+    database.ask(&roles.in_text(by_default)).unwrap();
+    // Two with other columns than their models' are made anew, and a third is new, and granted to nobody.
+    let altered = ["gold.revenue", "silver.purchases"].map(|table| format!("ALTER TABLE {table} ADD COLUMN mine text"));
+    database.ask(&altered.join("; ")).unwrap();
+    let later = "SELECT country, count(*) AS events FROM silver.events GROUP BY country";
+    write(directory.path(), "sql/gold/later.sql", later);
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 1).await;
+    let published = lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap();
+    assert_eq!(published.tables_rebuilt, 3, "{published:?}");
+    let analysts = roles.in_text("@analysts");
+    for beyond in ["events FROM gold.later", "buyers FROM gold.revenue", "user_id FROM silver.purchases"] {
+        let refused = as_role(&database, &analysts, &format!("SELECT {beyond} LIMIT 1")).unwrap_err();
+        assert!(refused.contains("permission denied"), "{beyond}: {refused}");
+    }
+    let known = database.ask("SELECT count(day) FROM gold.revenue WHERE country <> 'unknown'").unwrap();
+    assert_eq!(as_role(&database, &analysts, "SELECT count(day) FROM gold.revenue").unwrap(), known);
+    let pages = as_role(&database, &analysts, "SELECT count(page) > 0 FROM silver.purchases");
+    assert_eq!(pages.unwrap(), "t");
+    let by_hand = as_role(&database, &roles.in_text("@by_hand"), "SELECT count(*) > 0 FROM gold.later");
+    assert_eq!(by_hand.unwrap(), "t", "no policy names it");
+}
+
+/// Where its columns are not those of the log, the table is dropped, and what granted and secured it with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_is_made_anew_is_granted_and_secured_as_the_one_before() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let roles = Roles::of(&database);
+    let policies = "
+        GRANT SELECT (event_id, event_type) ON bronze.events TO @analysts, @clerks;
+        CREATE POLICY purchases ON bronze.events TO @analysts, @clerks USING (event_type = 'purchase');";
+    write_policies(directory.path(), &roles, policies);
+    let lakehouse = kept_at(directory.path(), database.url(), true).await;
+    for round in 0..2 {
+        if round > 0 {
+            let altered = "
+                ALTER DEFAULT PRIVILEGES IN SCHEMA bronze GRANT SELECT ON TABLES TO @analysts;
+                ALTER TABLE bronze.events ADD COLUMN mine text";
+            database.ask(&roles.in_text(altered)).unwrap();
+        }
+        append(&lakehouse, round).await;
+        lakehouse.refresh(&[], &()).await.unwrap();
+        assert!(database.ask("SELECT mine FROM bronze.events").is_err(), "it was made anew");
+        let purchases = "SELECT count(event_id) FROM bronze.events WHERE event_type = 'purchase'";
+        let purchases = database.ask(purchases).unwrap();
+        for role in ["@analysts", "@clerks"].map(|role| roles.in_text(role)) {
+            let seen = as_role(&database, &role, "SELECT count(event_id) FROM bronze.events");
+            assert_eq!(seen.unwrap(), purchases, "{role}");
+            let refused = as_role(&database, &role, "SELECT _doc FROM bronze.events LIMIT 1").unwrap_err();
+            assert!(refused.contains("permission denied"), "{role}: {refused}");
+        }
+    }
+}
+
+/// It owns the tables, and could take from itself what it writes them by, and the right to give roles to others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_policies_name_goes_on_publishing() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let roles = Roles::of(&database);
+    let made = format!(
+        "CREATE ROLE @me LOGIN; GRANT CREATE, TEMPORARY ON DATABASE {} TO @me;
+         CREATE ROLE @ben; CREATE ROLE @analysts; GRANT @analysts TO @me WITH ADMIN OPTION",
+        roles.0
+    );
+    database.ask(&roles.in_text(&made)).unwrap();
+    let (me, analysts, ben) = (roles.in_text("@me"), roles.in_text("@analysts"), roles.in_text("@ben"));
+    let url = database.url().replacen("lakebed@", &format!("{me}@"), 1);
+    let lakehouse = kept_at(directory.path(), &url, false).await;
+    let count = "SELECT count(*) FROM gold.revenue";
+    for (round, members) in (0..).zip(["@me", "@me", "@me, @ben", "@ben"]) {
+        let policies = format!(
+            "GRANT @analysts TO {members};
+             GRANT SELECT ON ALL TABLES IN SCHEMA gold TO @analysts, @me;
+             CREATE POLICY some ON gold.revenue TO @analysts, @me USING (country = 'DE');"
+        );
+        write_policies(directory.path(), &roles, &policies);
+        append(&lakehouse, round).await;
+        lakehouse.refresh(&[], &()).await.unwrap();
+        assert_eq!(as_role(&database, &me, count).unwrap(), database.ask(count).unwrap(), "an owner sees every row");
+        let some = database.ask(&format!("{count} WHERE country = 'DE'")).unwrap();
+        assert_eq!(as_role(&database, &analysts, count).unwrap(), some);
+        assert_eq!(as_role(&database, &ben, count).ok(), members.contains("@ben").then_some(some));
+    }
 }

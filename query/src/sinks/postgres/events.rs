@@ -34,14 +34,14 @@ pub(super) async fn bring_up(
     let columns = columns(events)?;
     let held = held.filter(|held| held.watermark.fingerprint == events.table_id);
     let missing = held.and(there).and_then(|there| missing(&columns, there));
-    let (first, hash) = match (held, missing) {
+    let (first, hash, is_new) = match (held, missing) {
         (Some(held), Some(missing)) => {
             for (name, kept) in missing {
                 session.run(format!("ALTER TABLE {PLACE} ADD COLUMN {} {}", quoted(name), kept.sql)).await?;
             }
-            (held.addresses.end, held.watermark.content_hash)
+            (held.addresses.end, held.watermark.content_hash, false)
         }
-        // Another lake's, or changed by hand.
+        // Not there, another lake's, or of other columns: changed by hand, or by a pin that no event has used.
         _ => {
             let declared = columns.iter().map(|(name, kept)| format!("{} {}", quoted(name), kept.sql));
             let declared = declared.collect::<Vec<_>>().join(", ");
@@ -52,14 +52,14 @@ pub(super) async fn bring_up(
                      COMMENT ON TABLE {PLACE} IS 'Every event as it came, in the order of the log.'"
                 ))
                 .await?;
-            (0, TableHash::EMPTY)
+            (0, TableHash::EMPTY, true)
         }
     };
     if first >= events.next_offset {
-        return Ok(Stands { added: 0, next_offset: first, hash });
+        return Ok(Stands { added: 0, next_offset: first, hash, is_new });
     }
     let hash = hash.add(copy(session, events, first, &columns).await?);
-    Ok(Stands { added: events.next_offset - first, next_offset: events.next_offset, hash })
+    Ok(Stands { added: events.next_offset - first, next_offset: events.next_offset, hash, is_new })
 }
 
 /// Where the table stands.
@@ -68,6 +68,8 @@ pub(super) struct Stands {
     pub(super) added: u64,
     pub(super) next_offset: u64,
     pub(super) hash: TableHash,
+    /// It is another table than before, or the first, without what was granted on the one before.
+    pub(super) is_new: bool,
 }
 
 /// The columns that the table lacks, if it has no others and those it has are the same.

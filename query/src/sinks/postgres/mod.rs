@@ -17,7 +17,7 @@ use self::session::{Session, name_of};
 use self::tables::Written;
 use crate::error::{Error, Result};
 use crate::policies::Policies;
-use crate::sinks::change::{Held, superseding};
+use crate::sinks::change::superseding;
 use crate::sinks::{EventsImage, Image, ReadRun, TableImage, Watermark};
 
 mod bookkeeping;
@@ -168,18 +168,7 @@ impl PostgresSink {
         long_keys: &BTreeSet<String>,
     ) -> Result<Published> {
         let rules = self.policies.rules()?;
-        let mut session = self.session().await?;
-        // Whatever the role or the database sets otherwise. Publishers wait for each other as long as it takes, and for
-        // somebody who keeps a table locked not for ever.
-        session
-            .run(format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-                 SET LOCAL search_path = pg_catalog, pg_temp;
-                 SET LOCAL statement_timeout = 0;
-                 SELECT pg_advisory_xact_lock({LOCK});
-                 SET LOCAL lock_timeout = '20s'"
-            ))
-            .await?;
+        let mut session = self.begin().await?;
         let missing = bookkeeping::missing_schemas(&mut session, image, events.is_some()).await?;
         if missing.iter().any(|schema| schema == bookkeeping::SCHEMA) {
             self.fit(&mut session).await?;
@@ -188,19 +177,19 @@ impl PostgresSink {
         bookkeeping::check_owner(&mut session, image, &self.server()).await?;
         let held = bookkeeping::held(&mut session).await?;
         let there = bookkeeping::tables(&mut session, image).await?;
-        let (log, models): (Vec<&Held>, Vec<&Held>) = held.values().partition(|held| held.watermark.model == LOG);
-        let published: Vec<Watermark> = models.iter().map(|held| held.watermark.clone()).collect();
-        let whole = image.tables.iter().all(|table| there.contains_key(&tables::visible_name(table)));
-        let log = log.first().copied();
-        let log_is_there = match (events, log) {
+        let held_log = held.get(LOG);
+        let models = held.values().filter(|held| held.watermark.model != LOG);
+        let published: Vec<Watermark> = models.map(|held| held.watermark.clone()).collect();
+        let is_whole = image.tables.iter().all(|table| there.contains_key(&tables::visible_name(table)));
+        let has_log = match (events, held_log) {
             (None, None) => true,
-            (Some(events), Some(log)) => {
-                let same = log.watermark.fingerprint == events.table_id && there.contains_key(LOG);
-                same && log.addresses.end >= events.next_offset
+            (Some(events), Some(held)) => {
+                let is_same = held.watermark.fingerprint == events.table_id && there.contains_key(LOG);
+                is_same && held.addresses.end >= events.next_offset
             }
             _ => false,
         };
-        if let Some(version) = superseding(image, &published).filter(|_| whole && log_is_there) {
+        if let Some(version) = superseding(image, &published).filter(|_| is_whole && has_log) {
             let to = (image, events);
             match rights::bring_up(&mut session, rules.as_deref(), to, &BTreeSet::new(), &self.server()).await? {
                 true => self.commit(session, image).await?,
@@ -208,31 +197,46 @@ impl PostgresSink {
             }
             return Ok(Published { unchanged: true, ..self.published(version, &Written::default()) });
         }
-        let wanted = |model: &String| match events {
+        let is_wanted = |model: &String| match events {
             Some(_) if model == LOG => true,
             _ => image.tables.iter().any(|table| table.model() == *model),
         };
-        for model in held.keys().filter(|model| !wanted(model)) {
+        for model in held.keys().filter(|model| !is_wanted(model)) {
             if let Some((schema, name)) = model.split_once('.') {
                 session.run(format!("DROP TABLE IF EXISTS {}", tables::qualified(schema, name))).await?;
             }
         }
         let mut written = tables::bring_up(&mut session, image, (&held, &there), runs, long_keys).await?;
-        let log = match events {
+        let log_stands = match events {
             Some(events) => {
-                let stands = events::bring_up(&mut session, events, log, there.get(LOG)).await?;
+                let stands = events::bring_up(&mut session, events, held_log, there.get(LOG)).await?;
                 written.rows += stands.added;
                 Some((events, stands))
             }
             None => None,
         };
-        bookkeeping::record(&mut session, image, &written.unchanged, log).await?;
-        // A table that was made anew has none.
-        let log = events.is_some() && !there.contains_key(LOG);
-        let anew = written.swapped.iter().cloned().chain(log.then(|| LOG.to_owned())).collect();
+        bookkeeping::record(&mut session, image, &written.unchanged, log_stands).await?;
+        // A table that was made anew has the rights that are granted by default, and not those of the one before.
+        let log_is_new = log_stands.is_some_and(|(_, stands)| stands.is_new);
+        let anew = written.swapped.iter().cloned().chain(log_is_new.then(|| LOG.to_owned())).collect();
         rights::bring_up(&mut session, rules.as_deref(), (image, events), &anew, &self.server()).await?;
         self.commit(session, image).await?;
         Ok(self.published(image.version, &written))
+    }
+
+    /// A session in a transaction that has the database to itself as a publisher, whatever the role or the database sets otherwise.
+    /// Publishers wait for each other as long as it takes, and for somebody who keeps a table locked not for ever.
+    async fn begin(&self) -> Result<Session> {
+        let mut session = self.session().await?;
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+             SET LOCAL search_path = pg_catalog, pg_temp;
+             SET LOCAL statement_timeout = 0;
+             SELECT pg_advisory_xact_lock({LOCK});
+             SET LOCAL lock_timeout = '20s'"
+        );
+        session.run(begin).await?;
+        Ok(session)
     }
 
     /// Commits; where the answer is lost, looks what became of it.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 
 use super::LOG;
 use super::session::{Session, literal, quoted};
@@ -28,7 +29,8 @@ const OF: char = '\u{1f}';
 /// Whom PostgreSQL knows without a role.
 const PUBLIC: &str = "PUBLIC";
 
-/// Writes what the policies say, where it is not written, and says whether anything was. Tables that were made `anew` have lost it.
+/// Writes what the policies say, where it is not written, and says whether anything was. Tables that were made `anew` have lost it,
+/// and have what is granted by default instead.
 ///
 /// # Errors
 /// [`Error::Postgres`] for whatever the server says, [`Error::PostgresRole`] for a role that is not there and cannot be made, and
@@ -53,6 +55,11 @@ pub(super) async fn bring_up(
     };
     if stands {
         // Others are not touched: a statement about a table waits for whoever reads it.
+        let fresh: Vec<&TableName> = published.keys().filter(|table| anew.contains(&table.to_string())).collect();
+        if rules.is_some() && !fresh.is_empty() {
+            let there = there(session, wanted.roles.iter().map(String::as_str)).await?;
+            revoke(session, &fresh, &losing(&there)).await?;
+        }
         let lost =
             wanted.statements.iter().filter(|(table, _)| table.as_ref().is_some_and(|table| anew.contains(table)));
         for (_, statement) in lost {
@@ -197,7 +204,7 @@ async fn written(session: &mut Session) -> Result<Option<Before>> {
         return Ok(None);
     }
     let rows = session.rows("SELECT said, roles, members FROM lakebed.rights".to_owned()).await?;
-    let read = |row: &sqlx::postgres::PgRow| -> sqlx::Result<Before> {
+    let read = |row: &PgRow| -> sqlx::Result<Before> {
         Ok(Before { said: row.try_get(0)?, roles: row.try_get(1)?, members: row.try_get(2)? })
     };
     rows.first().map(read).transpose().map_err(failed)
@@ -238,35 +245,52 @@ async fn take_back(
     }
     let before = written.iter().flat_map(|written| &written.roles);
     let there = there(session, before.chain(roles).map(String::as_str)).await?;
-    let from: Vec<String> = there.iter().map(|role| quoted(role)).chain([PUBLIC.to_owned()]).collect();
-    let from = from.join(", ");
+    let from = losing(&there);
     // Tables of others may be in the same schemas.
-    for table in published.keys() {
-        let place = qualified(&table.schema, &table.name);
-        session.run(format!("REVOKE ALL ON {place} FROM {from}")).await?;
-    }
+    let all: Vec<&TableName> = published.keys().collect();
+    revoke(session, &all, &from).await?;
     for schema in schemas {
         session.run(format!("REVOKE USAGE ON SCHEMA {} FROM {from}", quoted(schema))).await?;
     }
     for membership in written.iter().flat_map(|written| &written.members) {
         let Some((role, member)) = membership.split_once(OF) else { continue };
-        if there.contains(role) && there.contains(member) {
+        // With its membership our user may lose the right to give the role to others.
+        if there.contains_key(role) && there.get(member) == Some(&false) {
             session.run(format!("REVOKE {} FROM {}", quoted(role), quoted(member))).await?;
         }
     }
     Ok(())
 }
 
-/// Those of some roles that are there.
-async fn there(session: &mut Session, roles: impl Iterator<Item = &str>) -> Result<BTreeSet<String>> {
+/// Takes everything that may be done with some tables from those who are listed.
+async fn revoke(session: &mut Session, tables: &[&TableName], from: &str) -> Result<()> {
+    for table in tables {
+        let place = qualified(&table.schema, &table.name);
+        session.run(format!("REVOKE ALL ON {place} FROM {from}")).await?;
+    }
+    Ok(())
+}
+
+/// From whom of these roles something is taken, and PUBLIC, as SQL lists them. Not from our own user: an owner can lose what it
+/// reads and writes its tables by.
+fn losing(there: &BTreeMap<String, bool>) -> String {
+    let others = there.iter().filter(|(_, is_own)| !**is_own).map(|(role, _)| quoted(role));
+    others.chain([PUBLIC.to_owned()]).collect::<Vec<_>>().join(", ")
+}
+
+/// Those of some roles that are there, each with whether it is the user that this session acts as.
+async fn there(session: &mut Session, roles: impl Iterator<Item = &str>) -> Result<BTreeMap<String, bool>> {
     let failed = session.failed();
-    let rows = session.rows(format!("SELECT rolname::text FROM pg_roles WHERE rolname IN ({})", list(roles))).await?;
-    rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>().map_err(failed)
+    let listed = list(roles);
+    let asked = format!("SELECT rolname::text, rolname = current_user FROM pg_roles WHERE rolname IN ({listed})");
+    let rows = session.rows(asked).await?;
+    let read = |row: &PgRow| -> sqlx::Result<(String, bool)> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+    rows.iter().map(read).collect::<sqlx::Result<_>>().map_err(failed)
 }
 
 async fn make_roles(session: &mut Session, roles: &BTreeSet<String>, server: &str) -> Result<()> {
     let there = there(session, roles.iter().map(String::as_str)).await?;
-    let Some(first) = roles.iter().find(|role| !there.contains(*role)) else { return Ok(()) };
+    let Some(first) = roles.iter().find(|role| !there.contains_key(*role)) else { return Ok(()) };
     let asked = "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user".to_owned();
     let failed = session.failed();
     let rows = session.rows(asked).await?;
@@ -274,7 +298,7 @@ async fn make_roles(session: &mut Session, roles: &BTreeSet<String>, server: &st
     if may != Some(true) {
         return Err(Error::PostgresRole { server: server.to_owned(), role: first.clone() });
     }
-    for role in roles.iter().filter(|role| !there.contains(*role)) {
+    for role in roles.iter().filter(|role| !there.contains_key(*role)) {
         session.run(format!("CREATE ROLE {} NOLOGIN", quoted(role))).await?;
     }
     Ok(())
