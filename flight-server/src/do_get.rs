@@ -1,7 +1,8 @@
-//! DoGet without copies: an answer's batches go to the connection as they were encoded.
+//! The way into every call: who may not ask is refused by the headers, and of nobody more is read than the call can have a use for.
 //!
-//! tonic's codec writes a message into a buffer that grows to its size, which for batches of 2 MiB is most of the work. A message is
-//! five bytes of gRPC, the head of its protobuf, and the buffers of its batch; nothing says that they are in one place.
+//! And DoGet without copies: an answer's batches go to the connection as they were encoded. tonic's codec writes a message into a
+//! buffer that grows to its size, which for batches of 2 MiB is most of the work. A message is five bytes of gRPC, the head of its
+//! protobuf, and the buffers of its batch; nothing says that they are in one place.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,12 +21,39 @@ use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
 use tonic::{Request, Status};
 
+use crate::gate::Guest;
+use crate::handshake::AUTHORIZATION;
 use crate::messages::Message;
 use crate::service::LakeService;
 use crate::status;
 use crate::stream::Batches;
 
-const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
+/// Bytes of a statement with its parameters, as clients carry it.
+pub(crate) const LONGEST_HANDLE: usize = 24 << 20;
+/// Bytes of a message with such a handle in it.
+const WITH_A_HANDLE: usize = LONGEST_HANDLE + (64 << 10);
+/// Bytes of a user and a password: all that is read of whom nobody knows yet.
+const LOGIN: usize = 64 << 10;
+/// Bytes of a batch that is uploaded, where gRPC's default of 4 MiB is too little; and of what calls a statement off, which has its
+/// handle twice.
+const MOST: usize = 64 << 20;
+
+const HANDSHAKE: &str = "Handshake";
+const DO_GET: &str = "DoGet";
+
+/// The calls, each with the bytes that a message to it may have.
+const CALLS: [(&str, usize); 10] = [
+    (HANDSHAKE, LOGIN),
+    ("ListFlights", WITH_A_HANDLE),
+    ("GetFlightInfo", WITH_A_HANDLE),
+    ("PollFlightInfo", WITH_A_HANDLE),
+    ("GetSchema", WITH_A_HANDLE),
+    (DO_GET, WITH_A_HANDLE),
+    ("DoPut", MOST),
+    ("DoAction", MOST),
+    ("ListActions", WITH_A_HANDLE),
+    ("DoExchange", WITH_A_HANDLE),
+];
 
 /// The field of a batch's body in `FlightData`.
 const DATA_BODY: u32 = 1000;
@@ -36,22 +64,19 @@ const SMALL: usize = 64 << 10;
 /// gRPC's own five bytes: whether a message is compressed, and its length.
 const HEAD: usize = 5;
 
-/// The server that tonic generates, with a DoGet of its own.
+/// The server that tonic generates, behind the gate and with a DoGet of its own.
 #[derive(Clone)]
 pub(crate) struct Answering {
     lake: LakeService,
     others: FlightServiceServer<LakeService>,
-    most_received: usize,
     most_sent: usize,
 }
 
 impl Answering {
-    /// One that takes, and gives, messages of so many bytes.
-    pub(crate) fn new(lake: LakeService, most_received: usize, most_sent: usize) -> Self {
-        let others = FlightServiceServer::new(lake.clone())
-            .max_decoding_message_size(most_received)
-            .max_encoding_message_size(most_sent);
-        Self { lake, others, most_received, most_sent }
+    /// One that gives messages of so many bytes.
+    pub(crate) fn new(lake: LakeService, most_sent: usize) -> Self {
+        let others = FlightServiceServer::new(lake.clone()).max_encoding_message_size(most_sent);
+        Self { lake, others, most_sent }
     }
 }
 
@@ -59,33 +84,55 @@ impl NamedService for Answering {
     const NAME: &'static str = <FlightServiceServer<LakeService> as NamedService>::NAME;
 }
 
+type Asked = http::Request<tonic::body::Body>;
 type Answer = http::Response<tonic::body::Body>;
 
-impl Service<http::Request<tonic::body::Body>> for Answering {
+impl Service<Asked> for Answering {
     type Response = Answer;
     type Error = Infallible;
     type Future = BoxFuture<Answer, Infallible>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<http::Request<tonic::body::Body>>::poll_ready(&mut self.others, context)
+        Service::<Asked>::poll_ready(&mut self.others, context)
     }
 
-    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
-        if request.uri().path() != DO_GET {
-            return self.others.call(request);
+    fn call(&mut self, request: Asked) -> Self::Future {
+        let Some((name, most)) = call_at(request.uri().path()) else { return self.others.call(request) };
+        let mut others = self.others.clone().max_decoding_message_size(most);
+        if name == HANDSHAKE {
+            return others.call(request);
         }
-        let (lake, received, sent) = (self.lake.clone(), self.most_received, self.most_sent);
-        let answering = async move { do_get(&lake, request, received, sent).await };
-        answering.map(|answered| Ok(answered.unwrap_or_else(Status::into_http))).boxed()
+        let (lake, sent) = (self.lake.clone(), self.most_sent);
+        let answering = async move {
+            let (mut parts, body) = request.into_parts();
+            let guest = let_in(&lake, name, &parts.headers).await?;
+            parts.extensions.insert(guest);
+            let request = Asked::from_parts(parts, body);
+            match name {
+                DO_GET => do_get(&lake, request, most, sent).await,
+                _ => others.call(request).await.map_err(|never| match never {}),
+            }
+        };
+        answering.map(|answered: Result<Answer, Status>| Ok(answered.unwrap_or_else(Status::into_http))).boxed()
     }
 }
 
-async fn do_get(
-    lake: &LakeService,
-    request: http::Request<tonic::body::Body>,
-    most: usize,
-    most_sent: usize,
-) -> Result<Answer, Status> {
+/// The call that a path is of, and the bytes of a message to it.
+fn call_at(path: &str) -> Option<(&'static str, usize)> {
+    let call = path.strip_prefix('/')?.strip_prefix(Answering::NAME)?.strip_prefix('/')?;
+    CALLS.into_iter().find(|(name, _)| *name == call)
+}
+
+/// Lets in who the headers of a call are of.
+///
+/// # Errors
+/// As [`crate::gate::Gate::enter`].
+async fn let_in(lake: &LakeService, name: &'static str, headers: &http::HeaderMap) -> Result<Guest, Status> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    lake.0.gate.enter(header).await.map_err(|status| lake.refused(name, lake.served(), status))
+}
+
+async fn do_get(lake: &LakeService, request: Asked, most: usize, most_sent: usize) -> Result<Answer, Status> {
     let (parts, body) = request.into_parts();
     let received = to_bytes(axum::body::Body::new(body), most.saturating_add(HEAD)).await;
     let ticket = ticket(&received.map_err(|_| Status::out_of_range(format!("a ticket has {most} bytes at most")))?)?;
@@ -204,6 +251,15 @@ mod tests {
             assert_eq!(refused.code(), tonic::Code::OutOfRange);
             let (head, rest) = framed(message, most).unwrap();
             assert_eq!([head.as_ref(), &rest.concat()].concat(), expected);
+        }
+    }
+
+    #[test]
+    fn every_call_has_a_bound() {
+        assert_eq!(call_at("/arrow.flight.protocol.FlightService/DoGet"), Some((DO_GET, WITH_A_HANDLE)));
+        assert_eq!(call_at("/arrow.flight.protocol.FlightService/Handshake"), Some((HANDSHAKE, LOGIN)));
+        for other in ["/arrow.flight.protocol.FlightService/Dance", "/other.Service/DoGet", "DoGet", ""] {
+            assert_eq!(call_at(other), None);
         }
     }
 

@@ -1,4 +1,5 @@
-//! From batches to Flight messages of a good size: small batches are put together, large ones cut.
+//! From batches to Flight messages of a good size: small batches are put together, large ones cut. And from the messages of an upload
+//! to its one batch.
 //!
 //! Sizes are those of the rows themselves. arrow-flight's encoder counts the whole buffer under a slice, and so
 //! cuts a sliced batch into far too many messages.
@@ -11,24 +12,33 @@ use arrow::error::ArrowError;
 use arrow::ipc::root_as_message;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder};
 use arrow_flight::FlightData;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, TryStreamExt};
+use tonic::Status;
+
+use crate::status;
 
 /// A message is sent once this many bytes are together.
 const ENOUGH: usize = 1 << 20;
 /// A message is cut down to this many bytes, half of what Grafana and tonic clients take. A single row is sent
 /// whole, however large it is.
 const MOST: usize = 2 << 20;
+/// Rows of a message. A column of nulls has no bytes, so that those of a result without an end would never be enough.
+const MOST_ROWS: usize = 1 << 20;
 
 /// Puts batches of one schema together until they are worth a message.
 pub(crate) struct Coalescer {
     schema: SchemaRef,
     waiting: Vec<RecordBatch>,
     bytes: usize,
+    rows: usize,
 }
 
 impl Coalescer {
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        Self { schema, waiting: Vec::new(), bytes: 0 }
+        Self { schema, waiting: Vec::new(), bytes: 0, rows: 0 }
     }
 
     /// Takes a batch in; returns those that are ready, in order and without empty ones.
@@ -39,11 +49,13 @@ impl Coalescer {
         if batch.num_rows() == 0 {
             return Ok(Vec::new());
         }
-        let bytes = batch_bytes(&batch);
-        let mut ready = if self.bytes + bytes > MOST { self.flush()? } else { Vec::new() };
+        let (bytes, rows) = (batch_bytes(&batch), batch.num_rows());
+        let is_too_much = self.bytes + bytes > MOST || self.rows + rows > MOST_ROWS;
+        let mut ready = if is_too_much { self.flush()? } else { Vec::new() };
         self.waiting.push(batch);
         self.bytes += bytes;
-        if self.bytes >= ENOUGH {
+        self.rows += rows;
+        if self.bytes >= ENOUGH || self.rows >= MOST_ROWS {
             ready.extend(self.flush()?);
         }
         Ok(ready)
@@ -55,7 +67,7 @@ impl Coalescer {
     /// As [`Self::push`].
     pub(crate) fn flush(&mut self) -> Result<Vec<RecordBatch>, ArrowError> {
         let waiting = std::mem::take(&mut self.waiting);
-        self.bytes = 0;
+        (self.bytes, self.rows) = (0, 0);
         let whole = match waiting.as_slice() {
             [] => return Ok(Vec::new()),
             [one] => one.clone(),
@@ -69,7 +81,7 @@ impl Coalescer {
 
 fn cut(batch: RecordBatch, pieces: &mut Vec<RecordBatch>) {
     let rows = batch.num_rows();
-    if rows == 1 || batch_bytes(&batch) <= MOST {
+    if rows == 1 || (rows <= MOST_ROWS && batch_bytes(&batch) <= MOST) {
         pieces.push(batch);
         return;
     }
@@ -257,14 +269,68 @@ pub(crate) fn encode_all(batch: &RecordBatch) -> Result<Vec<Message>, ArrowError
     Ok(messages)
 }
 
+/// The most bytes of parameters of one statement.
+const MOST_UPLOADED: usize = 16 << 20;
+/// And the most rows of them: those of a column of nulls have no bytes, and may be as many as 64 bits can say.
+const MOST_ROWS_UPLOADED: usize = 1 << 16;
+
+/// All rows of an upload. What is too much, or is not taken, is refused before arrow makes anything of it.
+///
+/// # Errors
+/// INVALID_ARGUMENT for more than [`MOST_UPLOADED`] and [`MOST_ROWS_UPLOADED`], and for what is compressed; what is wrong with
+/// messages that cannot be read.
+pub(crate) async fn uploaded(
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> Result<RecordBatch, Status> {
+    let mut bytes = 0;
+    let messages = messages.map(move |message: Result<FlightData, Status>| -> Result<FlightData, Status> {
+        let message = message?;
+        bytes += message.data_body.len();
+        if bytes > MOST_UPLOADED {
+            return Err(too_much(format!("{MOST_UPLOADED} bytes")));
+        }
+        uncompressed(message)
+    });
+    let mut batches = FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from));
+    let (mut uploaded, mut rows) = (Vec::new(), 0_usize);
+    while let Some(batch) = batches.try_next().await.map_err(Status::from)? {
+        rows = rows.saturating_add(batch.num_rows());
+        if rows > MOST_ROWS_UPLOADED {
+            return Err(too_much(format!("{MOST_ROWS_UPLOADED} rows")));
+        }
+        uploaded.extend(Some(batch).filter(|batch| batch.num_rows() > 0));
+    }
+    let schema = batches.schema().cloned().ok_or_else(|| status::of_body("batch of parameters"))?;
+    concat_batches(&schema, &uploaded).map_err(|error| status::of_arrow(&error))
+}
+
+fn too_much(most: String) -> Status {
+    Status::invalid_argument(format!("parameters of more than {most} are not taken"))
+}
+
+/// A message that has its buffers as they are. Of one that is compressed it is the client who says how long its buffers will be, and
+/// arrow reserves that much before it reads them: more than there is ends the process.
+fn uncompressed(message: FlightData) -> Result<FlightData, Status> {
+    // What has no header that can be read is the decoder's to tell.
+    let is_compressed = root_as_message(&message.data_header).is_ok_and(|header| {
+        let dictionary = || header.header_as_dictionary_batch().and_then(|dictionary| dictionary.data());
+        header.header_as_record_batch().or_else(dictionary).is_some_and(|batch| batch.compression().is_some())
+    });
+    match is_compressed {
+        true => Err(Status::invalid_argument(
+            "parameters are taken without compression\nhint: write their IPC messages without a codec",
+        )),
+        false => Ok(message),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, DictionaryArray, Int32Array, ListBuilder, StringArray, StringBuilder};
+    use arrow::array::{ArrayRef, DictionaryArray, Int32Array, ListBuilder, NullArray, StringArray, StringBuilder};
     use arrow::datatypes::{Field, Int32Type, Schema};
-    use arrow_flight::decode::FlightRecordBatchStream;
-    use futures::{FutureExt, StreamExt};
+    use futures::FutureExt;
 
     use super::*;
 
@@ -338,6 +404,17 @@ mod tests {
         let sent = through(vec![numbers]);
         assert_eq!(sent.len(), 8);
         assert!(sent.iter().all(|batch| batch_bytes(batch) <= MOST));
+    }
+
+    #[test]
+    fn rows_without_bytes_are_counted() {
+        let nulls = |rows| one_column(Arc::new(NullArray::new(rows)));
+        let mut coalescer = Coalescer::new(nulls(0).schema());
+        let ready: usize = (0..5).map(|_| coalescer.push(nulls(MOST_ROWS / 4)).unwrap().len()).sum();
+        assert_eq!((ready, coalescer.rows), (1, MOST_ROWS / 4));
+        let sent = through(vec![nulls(3 * MOST_ROWS)]);
+        assert!(sent.iter().all(|batch| batch.num_rows() <= MOST_ROWS));
+        assert_eq!(sent.iter().map(RecordBatch::num_rows).sum::<usize>(), 3 * MOST_ROWS);
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(crate) struct PreparedAt {
     session: Arc<ReadSession>,
     prepared: Prepared,
     wire: Wire,
+    /// It asks for earlier versions by itself.
+    has_versions: bool,
 }
 
 impl PreparedAt {
@@ -113,10 +115,11 @@ impl Plans {
             };
             let session = session.for_statement(&statement, seen.versions.as_ref()).await?;
             let prepared = session.prepare(&statement).await?;
-            Ok::<_, lakebed_query::Error>(PreparedAt { seen, session, prepared, wire: terms.wire })
+            let has_versions = !statement.versions().is_empty();
+            Ok::<_, lakebed_query::Error>(PreparedAt { seen, session, prepared, wire: terms.wire, has_versions })
         });
         let prepared = Arc::new(preparing.await?.map_err(|error| status::of_query(&error))?);
-        if self.readers.is_served(&prepared.seen) {
+        if self.is_kept(&prepared) {
             locked(&self.prepared).insert(key, Arc::clone(&prepared));
         }
         Ok(prepared)
@@ -153,11 +156,16 @@ impl Plans {
             terms: terms.clone(),
             parameters: parameters.clone(),
         });
-        // An earlier version would be held with what was computed for it, and large values as long as the log stands still.
-        if self.readers.is_served(&planned.seen) && parameters.len() <= KEPT_PARAMETERS {
+        // Large values would be held as long as the log stands still.
+        if self.is_kept(&prepared) && parameters.len() <= KEPT_PARAMETERS {
             locked(&self.planned).insert(key, Arc::clone(&planned));
         }
         Ok(planned)
+    }
+
+    /// Whether a plan is kept: with one of an earlier version, what was computed for that would be held, of any number of versions.
+    fn is_kept(&self, prepared: &PreparedAt) -> bool {
+        !prepared.has_versions && self.readers.is_served(&prepared.seen)
     }
 
     /// Lets go of the plans that only a session before the one served would be asked for.

@@ -42,8 +42,10 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a client may send before it waits for us. The default, 64 KiB, makes an upload crawl over a long line.
 const RECEIVE_WINDOW: u32 = 8 << 20;
-/// The largest message taken in; gRPC's default of 4 MiB is less than what clients upload in one batch.
-const MOST_RECEIVED: usize = 64 << 20;
+/// Calls that one connection may have under way: whoever has more waits with them, and one that never ends what it asks holds no more.
+const MOST_CALLS: u32 = 256;
+/// Who connects has so long to agree on TLS.
+const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 /// The largest message sent out. Results are cut to 2 MiB, but a single huge value cannot be cut.
 const MOST_SENT: usize = i32::MAX as usize;
 
@@ -74,6 +76,7 @@ pub struct Server {
     routes: Router,
     tls: Option<Tls>,
     pub(crate) grace: Duration,
+    pub(crate) tls_handshake: Duration,
 }
 
 struct Listener {
@@ -142,7 +145,7 @@ impl Server {
         let shared = Shared {
             statements: Statements::new(Plans::new(readers, runtime.threads()), key.clone()),
             gate: Gate::new(users, key, is_reachable || behind_tls_proxy),
-            // Behind a proxy a connection is of many clients.
+            // Behind a proxy a connection is of many clients, and those that keep no cookies cannot be told apart.
             sessions: Sessions::new(!behind_tls_proxy),
             metadata: Metadata::new()?,
             metrics,
@@ -150,7 +153,8 @@ impl Server {
             admission: Arc::new(Admission::new(limits)),
             lake,
         };
-        Ok(Self { flight, http, runtime, shared: Arc::new(shared), routes: Router::new(), tls, grace: GRACE })
+        let (shared, routes) = (Arc::new(shared), Router::new());
+        Ok(Self { flight, http, runtime, shared, routes, tls, grace: GRACE, tls_handshake: TLS_HANDSHAKE })
     }
 
     /// Where Flight SQL is answered, with the real port.
@@ -180,7 +184,8 @@ impl Server {
     /// # Errors
     /// [`Error::Flight`] and [`Error::Http`] where a listener fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { flight, http, runtime, shared, routes, tls, grace } = self;
+        let Self { flight, http, runtime, shared, routes, tls, grace, tls_handshake } = self;
+        let tls = tls.map(|tls| (tls, tls_handshake));
         let (stop, stopped) = watch::channel(false);
         let serving = async {
             let flight = serve_flight(flight, Arc::clone(&shared), tls, ended(stopped.clone()));
@@ -214,21 +219,21 @@ async fn listen(address: Option<SocketAddr>) -> Result<Option<Listener>> {
 async fn serve_flight(
     listener: Option<Listener>,
     shared: Arc<Shared>,
-    tls: Option<Tls>,
+    tls: Option<(Tls, Duration)>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let Some(listener) = listener else {
         stopped.await;
         return Ok(());
     };
-    let service = Answering::new(LakeService(shared), MOST_RECEIVED, MOST_SENT);
+    let service = Answering::new(LakeService(shared), MOST_SENT);
     let incoming = TcpIncoming::from(listener.socket).with_nodelay(Some(true));
     let incoming = incoming.map(|stream| stream.map(Numbered::new));
     let mut server = tonic::transport::Server::builder();
-    if let Some(Tls { certificate, key, client_ca }) = tls {
+    if let Some((Tls { certificate, key, client_ca }, handshake)) = tls {
         // Other libraries of the process bring another; without a word rustls takes neither. One that was chosen before is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        let config = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key)).timeout(handshake);
         let config = match client_ca {
             Some(ca) => config.client_ca_root(Certificate::from_pem(ca)),
             None => config,
@@ -238,6 +243,7 @@ async fn serve_flight(
     let server = server
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(MOST_CALLS)
         .initial_stream_window_size(RECEIVE_WINDOW)
         .initial_connection_window_size(RECEIVE_WINDOW)
         .add_service(service);

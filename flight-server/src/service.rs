@@ -6,12 +6,10 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
 use arrow::ipc::writer::IpcWriteOptions;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{Any, Command, DoPutPreparedStatementResult, ProstMessageExt, TicketStatementQuery};
@@ -24,20 +22,23 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::sync::watch;
-use tonic::metadata::MetadataValue;
+use tokio::time::timeout;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::admission::Admission;
 use crate::connections::Connection;
+use crate::do_get::LONGEST_HANDLE;
 use crate::gate::{Gate, Guest};
+use crate::handles::{CarriedStatement, Kind};
 use crate::handshake::{self, AUTHORIZATION, HandshakeStream};
-use crate::messages::Encoder;
+use crate::messages::{Encoder, uploaded};
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::plans::Planned;
 use crate::runtime::QueryThreads;
 use crate::server::Served;
-use crate::session_options::Sessions;
+use crate::session_options::{Client, Sessions, keeps_cookies, set_cookie};
 use crate::statements::{Redeemed, Statements};
 use crate::stream::{self, Batches};
 use crate::terms::Terms;
@@ -45,6 +46,8 @@ use crate::{actions, status};
 
 /// The header that names the log version an answer was read at.
 pub(crate) const VERSION_HEADER: &str = "lakebed-version";
+/// Who has not logged in may take so long to.
+const LONGEST_LOGIN: Duration = Duration::from_secs(30);
 
 /// What every request of one server shares.
 pub(crate) struct Shared {
@@ -67,8 +70,8 @@ pub(crate) struct Caller {
     /// Empty where the server has no users.
     pub(crate) user: String,
     pub(crate) terms: Terms,
-    /// The connection that it came over, and the user again.
-    pub(crate) client: Option<(Connection, String)>,
+    /// The same with the connection that it came over.
+    pub(crate) client: Option<Client>,
 }
 
 /// What a command asks for, before it is decided how much of the answer is sent.
@@ -96,30 +99,33 @@ impl Subject {
 }
 
 impl LakeService {
+    /// The version that is served now.
+    pub(crate) fn served(&self) -> u64 {
+        self.0.lake.borrow().session.version()
+    }
+
     /// Counts a call and sees that its answer, good or bad, names a version.
     async fn call<T>(
         &self,
         name: &'static str,
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Status> {
-        let served = self.0.lake.borrow().session.version();
-        let mut answer = answer.await;
-        let headers = match &mut answer {
-            Ok(response) => response.metadata_mut(),
-            Err(status) => status.metadata_mut(),
-        };
-        if !headers.contains_key(VERSION_HEADER) {
-            headers.insert(VERSION_HEADER, MetadataValue::from(served));
-        }
-        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.0.metrics.answered(name, code);
-        if let Err(status) = &answer {
-            tracing::debug!(call = name, code = ?code, message = status.message(), "refused");
-        }
-        answer
+        let served = self.served();
+        let mut response = answer.await.map_err(|status| self.refused(name, served, status))?;
+        name_version(response.metadata_mut(), served);
+        self.0.metrics.answered(name, Code::Ok);
+        Ok(response)
     }
 
-    /// Answers a call of somebody who is let in.
+    /// Counts a call that is not answered, and names a version there.
+    pub(crate) fn refused(&self, name: &'static str, served: u64, mut status: Status) -> Status {
+        name_version(status.metadata_mut(), served);
+        self.0.metrics.answered(name, status.code());
+        tracing::debug!(call = name, code = ?status.code(), message = status.message(), "refused");
+        status
+    }
+
+    /// Answers a call of somebody who was let in.
     async fn call_of<T, R, F>(
         &self,
         name: &'static str,
@@ -129,19 +135,21 @@ impl LakeService {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let (headers, extensions, body) = request.into_parts();
-        let connection = Connection::of(&extensions);
+        let (headers, mut extensions, body) = request.into_parts();
+        let (guest, connection) = (extensions.remove::<Guest>(), Connection::of(&extensions));
         let answered = async {
-            let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-            let Guest { user, bearer } = self.0.gate.enter(header).await?;
-            let client = connection.map(|connection| (connection, user.clone()));
-            let session = self.0.sessions.terms(&headers, client.as_ref(), self.0.statements.key());
-            let terms = Terms::of_call(&headers, session)?;
+            let nobody = || Status::internal("nobody looked at who asks; this is a fault of the server");
+            let Guest { user, bearer } = guest.ok_or_else(nobody)?;
+            let (sessions, key) = (&self.0.sessions, self.0.statements.key());
+            let keeps_cookies = keeps_cookies(&headers);
+            let client = connection.map(|connection| Client { connection, user: user.clone(), keeps_cookies });
+            let terms = Terms::of_call(&headers, sessions.terms(&headers, client.as_ref(), key))?;
             let mut response = answer(body, Caller { user, terms, client }).await?;
             // Clients take it up in the place of what they sent.
             if let Some(bearer) = bearer.and_then(|bearer| format!("Bearer {bearer}").parse().ok()) {
                 response.metadata_mut().insert(AUTHORIZATION, bearer);
             }
+            set_cookie(response.metadata_mut(), sessions.offered(&headers, key));
             Ok(response)
         };
         self.call(name, answered).await
@@ -224,27 +232,18 @@ impl LakeService {
             Command::CommandPreparedStatementQuery(query) => query,
             other => return Err(refusal(&other)),
         };
-        let messages = messages.map_err(FlightError::from);
-        let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
-        let (mut values, mut bytes) = (Vec::new(), 0);
-        while let Some(batch) = batches.try_next().await.map_err(Status::from)? {
-            bytes += batch.get_array_memory_size();
-            if bytes > MOST_PARAMETERS {
-                let message = format!("parameters of more than {MOST_PARAMETERS} bytes are not taken");
-                return Err(Status::invalid_argument(message));
-            }
-            values.push(batch);
-        }
-        let schema = batches.schema().cloned().ok_or_else(|| status::of_body("batch of parameters"))?;
-        let values = concat_batches(&schema, &values).map_err(|error| status::of_arrow(&error))?;
+        // What is uploaded for a statement of nobody's is not worth reading.
+        let _: CarriedStatement = self.0.statements.key().open(Kind::Prepared, &query.prepared_statement_handle)?;
+        let values = uploaded(messages).await?;
         let handle = self.0.statements.bind(&query.prepared_statement_handle, &values, &caller.user).await?;
+        if handle.len() > LONGEST_HANDLE {
+            let message = format!("a statement has {LONGEST_HANDLE} bytes at most, its parameters included");
+            return Err(Status::invalid_argument(message));
+        }
         let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
         Ok(PutResult { app_metadata: result.encode_to_vec().into() })
     }
 }
-
-/// The most bytes of parameters of one statement.
-const MOST_PARAMETERS: usize = 16 << 20;
 
 #[async_trait::async_trait]
 impl FlightService for LakeService {
@@ -260,7 +259,15 @@ impl FlightService for LakeService {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        self.call("Handshake", handshake::answer(request, &self.0.gate)).await
+        let cookie = self.0.sessions.offered(request.metadata(), self.0.statements.key());
+        let answered = async {
+            let slow = |_| Status::deadline_exceeded("the login took too long");
+            let login = timeout(LONGEST_LOGIN, handshake::answer(request, &self.0.gate));
+            let mut response = login.await.map_err(slow)??;
+            set_cookie(response.metadata_mut(), cookie);
+            Ok(response)
+        };
+        self.call("Handshake", answered).await
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
@@ -313,9 +320,7 @@ impl FlightService for LakeService {
             let actions::Answer { body, cookie } = actions::answer(&action, &self.0, caller).await?;
             let results = futures::stream::iter(body.map(|body| Ok(arrow_flight::Result { body })));
             let mut response = Response::new(Box::pin(results) as Self::DoActionStream);
-            if let Some(cookie) = cookie.and_then(|cookie| cookie.parse().ok()) {
-                response.metadata_mut().insert("set-cookie", cookie);
-            }
+            set_cookie(response.metadata_mut(), cookie);
             Ok(response)
         };
         self.call_of("DoAction", request, answer).await
@@ -347,8 +352,15 @@ pub(crate) fn encapsulated(schema: &Schema) -> Result<Bytes, Status> {
 
 fn versioned<T>(answer: T, version: u64) -> Response<T> {
     let mut response = Response::new(answer);
-    response.metadata_mut().insert(VERSION_HEADER, MetadataValue::from(version));
+    name_version(response.metadata_mut(), version);
     response
+}
+
+/// Names a version where none is named.
+fn name_version(headers: &mut MetadataMap, version: u64) {
+    if !headers.contains_key(VERSION_HEADER) {
+        headers.insert(VERSION_HEADER, MetadataValue::from(version));
+    }
 }
 
 fn command(bytes: &[u8]) -> Result<Command, Status> {

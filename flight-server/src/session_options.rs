@@ -2,7 +2,8 @@
 //! define them, so they are here, from <https://github.com/apache/arrow/blob/main/format/Flight.proto>.
 //!
 //! Options are kept by the client, in a cookie; JDBC sends it back with every call. ADBC takes no cookies unless it is asked to, and
-//! so the options of its connection are remembered here as well, for its user.
+//! so the options of its connection are remembered here as well, for its user. Where a connection is of many clients, only cookies
+//! tell them apart: then each is offered one with the first answer, and whoever does not send it back is told that no option is kept.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -22,6 +23,8 @@ use crate::terms::{CarriedTerms, Terms, as_of};
 
 /// The cookie's name.
 const COOKIE: &str = "lakebed-session";
+/// The header that gives it to a client.
+const SET_COOKIE: &str = "set-cookie";
 
 /// Connections whose options are remembered.
 const CONNECTIONS: usize = 4_096;
@@ -92,13 +95,29 @@ const CLOSED: i32 = 1;
 
 /// The options of clients that keep no cookies, by their connection.
 pub(crate) struct Sessions {
-    by_connection: Mutex<Bounded<Client, Terms>>,
+    by_connection: Mutex<Bounded<Place, Terms>>,
     /// Whether a connection is of one client.
     remembers: bool,
 }
 
-/// A client without cookies: its connection and its user.
-type Client = (Connection, String);
+/// Whose session it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) connection: Connection,
+    pub(crate) user: String,
+    /// It sent a cookie of ours, with whatever in it.
+    pub(crate) keeps_cookies: bool,
+}
+
+impl Client {
+    /// What its options are remembered under.
+    fn place(&self) -> Place {
+        (self.connection, self.user.clone())
+    }
+}
+
+/// A connection and its user.
+type Place = (Connection, String);
 
 impl Sessions {
     pub(crate) fn new(remembers: bool) -> Self {
@@ -111,10 +130,15 @@ impl Sessions {
             return terms;
         }
         let mut remembered = locked(&self.by_connection);
-        client.and_then(|client| remembered.get(client).cloned()).unwrap_or_default()
+        client.and_then(|client| remembered.get(&client.place()).cloned()).unwrap_or_default()
     }
 
-    /// Sets what can be set and says what cannot; gives the answer's body and the cookie to set.
+    /// A cookie for a client that sent none, where it cannot be known without: nothing is set in it.
+    pub(crate) fn offered(&self, headers: &MetadataMap, key: &Key) -> Option<String> {
+        (!self.remembers && !keeps_cookies(headers)).then(|| cookie(&Terms::default(), key))
+    }
+
+    /// Sets what can be set and says what cannot; gives the answer's body and the cookie to set. What would be forgotten is not set.
     ///
     /// # Errors
     /// INVALID_ARGUMENT for a body that is not a `SetSessionOptionsRequest`.
@@ -127,15 +151,19 @@ impl Sessions {
         key: &Key,
     ) -> Result<(Vec<u8>, String), Status> {
         let asked = SessionOptions::decode(body).map_err(|_| status::of_body("SetSessionOptionsRequest"))?;
+        let is_kept = client.as_ref().is_some_and(|client| client.keeps_cookies || self.remembers);
         let mut errors = HashMap::new();
         for (name, option) in asked.session_options {
-            if let Err(error) = set_one(&mut terms, &name, option.value.as_ref(), schemas) {
-                errors.insert(name, OptionError { value: error as i32 });
+            let mut changed = terms.clone();
+            match set_one(&mut changed, &name, option.value.as_ref(), schemas) {
+                Ok(()) if is_kept || changed == terms => terms = changed,
+                Ok(()) => _ = errors.insert(name, OptionError { value: OptionErrorValue::Error as i32 }),
+                Err(error) => _ = errors.insert(name, OptionError { value: error as i32 }),
             }
         }
         let cookie = cookie(&terms, key);
         if let Some(client) = client.filter(|_| self.remembers) {
-            locked(&self.by_connection).insert(client, terms);
+            locked(&self.by_connection).insert(client.place(), terms);
         }
         Ok((SetSessionOptionsResult { errors }.encode_to_vec(), cookie))
     }
@@ -143,7 +171,7 @@ impl Sessions {
     /// Ends a session; gives the answer's body and the cookie that takes the other's place.
     pub(crate) fn close(&self, client: Option<&Client>) -> (Vec<u8>, String) {
         if let Some(client) = client {
-            locked(&self.by_connection).remove(client);
+            locked(&self.by_connection).remove(&client.place());
         }
         (CloseSessionResult { status: CLOSED }.encode_to_vec(), format!("{COOKIE}="))
     }
@@ -193,13 +221,32 @@ fn cookie(terms: &Terms, key: &Key) -> String {
     format!("{COOKIE}={}", URL_SAFE_NO_PAD.encode(key.sign(Kind::Session, &terms.carried())))
 }
 
+/// Whether a client sent our cookie back, be it one of another server's or of a session that was closed.
+pub(crate) fn keeps_cookies(headers: &MetadataMap) -> bool {
+    sent(headers).is_some()
+}
+
+/// Gives a client a cookie, unless the answer has one.
+pub(crate) fn set_cookie(headers: &mut MetadataMap, cookie: Option<String>) {
+    if let Some(cookie) = cookie.and_then(|cookie| cookie.parse().ok())
+        && !headers.contains_key(SET_COOKIE)
+    {
+        headers.insert(SET_COOKIE, cookie);
+    }
+}
+
 /// What a cookie of ours says. One that is another server's, or was changed, says nothing.
 fn of_cookie(headers: &MetadataMap, key: &Key) -> Option<Terms> {
-    let cookies = headers.get_all("cookie");
-    let cookies = cookies.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    let ours = cookies.filter_map(|cookie| cookie.trim().split_once('=')).find(|(name, _)| *name == COOKIE);
-    let handle = URL_SAFE_NO_PAD.decode(ours?.1.trim_matches('"')).ok()?;
+    let handle = URL_SAFE_NO_PAD.decode(sent(headers)?.trim_matches('"')).ok()?;
     key.open::<CarriedTerms>(Kind::Session, &handle).ok().map(|carried| Terms::of_carried(Some(carried)))
+}
+
+/// What is in our cookie.
+fn sent(headers: &MetadataMap) -> Option<&str> {
+    let cookies = headers.get_all("cookie").into_iter().filter_map(|value| value.to_str().ok());
+    let cookies = cookies.flat_map(|value| value.split(';'));
+    let mut ours = cookies.filter_map(|cookie| cookie.trim().split_once('='));
+    ours.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -221,7 +268,9 @@ mod tests {
     #[test]
     fn what_can_be_set_is_kept_by_cookie_and_connection_and_the_rest_refused_by_name() {
         let (sessions, key) = (Sessions::new(true), Key::of_this_process());
-        let client = |number, user: &str| Some((Connection(number), user.to_owned()));
+        let client = |number, user: &str| {
+            Some(Client { connection: Connection(number), user: user.to_owned(), keeps_cookies: false })
+        };
         let ana = client(1, "ana");
         let schemas = ["gold".to_owned(), "silver".to_owned()];
         let asked = request(&[
@@ -241,9 +290,6 @@ mod tests {
         for other in [client(2, "ana"), client(1, "bob"), None] {
             assert_eq!(sessions.terms(&nothing, other.as_ref(), &key), Terms::default());
         }
-        let forgetful = Sessions::new(false);
-        forgetful.set(&asked, Terms::default(), ana.clone(), &schemas, &key).unwrap();
-        assert_eq!(forgetful.terms(&nothing, ana.as_ref(), &key), Terms::default(), "a connection of many");
         let mut headers = MetadataMap::new();
         headers.insert("cookie", format!("a=b; {cookie}").parse().unwrap());
         assert_eq!(sessions.terms(&headers, None, &key), set);
@@ -257,6 +303,37 @@ mod tests {
         assert!(sessions.set(&[0xff], Terms::default(), None, &schemas, &key).is_err());
         sessions.close(ana.as_ref());
         assert_eq!(sessions.terms(&nothing, ana.as_ref(), &key), Terms::default());
+    }
+
+    /// Where a connection is of many clients.
+    #[test]
+    fn what_nothing_would_keep_is_not_set() {
+        let (sessions, key) = (Sessions::new(false), Key::of_this_process());
+        let client = |keeps_cookies| Some(Client { connection: Connection(1), user: "ana".to_owned(), keeps_cookies });
+        let asked = request(&[("as_of", text("7")), ("catalog", text("lakebed")), ("types", text("fancy"))]);
+        let set = |client| {
+            let (answer, cookie) = sessions.set(&asked, Terms::default(), client, &[], &key).unwrap();
+            let mut headers = MetadataMap::new();
+            headers.insert("cookie", cookie.parse().unwrap());
+            let errors = SetSessionOptionsResult::decode(&*answer).unwrap().errors;
+            (errors, sessions.terms(&headers, None, &key), headers)
+        };
+        for nowhere in [client(false), None] {
+            let (errors, terms, _) = set(nowhere);
+            assert_eq!((errors.len(), &terms), (2, &Terms::default()), "the catalog is what it was");
+            assert_eq!(errors["as_of"].value(), OptionErrorValue::Error);
+            assert_eq!(errors["types"].value(), OptionErrorValue::InvalidValue);
+        }
+        let (errors, terms, headers) = set(client(true));
+        assert_eq!((errors.len(), terms.as_of), (1, Some(AsOf::Version(7))));
+        assert_eq!(sessions.terms(&MetadataMap::new(), client(true).as_ref(), &key), Terms::default());
+        // Each is offered a cookie, once; that of a closed session is one.
+        assert_eq!(sessions.offered(&headers, &key), None);
+        assert!(sessions.offered(&MetadataMap::new(), &key).is_some_and(|cookie| cookie.starts_with(COOKIE)));
+        let mut closed = MetadataMap::new();
+        closed.insert("cookie", sessions.close(None).1.parse().unwrap());
+        assert!(keeps_cookies(&closed));
+        assert_eq!(Sessions::new(true).offered(&MetadataMap::new(), &key), None);
     }
 
     #[test]

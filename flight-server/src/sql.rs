@@ -5,20 +5,24 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, NullArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Decimal128Array, Int64Array, NullArray, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use axum::RequestExt;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
 use lakebed_project::stranger;
 use lakebed_query::{Format, RowsWriter};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -63,15 +67,25 @@ pub(crate) struct Door {
     pub(crate) is_open: bool,
 }
 
-/// Answers a posted statement.
+/// How long the body of what is refused may take to come; a client that is answered while it sends may not hear it.
+const PASSED_OVER: Duration = Duration::from_secs(1);
+
+/// Answers a posted statement. Of whom it does not let in nothing is kept.
 pub(crate) async fn answer(
     State(door): State<Door>,
     asked: Result<Query<Asked>, QueryRejection>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Response {
+    let headers = request.headers().clone();
     let answered = async {
-        let user = door.let_in(&headers).await?;
+        let user = match door.let_in(&headers).await {
+            Ok(user) => user,
+            Err(refused) => {
+                pass_over(request).await;
+                return Err(refused);
+            }
+        };
+        let body = Bytes::from_request(request, &()).await;
         let Query(asked) = asked.map_err(|wrong| {
             Status::invalid_argument(format!("{}\nhint: the URL may say format= and as_of=", wrong.body_text()))
         })?;
@@ -90,6 +104,13 @@ pub(crate) async fn answer(
     let served = door.shared.lake.borrow().session.version();
     response.headers_mut().entry(VERSION_HEADER).or_insert_with(|| served.into());
     response
+}
+
+/// Takes a body in and drops it.
+async fn pass_over(request: Request) {
+    let mut body = request.into_limited_body().into_data_stream();
+    let passing = async { while let Some(Ok(_)) = body.next().await {} };
+    let _ = timeout(PASSED_OVER, passing).await;
 }
 
 impl Door {
@@ -183,8 +204,7 @@ fn posted(headers: &HeaderMap, body: &Bytes) -> Result<Posted, Status> {
     Ok(Posted { sql: sql.to_owned(), parameters: Vec::new(), as_of: None })
 }
 
-/// One row of parameters, each of the type that JSON says. A number that is not whole, or too large, goes as its text: it is cast to
-/// its parameter's own type, and loses no digit on the way.
+/// One row of parameters, each of the type that JSON says.
 fn row(values: &[Box<RawValue>]) -> Result<RecordBatch, Status> {
     let column = |(number, value): (usize, &RawValue)| {
         let text = value.get();
@@ -192,10 +212,7 @@ fn row(values: &[Box<RawValue>]) -> Result<RecordBatch, Status> {
         let column: ArrayRef = match plain {
             Value::Null => Arc::new(NullArray::new(1)),
             Value::Bool(value) => Arc::new(BooleanArray::from(vec![value])),
-            Value::Number(_) => match text.parse::<i64>() {
-                Ok(whole) => Arc::new(Int64Array::from(vec![whole])),
-                Err(_) => Arc::new(StringArray::from(vec![text])),
-            },
+            Value::Number(_) => number_of(text),
             Value::String(value) => Arc::new(StringArray::from(vec![value])),
             Value::Array(_) | Value::Object(_) => {
                 let message = format!("parameter {} is no plain value", number + 1);
@@ -206,6 +223,21 @@ fn row(values: &[Box<RawValue>]) -> Result<RecordBatch, Status> {
     };
     let columns = values.iter().map(AsRef::as_ref).enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
     RecordBatch::try_from_iter(columns).map_err(|error| status::of_arrow(&error))
+}
+
+/// A number, with every digit that it is written with; as its text, which is cast to its parameter's own type, where it is too long.
+fn number_of(text: &str) -> ArrayRef {
+    let whole = text.parse::<i64>().ok().map(|whole| Arc::new(Int64Array::from(vec![whole])) as ArrayRef);
+    let decimal = || {
+        let (whole, fraction) = text.split_once('.')?;
+        let digits = format!("{whole}{fraction}");
+        // A double tells as many digits apart.
+        let precision = u8::try_from(digits.len()).ok().filter(|digits| *digits <= 15)?;
+        let decimal = Decimal128Array::from(vec![digits.parse::<i128>().ok()?]);
+        let decimal = decimal.with_precision_and_scale(precision, i8::try_from(fraction.len()).ok()?);
+        decimal.ok().map(|decimal| Arc::new(decimal) as ArrayRef)
+    };
+    whole.or_else(decimal).unwrap_or_else(|| Arc::new(StringArray::from(vec![text])))
 }
 
 /// The answer to what is not answered.
@@ -242,22 +274,31 @@ fn refusal(refused: &Status) -> Response {
     response
 }
 
+/// Bytes of a piece of an answer: what waits for the connection is counted by the piece.
+const PIECE: usize = 1 << 20;
+
 /// Rows in a format, in pieces as they are written.
 struct Rows {
     writer: RowsWriter<Buffer>,
     buffer: Buffer,
+    at_once: usize,
 }
 
 impl Rows {
     fn begin(format: Format, schema: &SchemaRef) -> Result<Self, Status> {
         let buffer = Buffer::default();
         let writer = RowsWriter::begin(format, schema, buffer.clone());
-        Ok(Self { writer: writer.map_err(|error| status::of_arrow(&error))?, buffer })
+        let writer = writer.map_err(|error| status::of_arrow(&error))?;
+        Ok(Self { writer, buffer, at_once: format.rows_at_once(schema) })
     }
 
     fn written(buffer: &Buffer) -> Vec<Bytes> {
-        let bytes = std::mem::take(&mut *locked(&buffer.0));
-        if bytes.is_empty() { Vec::new() } else { vec![bytes.into()] }
+        let mut written = Bytes::from(std::mem::take(&mut *locked(&buffer.0)));
+        let mut pieces = Vec::with_capacity(written.len().div_ceil(PIECE));
+        while !written.is_empty() {
+            pieces.push(written.split_to(written.len().min(PIECE)));
+        }
+        pieces
     }
 }
 
@@ -265,6 +306,10 @@ impl Encode for Rows {
     type Message = Bytes;
 
     const COPIES: bool = false;
+
+    fn rows_at_once(&self) -> usize {
+        self.at_once
+    }
 
     /// What begins a format goes out with the first rows, so that what goes wrong before them has a status of its own.
     fn begin(&mut self) -> Result<Vec<Bytes>, ArrowError> {

@@ -53,8 +53,13 @@ enum Piece<M> {
 pub(crate) trait Encode: Send + 'static {
     type Message: Send + 'static;
 
-    /// Whether it copies at most: then what is light to compute is light to answer.
+    /// Whether encoding does no more than copy: then an answer that is light to compute is light to send.
     const COPIES: bool;
+
+    /// Rows of a batch that are encoded at once: what they are then may be far more than they were.
+    fn rows_at_once(&self) -> usize {
+        usize::MAX
+    }
 
     /// What comes before all batches.
     fn begin(&mut self) -> Result<Vec<Self::Message>, ArrowError>;
@@ -244,9 +249,14 @@ impl<M: Send + 'static> Sending<'_, M> {
         encoder: &mut E,
         metrics: &Metrics,
     ) -> Result<(), Status> {
+        let most = encoder.rows_at_once();
         for batch in batches {
-            let bytes = self.messages::<E>(encoder.batch(&batch)).await?;
-            metrics.sent(batch.num_rows(), bytes);
+            let rows = batch.num_rows();
+            for from in (0..rows).step_by(most) {
+                let piece = if rows <= most { batch.clone() } else { batch.slice(from, most.min(rows - from)) };
+                let bytes = self.messages::<E>(encoder.batch(&piece)).await?;
+                metrics.sent(piece.num_rows(), bytes);
+            }
         }
         Ok(())
     }

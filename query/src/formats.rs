@@ -12,6 +12,20 @@ use arrow::ipc::writer::StreamWriter;
 use arrow_json::writer::{JsonArray, LineDelimited, Writer as JsonWriter};
 use parquet::arrow::ArrowWriter;
 
+/// Bytes that a row group of Parquet is held in until it is written. Its rows alone would be no bound: by default a million of them
+/// are a row group, of any size.
+const ROW_GROUP: usize = 32 << 20;
+
+/// And it has so many bytes at least: of many columns, what each holds for itself is more than that, whatever is in them.
+const LEAST_ROW_GROUP: usize = 4 << 20;
+
+/// Bytes of text that rows are to be written in at once, as far as that can be told from their columns.
+const TEXT: usize = 512 << 10;
+/// What a value has of it, beside its column's name.
+const VALUE: usize = 24;
+/// Rows that are written at once at most.
+const MOST_ROWS: usize = 4_096;
+
 /// A format of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -43,6 +57,16 @@ impl Format {
             Self::Csv => "text/csv",
             Self::Parquet => "application/vnd.apache.parquet",
             Self::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+
+    /// Rows to write at once, for whoever holds what is written until somebody takes it. A text can be far longer than what it is of:
+    /// in JSON every row has the columns' names, and a column of nulls has no bytes in memory.
+    pub fn rows_at_once(self, schema: &Schema) -> usize {
+        let row: usize = schema.fields().iter().map(|field| field.name().len() + VALUE).sum();
+        match self {
+            Self::Json | Self::Csv => (TEXT / row.max(1)).clamp(1, MOST_ROWS),
+            Self::Parquet | Self::Arrow => usize::MAX,
         }
     }
 
@@ -106,7 +130,12 @@ impl<W: Write + Send> RowsWriter<W> {
         match &mut self.0 {
             Inner::Json(writer) => writer.write(batch)?,
             Inner::Csv(writer) => writer.write(&without_nesting(batch)?)?,
-            Inner::Parquet(writer) => writer.write(batch)?,
+            Inner::Parquet(writer) => {
+                writer.write(batch)?;
+                if writer.memory_size() >= ROW_GROUP && writer.in_progress_size() >= LEAST_ROW_GROUP {
+                    writer.flush()?;
+                }
+            }
             Inner::Arrow(writer) => writer.write(batch)?,
         }
         Ok(())
@@ -258,6 +287,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_row_group_is_bounded_by_its_bytes() {
+        let mut writer = RowsWriter::begin(Format::Parquet, &long_texts(0).schema(), Vec::new()).unwrap();
+        let mut most = 0;
+        for from in 0..40 {
+            writer.write(&long_texts(from)).unwrap();
+            let Inner::Parquet(parquet) = &writer.0 else { panic!("it writes Parquet") };
+            most = most.max(parquet.memory_size());
+        }
+        let Inner::Parquet(parquet) = &writer.0 else { panic!("it writes Parquet") };
+        assert_eq!(parquet.flushed_row_groups().len(), 1);
+        assert!(most < ROW_GROUP);
+        assert!(writer.finish().unwrap().len() > 40 << 20);
+    }
+
+    /// 1,024 texts of a KiB, no two of them the same.
+    fn long_texts(from: usize) -> RecordBatch {
+        let texts = (0..1_024).map(|row| format!("{:01024}", from * 1_024 + row));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        RecordBatch::try_from_iter([("t", texts)]).unwrap()
+    }
+
+    #[test]
+    fn texts_are_written_in_fewer_rows_the_longer_they_are() {
+        let columns = |many: usize| {
+            let column = |number| Field::new(format!("a_rather_long_name_{number}"), DataType::Null, true);
+            Schema::new((0..many).map(column).collect::<Vec<_>>())
+        };
+        for (many, most) in [(0, MOST_ROWS), (1, MOST_ROWS), (100, 200), (100_000, 1)] {
+            let rows = Format::Json.rows_at_once(&columns(many));
+            assert!((1..=most).contains(&rows), "{rows} rows of {many} columns");
+            assert_eq!(rows, Format::Csv.rows_at_once(&columns(many)));
+        }
+        assert_eq!(Format::Arrow.rows_at_once(&columns(100)), usize::MAX);
     }
 
     #[test]

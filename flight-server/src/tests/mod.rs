@@ -1,11 +1,14 @@
 //! The server as clients meet it: real sockets, arrow-flight's own client, a lake of memory tables.
 
+mod doors;
+mod formats;
 mod lake;
 mod listings;
 mod logins;
 mod policies;
 mod results;
 mod running;
+mod sessions;
 mod statements;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,22 +35,16 @@ use crate::{Addresses, Key, Limits, Metrics, Options, Result, Served, Server};
 
 type Client = FlightSqlServiceClient<Channel>;
 
-/// A server that signs with a key that all servers here share.
+/// A server of no project.
 async fn bind(addresses: Addresses, sessions: watch::Receiver<Served>, limits: Limits) -> Result<Server> {
-    bind_for(Path::new("/nowhere"), addresses, sessions, limits).await
+    Server::bind(addresses, sessions, options(Path::new("/nowhere"), limits)).await
 }
 
-/// One for the users and the policies of the project in a directory.
-async fn bind_for(
-    project: &Path,
-    addresses: Addresses,
-    sessions: watch::Receiver<Served>,
-    limits: Limits,
-) -> Result<Server> {
+/// For the users and the policies of the project in a directory; all servers here sign with one key.
+fn options(project: &Path, limits: Limits) -> Options {
     let key = Key::of_secret(b"shared");
     let (users, policies) = (Users::of(project), Policies::of(project));
-    Server::bind(addresses, sessions, Options { key, limits, users, policies, tls: None, behind_tls_proxy: false })
-        .await
+    Options { key, limits, users, policies, tls: None, behind_tls_proxy: false }
 }
 
 /// A server over a lake at version 1.
@@ -79,10 +76,14 @@ impl Running {
         limits: Limits,
         change: impl FnOnce(&mut Server),
     ) -> Self {
+        Self::with(options(project, limits), session, change).await
+    }
+
+    async fn with(options: Options, session: ReadSession, change: impl FnOnce(&mut Server)) -> Self {
         let (lake, sessions) = watch::channel(served(session));
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let addresses = Addresses { flight: Some(any), http: Some(any) };
-        let mut server = bind_for(project, addresses, sessions, limits).await.unwrap();
+        let mut server = Server::bind(addresses, sessions, options).await.unwrap();
         change(&mut server);
         let (flight, http) = (server.flight_address().unwrap(), server.http_address().unwrap());
         let metrics = server.metrics();

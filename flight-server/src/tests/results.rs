@@ -7,10 +7,11 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use arrow::datatypes::Decimal128Type;
 use futures::TryStreamExt;
+use tokio::time::timeout;
 
-use super::lake::{Polls, lake, lake_with_another_table, lake_with_polls, served};
+use super::lake::{Held, Polls, lake, lake_with_another_table, lake_with_polls, served};
 use super::{Running, all_rows, begun, broken_off, eventually, query, read, rows, ticket};
-use crate::Limits;
+use crate::{Limits, Served};
 
 #[tokio::test]
 async fn a_client_that_goes_away_stops_the_plan() {
@@ -197,6 +198,38 @@ async fn slow_readers_are_in_nobodys_way() {
     drop(slow);
     eventually("the streams are over", || server.metrics.text().unwrap().contains("lakebed_flight_active_streams 0"))
         .await;
+}
+
+/// A notebook asks for one version after the other, while the log stands still.
+#[tokio::test]
+async fn earlier_versions_go_with_their_statements() {
+    let held = Polls::default();
+    let server = Running::start(lake(9, 1)).await;
+    let versions = Arc::new(Held(Arc::clone(&held)));
+    server.lake.send_replace(Served { session: Arc::new(lake(9, 1)), versions });
+    let mut client = server.client().await;
+    for version in 1..=8 {
+        let of_one = format!("SELECT min(version) FROM gold.numbers VERSION AS OF {version}");
+        let of_two = format!("{of_one} UNION ALL SELECT min(version) FROM gold.numbers");
+        for (sql, expected) in [(of_one, 1), (of_two, 2)] {
+            assert_eq!(rows(&query(&mut client, &sql).await), expected, "{sql}");
+            let mut prepared = client.prepare(sql, None).await.unwrap();
+            let info = prepared.execute().await.unwrap();
+            assert_eq!(rows(&read(&mut client, &info).await.1), expected);
+        }
+    }
+    // This test's hand, and that of the versions themselves.
+    eventually("no earlier version is held", || Arc::strong_count(&held) == 2).await;
+}
+
+#[tokio::test]
+async fn rows_of_nothing_but_nulls_are_sent_as_they_come() {
+    let server = Running::start(lake(1, 0)).await;
+    let mut client = server.client().await;
+    let sql = "SELECT NULL AS nothing FROM gold.endless WHERE n % 2 = 0";
+    let begun = timeout(Duration::from_secs(60), begun(&mut client, sql)).await;
+    let (_, mut stream) = begun.expect("there are rows enough for a message");
+    assert!(stream.try_next().await.unwrap().unwrap().num_rows() > 0);
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Decimal128Type, Int64Type, Schema};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Decimal128Type, Int64Type, Schema, TimeUnit};
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, Any, CommandStatementIngest, CommandStatementQuery, ProstMessageExt,
 };
@@ -303,6 +303,56 @@ async fn parameters_are_bound_by_position() {
         let refused = prepared.execute().await.unwrap_err().to_string();
         assert!(refused.contains(what), "{refused}");
     }
+}
+
+/// A value that its place's type would change is compared as it is.
+#[tokio::test]
+async fn no_parameter_is_changed_by_its_type() {
+    let server = Running::start(lake(1, 1)).await;
+    let mut client = server.client().await;
+    let double = |value: f64| Arc::new(Float64Array::from(vec![value])) as ArrayRef;
+    let micros = |text: &str| {
+        let texts = texts(&[text]);
+        arrow::compute::cast(&texts, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))).unwrap()
+    };
+    let numbers_up_to_3 = "SELECT n FROM (VALUES (1), (2), (3)) AS t (n) WHERE";
+    let days = "SELECT d FROM (VALUES (DATE '2026-01-01'), (DATE '2026-01-02')) AS t (d) WHERE";
+    let amounts = "SELECT a FROM (VALUES (CAST(1.50 AS DECIMAL(18, 2))), (1.51)) AS t (a) WHERE";
+    for (sql, value, expected) in [
+        (format!("{numbers_up_to_3} n > ?"), double(1.5), 2),
+        (format!("{numbers_up_to_3} n = ?"), double(1.5), 0),
+        (format!("{numbers_up_to_3} n = ?"), double(2.0), 1),
+        (format!("{numbers_up_to_3} n IN (?, 3)"), double(1.5), 1),
+        (format!("{numbers_up_to_3} n BETWEEN ? AND 3"), double(1.5), 2),
+        (format!("{numbers_up_to_3} n < ?"), double(1e300), 3),
+        (format!("{days} d < ?"), micros("2026-01-01T12:00:00Z"), 1),
+        (format!("{days} d = ?"), micros("2026-01-02T00:00:00Z"), 1),
+        (format!("{days} d >= ?"), texts(&["2026-01-02"]), 1),
+        (format!("{amounts} a = ?"), double(1.51), 1),
+        (format!("{amounts} a > ?"), double(1.505), 1),
+        (format!("{amounts} a >= ?"), double(1.514), 0),
+    ] {
+        let mut prepared = client.prepare(sql.clone(), None).await.unwrap();
+        prepared.set_parameters(values(&[("a", value)])).unwrap();
+        let info = prepared.execute().await.unwrap();
+        assert_eq!(rows(&read(&mut client, &info).await.1), expected, "{sql}");
+    }
+    // One that stands in several places has one type.
+    for (sql, value, expected) in [
+        (format!("{days} $1 IS NULL OR d >= $1"), texts(&["2026-01-02"]), 1),
+        (format!("{numbers_up_to_3} n > $1 AND n + 0.5 > $1 AND n < CAST($1 AS BIGINT) + 2"), double(1.5), 1),
+    ] {
+        let mut prepared = client.prepare(sql.clone(), None).await.unwrap();
+        assert_eq!(prepared.parameter_schema().unwrap().fields().len(), 1, "{sql}");
+        prepared.set_parameters(values(&[("a", value)])).unwrap();
+        let info = prepared.execute().await.unwrap();
+        assert_eq!(rows(&read(&mut client, &info).await.1), expected, "{sql}");
+    }
+    // What is announced is kept.
+    let mut prepared = client.prepare(format!("SELECT n + ? AS m FROM ({numbers_up_to_3} true)"), None).await.unwrap();
+    prepared.set_parameters(values(&[("a", double(1.5))])).unwrap();
+    let refused = prepared.execute().await.unwrap_err().to_string();
+    assert!(refused.contains("parameter 1 is Int64") && refused.contains("another type"), "{refused}");
 }
 
 #[tokio::test]

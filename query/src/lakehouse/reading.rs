@@ -331,7 +331,11 @@ struct ComputedRows {
 #[async_trait]
 impl Load for ComputedRows {
     async fn load(&self) -> Result<Arc<dyn TableProvider>> {
-        let rows = self.rows.get_or_try_init(|| self.of.table(&self.name, &self.models)).await?;
-        Ok(Arc::clone(rows))
+        let computed = async || {
+            let (of, name, models) = (Arc::clone(&self.of), self.name.clone(), self.models.clone());
+            // Whoever asked may run out of time: what was begun goes on, and is there for who asks next.
+            tokio::spawn(async move { of.table(&name, &models).await }).await?
+        };
+        self.rows.get_or_try_init(computed).await.cloned()
     }
 }
