@@ -38,7 +38,7 @@ use crate::rows::Rows;
 use crate::session::{TableInfo, TableKind};
 use crate::set_comparisons::{NameCompared, ThreeValued};
 use crate::system_tables;
-use crate::total_order::{TotalOrder, optimizer_rules, string_agg};
+use crate::total_order::{RelationsForget, TotalOrder, optimizer_rules, string_agg};
 
 /// The catalog's name, in every session.
 pub const CATALOG: &str = "lakebed";
@@ -77,6 +77,7 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     let state = SessionStateBuilder::new_from_existing(context.state()).with_optimizer_rules(optimizer_rules());
     let state = state.with_physical_optimizer_rules(physical_rules());
     let mut state = state.with_physical_optimizer_rule(Arc::new(LongJoins)).build();
+    state.register_relation_planner(Arc::new(RelationsForget))?;
     // Before those of the functions for JSON, which have arrows of their own.
     state.register_expr_planner(Arc::new(SqlTypes))?;
     datafusion_functions_json::register_all(&mut state)?;

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
-use lakebed_log::{Put, Store, layout};
+use lakebed_log::search::Search;
+use lakebed_log::{Store, layout};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
@@ -217,20 +218,11 @@ impl Chain {
             }
             seen => seen,
         };
-        // The first number beyond which there is nothing: by steps that double, and then between the last two.
-        let (mut last, mut step) = (known, 1);
-        while store.exists(&self.path(last + step)).await? {
-            last += step;
-            step *= 2;
+        let mut search = Search::from(known);
+        while let Some(number) = search.next() {
+            search.learn(store.exists(&self.path(number)).await?);
         }
-        let mut beyond = last + step;
-        while last + 1 < beyond {
-            let middle = last + (beyond - last) / 2;
-            match store.exists(&self.path(middle)).await? {
-                true => last = middle,
-                false => beyond = middle,
-            }
-        }
+        let last = search.last();
         self.seen.fetch_max(last, Ordering::Relaxed);
         Ok((last > 0).then_some(last))
     }
@@ -242,15 +234,12 @@ impl Chain {
     pub async fn before(&self, store: &Store, next_offset: u64) -> Result<Option<Manifest>> {
         // An epoch never has fewer events than the one before it.
         let newest = self.newest_number(store).await?.unwrap_or(0);
-        let (mut found, mut from, mut to) = (None, 1, newest + 1);
-        while from < to {
-            let middle = from + (to - from) / 2;
-            match read(store, &self.path(middle)).await? {
-                Some(manifest) if manifest.next_offset <= next_offset => {
-                    (found, from) = (Some(manifest), middle + 1);
-                }
-                _ => to = middle,
-            }
+        let (mut search, mut found) = (Search::between(0, newest + 1), None);
+        while let Some(number) = search.next() {
+            let manifest = read(store, &self.path(number)).await?;
+            let before = manifest.filter(|manifest| manifest.next_offset <= next_offset);
+            search.learn(before.is_some());
+            found = before.or(found);
         }
         Ok(found)
     }
@@ -274,15 +263,11 @@ impl Chain {
     /// # Errors
     /// Any failure of the store.
     pub async fn put(&self, store: &Store, manifest: &Manifest) -> Result<bool> {
-        let path = self.path(manifest.epoch);
-        match store.put_json_if_absent(&path, manifest).await? {
-            Put::Created => {
-                self.seen.fetch_max(manifest.epoch, Ordering::Relaxed);
-                Ok(true)
-            }
-            // Ours, if only the answer of an earlier try was lost.
-            Put::Exists => Ok(read(store, &path).await?.is_some_and(|there| there == *manifest)),
+        let is_ours = store.put_or_read(&self.path(manifest.epoch), manifest.clone()).await? == *manifest;
+        if is_ours {
+            self.seen.fetch_max(manifest.epoch, Ordering::Relaxed);
         }
+        Ok(is_ours)
     }
 
     /// Deletes all epochs of a replay; the lake's own stay.
@@ -299,6 +284,11 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// An identity for a table that takes the place of one with this identity, in an epoch.
+pub(crate) fn another_identity(identity: &str, epoch: u64) -> String {
+    blake3::hash(format!("{identity}/{epoch}").as_bytes()).to_hex()[..32].to_owned()
 }
 
 /// The number in the name of an epoch's object.

@@ -180,13 +180,14 @@ pub async fn vacuum_runs(store: &Store, retain: TimeDelta, at: DateTime<Utc>) ->
     let cutoff = at - retain.max(LONGEST_REFRESH);
     let runs = store.list(&layout::models()).await?;
     let mut listed = BTreeSet::new();
-    // Read after the runs were listed: what an epoch has taken up since is found here.
-    let epochs = [store.list(&layout::epochs(None)).await?, store.list(&layout::replays()).await?].concat();
-    for object in epochs {
-        for model in
-            epoch::read(store, &object.location).await?.into_iter().flat_map(|epoch| epoch.models.into_values())
-        {
-            listed.extend(model.objects().map(str::to_owned));
+    // Read after the runs were listed: what an epoch has taken up since is found here. And the lake's own are listed after those of
+    // replays were read: a replay in place hands its runs on to one of them before it goes.
+    for epochs in [layout::replays(), layout::epochs(None)] {
+        for object in store.list(&epochs).await? {
+            let epoch = epoch::read(store, &object.location).await?;
+            for model in epoch.into_iter().flat_map(|epoch| epoch.models.into_values()) {
+                listed.extend(model.objects().map(str::to_owned));
+            }
         }
     }
     let mut vacuumed = Vacuumed::default();

@@ -35,7 +35,7 @@ impl Hasher for Taken {
 ///
 /// # Errors
 /// Columns of different lengths, a type without an encoding, or a value that the plain type of its kind cannot hold.
-pub fn row_keys(columns: &[ArrayRef]) -> Result<Vec<u128>, ArrowError> {
+pub(crate) fn row_keys(columns: &[ArrayRef]) -> Result<Vec<u128>, ArrowError> {
     let rows = columns.first().map_or(0, |column| column.len());
     if columns.iter().any(|column| column.len() != rows) {
         return Err(ArrowError::InvalidArgumentError("key columns of different lengths".to_owned()));

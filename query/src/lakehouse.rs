@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use chrono::{DateTime, Utc};
 use lakebed_log::{ColumnType, Log, Snapshot, Store, layout};
-use lakebed_project::Config;
+use lakebed_project::{Config, SinkKind};
 
 pub use self::as_of::{AsOf, InvalidAsOf, time_text};
 pub use self::publishing::Publications;
 pub(crate) use self::publishing::Publish;
 use self::reading::Sessions;
 pub use self::refreshing::Refreshed;
+pub(crate) use self::refreshing::TRIES;
 use crate::epoch::{Chain, Manifest};
 use crate::error::{Error, Result};
 use crate::kept_tables::TableMemory;
@@ -257,7 +258,7 @@ impl Lakehouse {
 
 /// The Delta sink of a project that keeps a model there: in the lake, or where the project says.
 fn delta_sink(project: &Project, log: &Log) -> Result<Option<DeltaSink>> {
-    if !project.models.iter().any(|model| model.is_kept_in("delta")) {
+    if !project.models.iter().any(|model| model.is_kept_in(SinkKind::Delta)) {
         return Ok(None);
     }
     Ok(Some(match project.config.delta_store(&project.directory, true)? {

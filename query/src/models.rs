@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use self::change_data::{ChangeData, Wrong};
 use crate::catalog::{BRONZE, EVENTS};
 use crate::checks::Check;
-use lakebed_project::SINKS;
+use lakebed_project::SinkKind;
 
 use crate::error::{Error, Result};
 use crate::grammar::put_right;
@@ -54,8 +54,8 @@ pub struct Model {
     pub key: Vec<String>,
     /// What its header says of every row.
     pub checks: Vec<Check>,
-    /// The sinks that keep it, by name; the project's where the header says nothing, and nothing where it says `none`.
-    pub sinks: Vec<String>,
+    /// The sinks that keep it; the project's where the header says nothing, and nothing where it says `none`.
+    pub sinks: Vec<SinkKind>,
     /// The file's text.
     pub sql: String,
     /// What is planned: the statement without comments and layout, or over change data what the header makes of it. It is
@@ -67,8 +67,8 @@ pub struct Model {
 
 impl Model {
     /// Whether a sink keeps it.
-    pub fn is_kept_in(&self, sink: &str) -> bool {
-        self.sinks.iter().any(|of_it| of_it == sink)
+    pub fn is_kept_in(&self, sink: SinkKind) -> bool {
+        self.sinks.contains(&sink)
     }
 
     /// Why it is refused, with its file and the line.
@@ -93,7 +93,7 @@ impl Model {
 ///
 /// # Errors
 /// [`Error::Model`] with file and line for a file that is no single query, a reference to nothing, or a cycle.
-pub fn load(directory: &Path, sinks: &[String]) -> Result<Vec<Model>> {
+pub fn load(directory: &Path, sinks: &[SinkKind]) -> Result<Vec<Model>> {
     let mut models = BTreeMap::new();
     for layer in LAYERS {
         for path in sql_files(&directory.join("sql").join(layer))? {
@@ -143,7 +143,7 @@ pub fn stamp(directory: &Path) -> Stamp {
 }
 
 /// Reads one model.
-fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Result<Model> {
+fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[SinkKind]) -> Result<Model> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let wrong = |line: usize, message: String| Error::Model { path: path.to_owned(), line, message, hint: None };
     if SqlText::parse(&sql).is_ok_and(|statement| !statement.versions().is_empty()) {
@@ -183,16 +183,17 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[String]) -> Res
         let values = settings.iter().filter(|(setting, _)| setting == key).flat_map(|(_, value)| value.split(','));
         values.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect::<Vec<_>>()
     };
-    let (mut key, mut sinks) = (list("key"), list("sinks"));
-    match sinks.as_slice() {
-        [] => default_sinks.clone_into(&mut sinks),
-        [only] if only == "none" => sinks.clear(),
-        _ => {}
-    }
-    if let Some(unknown) = sinks.iter().find(|sink| !SINKS.contains(&sink.as_str())) {
-        let message = format!("there is no sink '{unknown}'; the sinks are {}, or none alone", SINKS.join(", "));
-        return Err(wrong(line_of(&sql, "sinks:"), message));
-    }
+    let (mut key, sinks) = (list("key"), list("sinks"));
+    let sinks = match sinks.as_slice() {
+        [] => default_sinks.to_owned(),
+        [only] if only == "none" => Vec::new(),
+        named => {
+            let parsed = named.iter().map(|sink| sink.parse()).collect::<Result<Vec<SinkKind>, String>>();
+            let unknown =
+                |unknown| wrong(line_of(&sql, "sinks:"), format!("the sink {unknown}; for no sink write none"));
+            parsed.map_err(unknown)?
+        }
+    };
     let about =
         |wrong_setting: Wrong| wrong(line_of(&sql, &format!("{}:", wrong_setting.setting)), wrong_setting.message);
     let planned = match (ChangeData::of(&settings, &key).map_err(about)?, query.as_ref()) {
@@ -374,7 +375,25 @@ mod tests {
         );
         let all = query("-- key: id\n-- sequence: lsn\n-- history: 2", "SELECT * FROM bronze.events").unwrap();
         assert!(all.contains("AS valid_to") && !all.contains("EXCEPT (_lakebed_last, \"_offset\")"), "{all}");
+        for (header, select, has) in [
+            ("-- delete: _doc ->> 'op' = 'd'", select, "NOT coalesce((_doc ->> 'op') = 'd', false)"),
+            (
+                "-- sequence: coalesce(a, b), lsn",
+                select,
+                "BY coalesce(a, b) DESC NULLS LAST, lsn DESC NULLS LAST, \"_o",
+            ),
+            ("-- history: 1", "SELECT e.* FROM bronze.events AS e", "(SELECT e.* FROM"),
+            ("-- history: 1", "SELECT events.* FROM bronze.events", "(SELECT events.* FROM"),
+            ("-- history: 1", "SELECT * EXCEPT (_doc) FROM bronze.events", "EXCEPT (_doc) FROM"),
+            ("-- history: 1", "SELECT * EXCEPT (_offset) FROM bronze.events", "EXCEPT (_offset), _offset FROM"),
+            ("-- history: 1", "SELECT o.* FROM (SELECT id FROM bronze.events) AS o", "SELECT o.*, _offset FROM"),
+        ] {
+            let query = query(&format!("-- key: id\n{header}"), select).unwrap();
+            assert!(query.contains(has), "{query}");
+        }
         for (header, select, says) in [
+            ("-- key: id\n-- delete: op =", select, "a.sql:2: 'op =' cannot be read"),
+            ("-- key: id\n-- delete: gone, deleted", select, "a.sql:2: a delete is told by one condition"),
             ("-- sequence: lsn", select, "a.sql:1: a model over change data has to say its key"),
             ("-- key: id\n-- history: 3", select, "a.sql:2: history is 1"),
             ("-- key: id\n-- history: 2", select, "a.sql:2: history 2 has to say one sequence"),

@@ -23,7 +23,8 @@ use tokio::task::JoinSet;
 pub(crate) use self::addresses::put_addresses;
 pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered, Said, not_kept};
 use self::planning::{Growth, Planner, events_came, unplannable};
-use crate::dataflow::Dataflow;
+use crate::catalog::BRONZE;
+use crate::dataflow::{Dataflow, cut};
 use crate::epoch::{LAYOUT, Manifest, ModelState, columns_of};
 use crate::error::Result;
 use crate::folding;
@@ -36,7 +37,7 @@ use crate::strategy::{self, NotDerived, Strategy};
 use crate::total_order::unique_columns;
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
-const ENGINE: &str = "6";
+const ENGINE: &str = "7";
 
 /// So many models are refreshed, or learn their history, side by side at most: each holds what changed of it.
 const AT_ONCE: usize = 4;
@@ -217,8 +218,18 @@ impl ModelRefresh {
         for column in columns_of(&schema) {
             fingerprint.update(format!("\0{} {}", column.name, column.kind).as_bytes());
         }
-        for parent in model.references.iter().filter_map(|parent| now.models.get(&parent.to_string())) {
-            fingerprint.update(parent.identity.as_bytes());
+        for parent in &model.references {
+            if parent.schema == BRONZE {
+                // Rows were computed of these, and `*`, NATURAL JOIN or a pin may make them others.
+                for (name, kind) in
+                    cut::columns_of_the_log(planner.state(), &plan).map_err(|error| unplannable(model, error))?
+                {
+                    fingerprint.update(format!("\0\0{name} {kind}").as_bytes());
+                }
+            } else if let Some(stored) = now.models.get(&parent.to_string()) {
+                // What the state cache holds goes by whether rows go.
+                fingerprint.update(stored.identity.as_bytes()).update(&[only_adds(&parent.to_string()).into()]);
+            }
         }
         let fingerprint = fingerprint.finalize().to_hex()[..32].to_owned();
         let before = inputs.before.as_ref().and_then(|before| before.models.get(&model.name.to_string()));
@@ -286,7 +297,7 @@ impl ModelRefresh {
         self.flow.as_ref().zip(self.before.as_ref())
     }
 
-    fn cache_is_broken(&self) {
+    fn warn_of_broken_cache(&self) {
         tracing::warn!(model = %self.model.name, "its state cache is made anew");
     }
 

@@ -7,12 +7,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lakebed_project::SINKS;
+use lakebed_project::SinkKind;
 
 use crate::catalog::BRONZE;
-use crate::epoch::{Manifest, ModelState};
+use crate::epoch::{Manifest, ModelState, another_identity};
 use crate::error::{Error, Result};
-use crate::lakehouse::{AsOf, Lakehouse, Publish, Refreshed};
+use crate::lakehouse::{AsOf, Lakehouse, Publish, Refreshed, TRIES};
 use crate::models::Model;
 use crate::refresh::shape::{Look, shapes};
 use crate::refresh::{ModelRefreshed, Progress};
@@ -81,10 +81,21 @@ impl Lakehouse {
         };
         let publish = if replay.into.is_some() { Publish::Named(&named) } else { Publish::Nothing };
         let last = beside.refresh_to(Some(version), &wanted, publish, progress).await?;
-        match &replay.into {
-            Some(_) => Ok(beside_the_others(&beside, last, &named)),
-            None => self.take_over(&beside, version, &named, progress).await,
+        if replay.into.is_some() {
+            return Ok(beside_the_others(&beside, last, &named));
         }
+        let mut version = version;
+        for _ in 0..TRIES {
+            match self.take_over(&beside, version, &named, progress).await {
+                // Somebody refreshed the tables meanwhile: what was replayed follows them.
+                Err(Error::ReplayBack { stands_at, .. }) if replay.to.is_none() => {
+                    version = stands_at;
+                    beside.refresh_to(Some(version), &wanted, Publish::Nothing, progress).await?;
+                }
+                taken => return taken,
+            }
+        }
+        Err(Error::Overtaken { tries: TRIES })
     }
 
     /// The models that are named, or all, and what they read; parents before children.
@@ -104,7 +115,8 @@ impl Lakehouse {
     /// Takes the models up to just before a version, as far as they are kept up to date by what changes.
     async fn step_by_step(&self, to: u64, wanted: &[Arc<Model>], progress: &dyn Progress) -> Result<()> {
         let end = self.log().snapshot_at(to).await?;
-        let stands_at = self.chain().newest(self.log().store()).await?.map_or(0, |epoch| epoch.next_offset);
+        let before = self.chain().newest(self.log().store()).await?;
+        let stands_at = before.as_ref().map_or(0, |epoch| epoch.next_offset);
         let inputs = self.inputs(&end, None, None, self.log().store());
         let mut steady = BTreeSet::new();
         for shape in shapes(&inputs, Look::Plan).await? {
@@ -116,21 +128,20 @@ impl Lakehouse {
         }
         let models: Vec<Arc<Model>> = wanted.iter().filter(|model| steady.contains(&model.name)).cloned().collect();
         progress.replayed(stands_at, end.next_offset);
-        for (version, events) in self.steps(stands_at, to).await? {
+        for (version, events) in self.steps(before.as_ref(), to).await? {
             self.refresh_to(Some(version), &models, Publish::Nothing, &()).await?;
             progress.replayed(events, end.next_offset);
         }
         Ok(())
     }
 
-    /// Versions before `to` at which a step ends, each with its bound: a step has as many events as are taken up at once and
-    /// no more, unless one version has.
-    pub(crate) async fn steps(&self, from: u64, to: u64) -> Result<Vec<(u64, u64)>> {
+    /// Versions after an epoch and before `to` at which a step ends, each with its bound: a step has as many events as are taken up
+    /// at once and no more, unless one version has.
+    pub(crate) async fn steps(&self, after: Option<&Manifest>, to: u64) -> Result<Vec<(u64, u64)>> {
         let at_once = self.project().config.refresh.events_at_once;
-        let (mut steps, mut taken, mut reached) = (Vec::new(), from, None);
-        for (version, entry) in
-            self.log().versions(u64::MAX).await?.into_iter().take_while(|(version, _)| *version <= to)
-        {
+        let (from, offset) = after.map_or((0, 0), |epoch| (epoch.version, epoch.next_offset));
+        let (mut steps, mut taken, mut reached) = (Vec::new(), offset, None);
+        for (version, entry) in self.log().versions_between(from, to).await? {
             let bound = entry.record.next_offset;
             if let Some(step @ (_, end)) = reached.take_if(|_| bound > taken + at_once) {
                 steps.push(step);
@@ -142,6 +153,9 @@ impl Lakehouse {
     }
 
     /// Brings the tables to a version, and puts what was replayed in the place of those that differ from it.
+    ///
+    /// # Errors
+    /// [`Error::ReplayBack`] where somebody has brought them beyond it, and as [`Self::replay`].
     async fn take_over(
         &self,
         beside: &Self,
@@ -156,6 +170,9 @@ impl Lakehouse {
         else {
             return Err(Error::Interrupted);
         };
+        if stored.version > version {
+            return Err(Error::ReplayBack { version, stands_at: stored.version });
+        }
         let mut differed = Vec::new();
         for name in named {
             let (Some(stored), Some(replayed)) = (stored.models.get(name), replayed.models.get(name)) else { continue };
@@ -167,11 +184,11 @@ impl Lakehouse {
                 Some(model) => Some((model, self.table_image(model, stored).await?)),
                 None => None,
             };
-            for sink in SINKS {
+            for sink in SinkKind::ALL {
                 if let Some((model, table)) = table.as_ref().filter(|(model, _)| model.is_kept_in(sink)) {
                     let differs = self.differs_in(sink, model, stored, (table, expected)).await;
                     // A published file that cannot be opened is put right; a database that cannot be reached is told.
-                    same &= if sink == "duckdb" { matches!(differs, Ok(None)) } else { differs?.is_none() };
+                    same &= if sink == SinkKind::DuckDb { matches!(differs, Ok(None)) } else { differs?.is_none() };
                 }
             }
             if !same {
@@ -182,12 +199,8 @@ impl Lakehouse {
             let mut manifest = Manifest { epoch: stored.epoch + 1, ..stored };
             for name in &differed {
                 if let Some(state) = replayed.models.get(name) {
-                    let identity = blake3::hash(format!("{}/{}", state.identity, manifest.epoch).as_bytes());
-                    let state = ModelState {
-                        identity: identity.to_hex()[..32].to_owned(),
-                        changed: manifest.epoch,
-                        ..state.clone()
-                    };
+                    let identity = another_identity(&state.identity, manifest.epoch);
+                    let state = ModelState { identity, changed: manifest.epoch, ..state.clone() };
                     manifest.models.insert(name.clone(), state);
                 }
             }
@@ -197,7 +210,11 @@ impl Lakehouse {
         }
         beside.chain().delete(store).await?;
         // What reads a table that was put right is computed anew, and the sinks follow.
-        self.refresh_to(Some(version), models, Publish::Models, progress).await?;
+        match self.refresh_to(Some(version), models, Publish::Models, progress).await {
+            // Somebody else's refresh has done so already.
+            Ok(_) | Err(Error::ReplayBack { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let models = refreshed.models.into_iter().filter(|model| named.contains(&model.name)).collect();
         Ok(Replayed { version, models, differed, published: None })
     }

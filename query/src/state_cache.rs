@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::directory::Directory;
 use self::entries::Sorted;
-pub use self::entries::{Entries, Shelf};
+pub(crate) use self::entries::{Entries, Shelf};
 use self::layer::{Cursor, Layer, Writer};
 use self::merging::{Ascending, Entry, merge};
 use crate::error::{Error, Result};
@@ -30,17 +30,17 @@ use crate::error::{Error, Result};
 const APART: u64 = 4;
 
 /// The keys that a model which keeps first rows has seen.
-pub const SEEN: Shelf = 0;
+pub(crate) const SEEN: Shelf = 0;
 
 /// Where the rows are: the hash of each and its address.
-pub const ADDRESSES: Shelf = 1;
+pub(crate) const ADDRESSES: Shelf = 1;
 
 /// The first shelf of the operators of a query.
-pub const OPERATORS: Shelf = 2;
+pub(crate) const OPERATORS: Shelf = 2;
 
 /// The cache of one lake, held by this process alone until the last handle is dropped. Clones are handles.
 #[derive(Clone, Debug)]
-pub struct StateCache(Arc<Held>);
+pub(crate) struct StateCache(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
@@ -67,7 +67,7 @@ impl StateCache {
     ///
     /// # Errors
     /// [`Error::Cache`] where the directory cannot be read or written.
-    pub fn open(directory: &Path) -> Result<Option<Self>> {
+    pub(crate) fn open(directory: &Path) -> Result<Option<Self>> {
         let failed = |error: io::Error| Error::Cache { path: directory.to_owned(), reason: error.to_string() };
         let Some(lock) = directory::lock(directory).map_err(failed)? else { return Ok(None) };
         let (directory, models) = Directory::open(directory).map_err(failed)?;
@@ -76,14 +76,14 @@ impl StateCache {
 
     /// What is held for `model` under `fingerprint`. Under another fingerprint than the stored one that is nothing; what is
     /// stored stays until the first entry.
-    pub fn model(&self, model: &str, fingerprint: &str) -> ModelCache {
+    pub(crate) fn model(&self, model: &str, fingerprint: &str) -> ModelCache {
         ModelCache { held: Arc::clone(&self.0), model: model.to_owned(), fingerprint: fingerprint.to_owned() }
     }
 }
 
 /// What one model has to know, bound to its fingerprint.
 #[derive(Clone, Debug)]
-pub struct ModelCache {
+pub(crate) struct ModelCache {
     held: Arc<Held>,
     model: String,
     fingerprint: String,
@@ -91,7 +91,7 @@ pub struct ModelCache {
 
 impl ModelCache {
     /// The epoch it stands at; `None`: it is empty and to be rebuilt from the model's runs.
-    pub fn epoch(&self) -> Option<u64> {
+    pub(crate) fn epoch(&self) -> Option<u64> {
         self.stored(|kept| kept.epoch)
     }
 
@@ -99,7 +99,7 @@ impl ModelCache {
     ///
     /// # Errors
     /// As [`Reader::get`].
-    pub fn read(&self, shelf: Shelf) -> Result<Reader> {
+    pub(crate) fn read(&self, shelf: Shelf) -> Result<Reader> {
         let layers = self.stored(|kept| kept.shelves.get(&shelf).cloned()).unwrap_or_default();
         let layers = layers.iter().map(Cursor::open).collect::<io::Result<_>>();
         let path = self.held.directory.path.clone();
@@ -110,7 +110,7 @@ impl ModelCache {
     ///
     /// # Errors
     /// As [`Self::put_together`].
-    pub fn put(&self, entries: Entries, epoch: Option<u64>) -> Result<()> {
+    pub(crate) fn put(&self, entries: Entries, epoch: Option<u64>) -> Result<()> {
         Self::put_together(vec![(self, entries, epoch)])
     }
 
@@ -118,7 +118,7 @@ impl ModelCache {
     ///
     /// # Errors
     /// [`Error::Cache`], or [`Error::CacheBroken`] where what is stored is damaged; nothing was kept.
-    pub fn put_together(puts: Vec<(&Self, Entries, Option<u64>)>) -> Result<()> {
+    pub(crate) fn put_together(puts: Vec<(&Self, Entries, Option<u64>)>) -> Result<()> {
         let Some(held) = puts.first().map(|(model, ..)| Arc::clone(&model.held)) else { return Ok(()) };
         let puts: Vec<_> = puts.into_iter().map(|(model, entries, epoch)| (model, entries.sorted(), epoch)).collect();
         held.change(|models| {
@@ -145,7 +145,7 @@ impl ModelCache {
     ///
     /// # Errors
     /// [`Error::Cache`].
-    pub fn empty(&self, shelf: Shelf) -> Result<()> {
+    pub(crate) fn empty(&self, shelf: Shelf) -> Result<()> {
         self.held.change(|models| {
             let kept = models.get_mut(&self.model).filter(|kept| kept.fingerprint == self.fingerprint);
             kept.map(|kept| kept.shelves.remove(&shelf));
@@ -157,7 +157,7 @@ impl ModelCache {
     ///
     /// # Errors
     /// [`Error::Cache`].
-    pub fn clear(&self) -> Result<()> {
+    pub(crate) fn clear(&self) -> Result<()> {
         self.held.change(|models| {
             models.remove(&self.model);
             Ok(())
@@ -168,7 +168,7 @@ impl ModelCache {
     ///
     /// # Errors
     /// [`Error::Cache`].
-    pub fn restart(&self) -> Result<()> {
+    pub(crate) fn restart(&self) -> Result<()> {
         match self.stored(|_| Some(())) {
             Some(()) => self.clear(),
             None => Ok(()),
@@ -221,7 +221,7 @@ fn layers(models: &BTreeMap<String, Kept>) -> impl Iterator<Item = &Layer> {
 
 /// A shelf that is read. Ascending keys find their neighbours in memory; any order is right.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     /// The newest first.
     layers: Vec<Cursor>,
     path: PathBuf,
@@ -232,7 +232,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn has(&mut self, keys: &[u128]) -> Result<Vec<bool>> {
+    pub(crate) fn has(&mut self, keys: &[u128]) -> Result<Vec<bool>> {
         let mut has = vec![false; keys.len()];
         self.each(keys, |at, value| has[at] = value.is_some())?;
         Ok(has)
@@ -242,7 +242,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn values(&mut self, keys: &[u128]) -> Result<Vec<Option<Vec<u8>>>> {
+    pub(crate) fn values(&mut self, keys: &[u128]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut values = vec![None; keys.len()];
         self.each(keys, |at, value| values[at] = value.map(<[u8]>::to_vec))?;
         Ok(values)
@@ -262,7 +262,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::CacheBroken`] where what is stored is damaged; [`Error::Cache`] where it cannot be read.
-    pub fn get(&mut self, key: u128, rest: &[u8]) -> Result<Option<&[u8]>> {
+    pub(crate) fn get(&mut self, key: u128, rest: &[u8]) -> Result<Option<&[u8]>> {
         for at in 0..self.layers.len() {
             if self.layers[at].finds(key, rest).map_err(|error| failed(&self.path, &error))? {
                 return Ok(self.layers[at].value());
@@ -275,7 +275,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn under(&mut self, key: u128, most: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
+    pub(crate) fn under(&mut self, key: u128, most: usize, mut each: impl FnMut(&[u8], &[u8])) -> Result<()> {
         let mut found = 0;
         let mut take = |entry: Entry<'_>| {
             if let Some(value) = entry.value.filter(|_| entry.key == key) {

@@ -12,12 +12,12 @@ use crate::dataflow::cut::{Uncut, cut};
 use crate::dataflow::ranked::ranked;
 use crate::dataflow::{By, Dataflow};
 use crate::slots::slot_name;
-pub use crate::total_order::Refused;
+pub(crate) use crate::total_order::Refused;
 use crate::total_order::refuse;
 
 /// How a refresh brings a model from one version to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Strategy {
+pub(crate) enum Strategy {
     /// The query over the new rows is what is added. With `first_wins`, rows whose key was seen before are left out.
     Append {
         /// The model keeps the first row of each key.
@@ -38,7 +38,7 @@ pub enum Strategy {
 
 impl Strategy {
     /// The strategy's word.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Append { .. } => "append",
             Self::Latest => "latest",
@@ -49,7 +49,7 @@ impl Strategy {
     }
 
     /// Whether rows of such a model only ever come, and never change or go.
-    pub fn only_adds(&self) -> bool {
+    pub(crate) fn only_adds(&self) -> bool {
         matches!(self, Self::Append { .. })
     }
 }
@@ -109,7 +109,7 @@ fn word_for(flow: &Dataflow) -> Strategy {
 
 /// Why a query is computed from everything: what it is, and what could be written instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
+pub(crate) struct Reason {
     /// The same in every release.
     pub code: &'static str,
     /// The part of the query, in the words of SQL.

@@ -1,10 +1,12 @@
 //! Which operator stands for which part of a query, and what is in the way of one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
+use arrow::datatypes::DataType;
 use arrow::row::SortField;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, DataFusionError, JoinType, Result as PlanResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{
@@ -27,11 +29,13 @@ use super::named::{numbered, numbered_columns, standing_for};
 use super::ranked::{Ranked, ranked, with_input};
 use super::states::subtracts;
 use super::{By, Dataflow, Kind, Operator, Said, Segment, slot_of_input, slot_of_operator};
+use crate::catalog::BRONZE;
 use crate::integers::as_operators;
 use crate::one_zero::as_float;
 use crate::slots::{scanned, slot_name};
 use crate::state_cache::{OPERATORS, Shelf};
 use crate::strategy::{Reason, has_subquery, in_log_order, name_of, rows_of_the_log, stands_for_now, window_function};
+use crate::total_order::ForgetDependencies;
 
 /// Why there is no dataflow.
 #[derive(Debug)]
@@ -84,9 +88,30 @@ fn joined(state: &SessionState, plan: LogicalPlan) -> PlanResult<LogicalPlan> {
         Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateCrossJoin::new()),
+        Arc::new(ForgetDependencies),
         Arc::new(OptimizeProjections::new()),
     ];
     Optimizer::with_rules(rules).optimize(plan, state, |_, _| ())
+}
+
+/// The columns of the log that an analyzed query goes by, each with its type, by name.
+///
+/// # Errors
+/// None: what looks at the plan refuses nothing.
+pub(crate) fn columns_of_the_log(state: &SessionState, plan: &LogicalPlan) -> PlanResult<BTreeMap<String, DataType>> {
+    let mut columns = BTreeMap::new();
+    // What cannot be taken apart goes by all of them.
+    let needed = joined(state, plan.clone()).unwrap_or_else(|_| plan.clone());
+    needed.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && scan.table_name.schema() == Some(BRONZE)
+        {
+            let fields = scan.projected_schema.fields().iter();
+            columns.extend(fields.map(|field| (field.name().clone(), field.data_type().clone())));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(columns)
 }
 
 struct Cut<'a> {

@@ -154,8 +154,11 @@ pub(super) fn subtracts(aggregate: &Aggregate) -> bool {
         _ if aggregate.distinct => false,
         ("count", [DataType::Int64]) => true,
         ("sum", [sum]) => known(sum),
-        // An exact one: how many values, and sums of them.
-        (_, [DataType::UInt64, sums @ ..]) if sums.iter().all(|sum| **sum == DataType::Binary) => true,
+        // An exact one: how many values, and sums of them. A single number may as well be the greatest that there was.
+        ("regr_count", [DataType::UInt64]) => true,
+        (_, [DataType::UInt64, DataType::Binary, sums @ ..]) if sums.iter().all(|sum| **sum == DataType::Binary) => {
+            true
+        }
         ("avg", [DataType::UInt64, sum]) => known(sum),
         _ => false,
     }

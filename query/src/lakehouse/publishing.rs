@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use lakebed_log::{ColumnType, Snapshot, Store};
-use lakebed_project::SINKS;
+use lakebed_project::SinkKind;
 
 use super::Lakehouse;
 use crate::catalog;
@@ -60,7 +60,7 @@ impl Lakehouse {
 
     /// Makes sure that every sink can be named that a model is to be kept in.
     pub(super) fn check_sinks(&self, models: &[Arc<Model>]) -> Result<()> {
-        let in_postgres = models.iter().find(|model| model.is_kept_in("postgres"));
+        let in_postgres = models.iter().find(|model| model.is_kept_in(SinkKind::Postgres));
         if let Some(model) = in_postgres.filter(|_| self.postgres().is_none()) {
             return Err(Error::NoPostgres { model: model.name.to_string() });
         }
@@ -106,16 +106,16 @@ impl Lakehouse {
                 Publish::Nothing => false,
                 Publish::Models => model.is_kept_in(sink),
                 // A replay beside the tables is a file beside theirs.
-                Publish::Named(names) => sink == "duckdb" && names.contains(&name),
+                Publish::Named(names) => sink == SinkKind::DuckDb && names.contains(&name),
             };
-            if !SINKS.into_iter().any(kept_in) {
+            if !SinkKind::ALL.into_iter().any(kept_in) {
                 continue;
             }
             let Some(state) = manifest.models.get(&name) else { continue };
             let table = self.table_image(model, state).await?;
-            postgres.extend(kept_in("postgres").then(|| table.clone()));
-            delta.extend(kept_in("delta").then(|| table.clone()));
-            duckdb.extend(kept_in("duckdb").then_some(table));
+            postgres.extend(kept_in(SinkKind::Postgres).then(|| table.clone()));
+            delta.extend(kept_in(SinkKind::Delta).then(|| table.clone()));
+            duckdb.extend(kept_in(SinkKind::DuckDb).then_some(table));
         }
         let lake = self.log().table_id().await.simple().to_string();
         let image = |tables: Vec<TableImage>| {

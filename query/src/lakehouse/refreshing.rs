@@ -13,7 +13,7 @@ use crate::refresh::{self, Alone, Computed, Inputs, ModelRefreshed, Progress, Re
 use crate::state_cache::{ADDRESSES, ModelCache, StateCache};
 
 /// How often a refresh starts again because another was first.
-const TRIES: usize = 5;
+pub(crate) const TRIES: usize = 5;
 
 /// What a refresh came to.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ impl Lakehouse {
     /// Brings some models, which read no others than these, to a version of the log, by default the newest.
     ///
     /// # Errors
-    /// As [`Self::refresh`].
+    /// [`Error::ReplayBack`] where they stand beyond that version, and as [`Self::refresh`].
     pub(crate) async fn refresh_to(
         &self,
         version: Option<u64>,
@@ -124,17 +124,21 @@ impl Lakehouse {
         progress: &dyn Progress,
     ) -> Result<Advanced> {
         let (store, cache) = (self.log().store(), self.cache().await?);
-        let end = match version {
-            Some(version) => self.log().snapshot_at(version).await?,
-            None => self.log().snapshot().await?,
-        };
         let before = self.chain().newest(store).await?;
+        // Looked up after the epoch, which is of no later version than the log has then: tables never go back.
+        let end = match (version, &before) {
+            (Some(version), Some(before)) if before.version > version => {
+                return Err(Error::ReplayBack { version, stands_at: before.version });
+            }
+            (Some(version), _) => self.log().snapshot_at(version).await?,
+            (None, _) => self.log().snapshot().await?,
+        };
         let at_once = self.project().config.refresh.events_at_once;
         let step = match before.as_ref().filter(|before| before.next_offset + at_once < end.next_offset) {
             Some(before) => {
                 steps.retain(|(_, end)| *end > before.next_offset);
                 if steps.is_empty() {
-                    *steps = self.steps(before.next_offset, end.version).await?;
+                    *steps = self.steps(Some(before), end.version).await?;
                 }
                 steps.first().copied()
             }

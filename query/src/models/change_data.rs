@@ -13,8 +13,14 @@
 //! `history: 2` keeps every row, with the sequences from and up to which it held: `valid_from`, `valid_to`, `is_current`.
 
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Ident, Query, SelectItem, SetExpr, WildcardAdditionalOptions,
+    Distinct, Expr, GroupByExpr, Ident, ObjectName, Query, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    TableFactor, TableWithJoins, WildcardAdditionalOptions,
 };
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::grammar::put_right;
 
 /// The offset of the log, by which changes of one sequence are told apart.
 const OFFSET: &str = lakebed_log::schema::OFFSET;
@@ -57,12 +63,16 @@ impl ChangeData {
             Some("2") => true,
             Some(_) => return wrong("history", "history is 1, the latest row of each key, or 2, every row"),
         };
-        if all_rows && sequence.is_none_or(|sequence| sequence.contains(',')) {
+        let sequence = sequence.map_or_else(|| Ok(Vec::new()), |text| expressions("sequence", text))?;
+        if all_rows && sequence.len() != 1 {
             return wrong("history", "history 2 has to say one sequence, from and up to which a row holds");
         }
-        let parts = sequence.into_iter().flat_map(|sequence| sequence.split(','));
-        let sequence = parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
-        Ok(Some(Self { key: key.to_vec(), sequence, delete: delete.map(str::to_owned), all_rows }))
+        let delete = match delete.map(|text| expressions("delete", text)).transpose()?.as_deref() {
+            None => None,
+            Some([condition]) => Some(condition.clone()),
+            Some(_) => return wrong("delete", "a delete is told by one condition: join several by OR"),
+        };
+        Ok(Some(Self { key: key.to_vec(), sequence, delete, all_rows }))
     }
 
     /// What tells the table's rows apart.
@@ -99,19 +109,31 @@ impl ChangeData {
     }
 }
 
+/// The expressions of a setting, which have commas between them, as they are meant.
+fn expressions(setting: &'static str, text: &str) -> Result<Vec<String>, Wrong> {
+    let wrong = |error: ParserError| Wrong { setting, message: format!("'{text}' cannot be read: {error}") };
+    let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text).map_err(wrong)?;
+    let mut expressions = parser.parse_comma_separated(Parser::parse_expr).map_err(wrong)?;
+    parser.expect_token(&Token::EOF).map_err(wrong)?;
+    expressions.iter_mut().for_each(put_right);
+    Ok(expressions.iter().map(ToString::to_string).collect())
+}
+
 /// The query with the offset among its columns, and whether it was not there before.
 fn with_offset(mut query: Query) -> Result<(Query, bool), Wrong> {
     let SetExpr::Select(select) = query.body.as_mut() else {
         return Ok((query, false));
     };
+    let from: Vec<_> = select.from.iter().flat_map(tables_of).collect();
     let is_offset = |item: &SelectItem| match item {
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => name.value == OFFSET,
         SelectItem::UnnamedExpr(Expr::CompoundIdentifier(names)) => {
             names.last().is_some_and(|name| name.value == OFFSET)
         }
         SelectItem::ExprWithAlias { alias, .. } => alias.value == OFFSET,
-        SelectItem::Wildcard(WildcardAdditionalOptions { opt_exclude, opt_except, .. }) => {
-            opt_exclude.is_none() && opt_except.is_none()
+        SelectItem::Wildcard(options) => has_offset(options),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(of), options) => {
+            from.iter().any(|(table, alias)| is_log(table, alias.as_ref(), of)) && has_offset(options)
         }
         _ => false,
     };
@@ -125,4 +147,30 @@ fn with_offset(mut query: Query) -> Result<(Query, bool), Wrong> {
     }
     select.projection.push(SelectItem::UnnamedExpr(Expr::Identifier(Ident::new(OFFSET))));
     Ok((query, true))
+}
+
+/// The tables that a query reads by name, each with what it is called there.
+fn tables_of(from: &TableWithJoins) -> Vec<(ObjectName, Option<Ident>)> {
+    let relations = std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation));
+    let named = |relation: &TableFactor| match relation {
+        TableFactor::Table { name, alias, .. } => Some((name.clone(), alias.as_ref().map(|alias| alias.name.clone()))),
+        _ => None,
+    };
+    relations.filter_map(named).collect()
+}
+
+/// Whether a table is the log, and what stands before a `.*`.
+fn is_log(table: &ObjectName, alias: Option<&Ident>, of: &ObjectName) -> bool {
+    let called = alias.map_or_else(|| table.to_string(), ToString::to_string);
+    let (called, of) = (called.to_lowercase(), of.to_string().to_lowercase());
+    let is_of = called == of || alias.is_none() && called.rsplit('.').next() == Some(of.as_str());
+    table.to_string().eq_ignore_ascii_case("bronze.events") && is_of
+}
+
+/// Whether the columns of a `*` keep the offset.
+fn has_offset(options: &WildcardAdditionalOptions) -> bool {
+    let without =
+        [options.opt_exclude.as_ref().map(ToString::to_string), options.opt_except.as_ref().map(ToString::to_string)];
+    let is_named = |text: &String| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == OFFSET);
+    !without.iter().flatten().any(is_named)
 }

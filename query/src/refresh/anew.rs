@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Distinct, LogicalPlan};
 use super::addresses::{IN_ONE_COMMIT, give};
 use super::{Computed, Inputs, ModelRefresh, Said, not_kept, planning};
 use crate::dataflow::whole::Whole;
-use crate::epoch::{Manifest, ModelState, Work, columns_of};
+use crate::epoch::{Manifest, ModelState, Work, another_identity, columns_of};
 use crate::error::Result;
 use crate::run_files::Written;
 use crate::slots::Filling;
@@ -59,7 +59,13 @@ impl ModelRefresh {
             Some(entries) => self.remember(entries, Said::Rest, computed),
             None => computed.unlearnt |= self.flow.is_some(),
         }
-        Ok(self.table(computed.manifest.epoch, written))
+        let epoch = computed.manifest.epoch;
+        let identity = match other {
+            // An edit that gave the same rows was undone: the table kept the identity, and these rows are others.
+            Some(other) if other.identity == self.fingerprint => another_identity(&other.identity, epoch),
+            _ => self.fingerprint.clone(),
+        };
+        Ok(self.table(identity, epoch, written))
     }
 
     /// The query by its operators, where that is one pass and there is somebody to tell what they learn.
@@ -92,9 +98,9 @@ impl ModelRefresh {
     }
 
     /// A table of its own with these rows.
-    pub(super) fn table(&self, changed: u64, written: Written) -> ModelState {
+    pub(super) fn table(&self, identity: String, changed: u64, written: Written) -> ModelState {
         ModelState {
-            identity: self.fingerprint.clone(),
+            identity,
             query: self.query.clone(),
             fingerprint: self.fingerprint.clone(),
             strategy: self.strategy.name().to_owned(),

@@ -61,7 +61,7 @@ impl ModelRefresh {
         let cached = inputs.cache.as_ref().map(|cache| self.cache(cache));
         if let Some(cached) = cached.as_ref().filter(|cached| cached.epoch() == Some(before.changed)) {
             match cached.read(SEEN).and_then(|mut seen| seen.has(keys)) {
-                Err(Error::CacheBroken) => self.cache_is_broken(),
+                Err(Error::CacheBroken) => self.warn_of_broken_cache(),
                 seen => return seen,
             }
         }

@@ -30,7 +30,7 @@ impl ModelRefresh {
         }
         let (applied, addressed, mut entries) = match self.take_in(flow, &tables, cache).await {
             Err(Error::CacheBroken) => {
-                self.cache_is_broken();
+                self.warn_of_broken_cache();
                 self.learn(inputs, flow, before, cache).await?;
                 self.take_in(flow, &tables, cache).await?
             }

@@ -47,7 +47,7 @@ pub(crate) async fn shapes(inputs: &Inputs, look: Look) -> Result<Vec<Shape>> {
         if look == Look::Run {
             planned.refuse_what_cannot_run().await?;
         }
-        let state = planned.table(0, Written::default());
+        let state = planned.table(planned.fingerprint.clone(), 0, Written::default());
         // What reads it is bound to the table that is there, if it is of this very query.
         let stored = inputs.before.as_ref().and_then(|before| before.models.get(&model.name.to_string()));
         let stored = stored.filter(|stored| stored.fingerprint == state.fingerprint);

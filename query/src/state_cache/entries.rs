@@ -8,33 +8,28 @@ use std::ops::Range;
 use super::merging::{Ascending, Entry};
 
 /// One kind of a model's entries: each operator of its query has shelves of its own.
-pub type Shelf = u8;
+pub(crate) type Shelf = u8;
 
 /// Changes of what a model's shelves hold, in any order; of two for one key the one that was said last counts.
 #[derive(Debug, Default)]
-pub struct Entries(BTreeMap<Shelf, Pile>);
+pub(crate) struct Entries(BTreeMap<Shelf, Pile>);
 
 impl Entries {
     /// What is said of a shelf so far, to be added to.
-    pub fn on(&mut self, shelf: Shelf) -> &mut Pile {
+    pub(crate) fn on(&mut self, shelf: Shelf) -> &mut Pile {
         self.0.entry(shelf).or_default()
     }
 
     /// Takes up what others say, as said after its own.
-    pub fn extend(&mut self, later: Self) {
+    pub(crate) fn extend(&mut self, later: Self) {
         for (shelf, pile) in later.0 {
             self.on(shelf).extend(pile);
         }
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.values().map(|pile| pile.heads.len()).sum()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// What is said of each shelf, in the order of the keys.
@@ -46,7 +41,7 @@ impl Entries {
 
 /// Changes of what one shelf holds.
 #[derive(Debug, Default)]
-pub struct Pile {
+pub(crate) struct Pile {
     heads: Vec<Head>,
     /// The rest of each key, and the value, one behind the other.
     bytes: Vec<u8>,
@@ -71,13 +66,13 @@ const MOST_BITS: u32 = 12;
 
 impl Pile {
     /// To be kept for a key: 128 bits, which spread evenly, as hashes do, and what tells apart those that share them.
-    pub fn keep(&mut self, key: u128, rest: &[u8], value: &[u8]) {
+    pub(crate) fn keep(&mut self, key: u128, rest: &[u8], value: &[u8]) {
         self.say(key, rest, length(value));
         self.bytes.extend_from_slice(value);
     }
 
     /// To be kept no more.
-    pub fn take_away(&mut self, key: u128, rest: &[u8]) {
+    pub(crate) fn take_away(&mut self, key: u128, rest: &[u8]) {
         self.say(key, rest, GONE);
     }
 

@@ -16,8 +16,8 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::{Distinct, DistinctOn, Expr, LogicalPlan, Projection, Sort, SortExpr};
 use datafusion::optimizer::AnalyzerRule;
 
-pub(crate) use self::dependencies::optimizer_rules;
-pub use self::refusal::Refused;
+pub(crate) use self::dependencies::{ForgetDependencies, RelationsForget, optimizer_rules};
+pub(crate) use self::refusal::Refused;
 pub(crate) use self::refusal::refuse;
 pub(crate) use self::string_agg::string_agg;
 pub(crate) use self::ties::unique_columns;

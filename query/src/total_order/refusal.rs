@@ -10,7 +10,7 @@ use crate::strategy::window_function;
 
 /// Why a query is refused: as a model, for it is no function of the log, or everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// One sentence.
     pub message: String,
     /// A word of the SQL that it is about, for the line.

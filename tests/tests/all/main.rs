@@ -23,6 +23,8 @@ mod growth;
 #[cfg(test)]
 mod invariants;
 #[cfg(test)]
+mod kept_right;
+#[cfg(test)]
 mod kept_tables;
 #[cfg(test)]
 mod model;

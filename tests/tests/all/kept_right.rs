@@ -1,0 +1,260 @@
+//! Tables that are easily taken for what they are not: after edits that are undone, columns that come, refreshes that overtake a
+//! replay. Each is what its SQL says over all events.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lakebed_log::Ack;
+use lakebed_project::{Config, Flags};
+use lakebed_query::{Lakehouse, Progress, Project, Replay};
+use lakebed_tests::batches::{at, batch, event};
+use tempfile::TempDir;
+
+use crate::grouped::shown;
+use crate::models::lake_of;
+
+/// Appends events, each its id and the rest of its text, and refreshes.
+async fn taken_up(lake: &Lakehouse, number: i64, events: &[(&str, &str)]) {
+    append(lake, number, events).await;
+    lake.refresh(&[], &()).await.unwrap();
+}
+
+async fn append(lake: &Lakehouse, number: i64, events: &[(&str, &str)]) {
+    let lines: Vec<_> = events.iter().map(|(id, rest)| event(id, rest)).collect();
+    lake.log().append(&batch(&format!("b{number}"), &lines), Ack::Committed, at(number)).await.unwrap();
+}
+
+/// The lake with a model's file as it is now.
+async fn edited(directory: &Path, file: &str, sql: &str) -> Lakehouse {
+    std::fs::write(directory.join("sql").join(file), sql).unwrap();
+    reopened(directory).await
+}
+
+async fn reopened(directory: &Path) -> Lakehouse {
+    let config = Config::load(directory, &|_| None, &Flags::default()).unwrap();
+    Lakehouse::open(Project::load(directory, config).unwrap()).await.unwrap()
+}
+
+async fn assert_verified(lake: &Lakehouse) {
+    for verified in lake.verify(&[]).await.unwrap() {
+        assert!(verified.holds(), "{verified:?}");
+    }
+}
+
+/// The greatest of a number without a sign is no count, from which what goes is taken away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_greatest_of_distinct_counts() {
+    const MODELS: &[(&str, &str)] = &[
+        ("gold/days.sql", "SELECT day, country, approx_distinct(who) AS buyers FROM bronze.events GROUP BY 1, 2"),
+        (
+            "gold/peaks.sql",
+            "SELECT country, max(buyers) AS most, min(buyers) AS least, bit_or(buyers) AS bits FROM gold.days GROUP BY 1",
+        ),
+    ];
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    let of = |who: usize| format!(r#","day":"d{}","country":"de","who":"w{who}""#, who % 2);
+    for number in 0..6 {
+        let events: Vec<_> = (0..=number).map(|who| (format!("{number}-{who}"), of(who))).collect();
+        let events: Vec<_> = events.iter().map(|(id, rest)| (id.as_str(), rest.as_str())).collect();
+        taken_up(&lake, number as i64 + 1, &events).await;
+    }
+    assert_eq!(shown(&lake, None, "SELECT most, least FROM gold.peaks").await, ["3|3"]);
+    assert_verified(&lake).await;
+}
+
+/// Holds a replay up until it is told to go on.
+struct HeldUp {
+    began: AtomicBool,
+    goes_on: AtomicBool,
+}
+
+impl Progress for HeldUp {
+    fn replayed(&self, _: u64, _: u64) {
+        self.began.store(true, Ordering::SeqCst);
+        while !self.goes_on.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// A refresh that comes in the middle of a replay in place is not taken back by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_refresh_overtakes_a_replay() {
+    const MODELS: &[(&str, &str)] = &[
+        ("silver/orders.sql", "SELECT event_id, kind, _offset AS at FROM bronze.events"),
+        ("gold/kinds.sql", "SELECT kind, count(*) AS orders FROM silver.orders GROUP BY 1"),
+    ];
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    taken_up(&lake, 1, &[("a", r#","kind":"x""#), ("b", r#","kind":"y""#)]).await;
+    let held = Arc::new(HeldUp { began: AtomicBool::new(false), goes_on: AtomicBool::new(false) });
+    let (other, progress) = (reopened(directory.path()).await, Arc::clone(&held));
+    let replaying = tokio::spawn(async move {
+        let replay = Replay { models: vec!["gold.kinds".to_owned()], ..Replay::default() };
+        other.replay(&replay, &*progress).await
+    });
+    while !held.began.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    taken_up(&lake, 2, &[("c", r#","kind":"x""#)]).await;
+    held.goes_on.store(true, Ordering::SeqCst);
+    let replayed = replaying.await.unwrap().unwrap();
+    assert_eq!(replayed.version, 2, "it follows the tables");
+    taken_up(&lake, 3, &[("d", r#","kind":"x""#)]).await;
+    assert_eq!(shown(&lake, None, "SELECT * FROM gold.kinds").await, ["x|3", "y|1"]);
+    assert_verified(&lake).await;
+}
+
+/// A query that becomes what it was before, over rows that are not, is another table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_is_undone() {
+    const LATEST: &str = "SELECT who, plan FROM (
+        SELECT *, row_number() OVER (PARTITION BY who ORDER BY _offset DESC) AS n FROM bronze.events) AS r WHERE n = 1";
+    const MODELS: &[(&str, &str)] = &[
+        ("silver/customers.sql", LATEST),
+        ("gold/plans.sql", "SELECT plan, count(*) AS customers FROM silver.customers GROUP BY 1"),
+    ];
+    let customer = |who: &str, plan: &str| format!(r#","who":"{who}","plan":"{plan}""#);
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    let first = [("1", customer("a", "p")), ("2", customer("b", "p")), ("3", customer("c", "p"))];
+    taken_up(&lake, 1, &first.each_ref().map(|(id, rest)| (*id, rest.as_str()))).await;
+    taken_up(&lake, 2, &[("4", &customer("b", "q"))]).await;
+    let lake = edited(directory.path(), "silver/customers.sql", &LATEST.replace("n = 1", "n < 2")).await;
+    lake.refresh(&[], &()).await.unwrap();
+    assert_verified(&lake).await;
+    let lake = edited(directory.path(), "silver/customers.sql", LATEST).await;
+    taken_up(&lake, 3, &[("5", &customer("c", "r"))]).await;
+    assert_eq!(shown(&lake, None, "SELECT * FROM gold.plans").await, ["p|1", "q|1", "r|1"]);
+    taken_up(&lake, 4, &[("6", &customer("c", "p"))]).await;
+    assert_eq!(shown(&lake, None, "SELECT * FROM gold.plans").await, ["p|2", "q|1"]);
+    assert_verified(&lake).await;
+}
+
+/// What is kept of a table goes by whether its rows go, which an edit may change while its rows are the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_whose_rows_go_from_now_on() {
+    const ADDS: &str = "SELECT event_id, who, amount, coupon FROM bronze.events";
+    const LATEST: &str = "SELECT event_id, who, amount, coupon FROM (
+        SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY _offset DESC) AS n FROM bronze.events) AS r WHERE n = 1";
+    const MODELS: &[(&str, &str)] = &[
+        ("silver/orders.sql", ADDS),
+        ("gold/top.sql", "SELECT event_id, amount FROM silver.orders ORDER BY amount DESC, event_id LIMIT 3"),
+        (
+            "gold/coupons.sql",
+            "SELECT who, count(coupon) AS coupons, sum(amount) AS amount FROM silver.orders GROUP BY 1",
+        ),
+    ];
+    let order = |who: &str, amount: u64| format!(r#","who":"{who}","amount":{amount}"#);
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    let events: Vec<_> = (0..9).map(|n| (format!("o{n}"), order(["a", "b"][n as usize % 2], 10 * n))).collect();
+    let events: Vec<_> = events.iter().map(|(id, rest)| (id.as_str(), rest.as_str())).collect();
+    taken_up(&lake, 1, &[("c", r#","who":"a","amount":1,"coupon":"x""#)]).await;
+    taken_up(&lake, 2, &events).await;
+    for (number, sql) in [(3, LATEST), (4, ADDS), (5, LATEST)] {
+        let lake = edited(directory.path(), "silver/orders.sql", sql).await;
+        lake.refresh(&[], &()).await.unwrap();
+        assert_verified(&lake).await;
+        // The greatest becomes a small one where the latest counts.
+        let event = if sql == LATEST { ("o8", order("a", 2)) } else { ("new", order("b", 3)) };
+        taken_up(&lake, number, &[(event.0, &event.1)]).await;
+        assert_verified(&lake).await;
+    }
+}
+
+/// A model is of the columns that it goes by: where one comes to `*` or to a NATURAL JOIN, it is another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_comes_to_what_names_none() {
+    const MODELS: &[(&str, &str)] = &[
+        ("silver/users.sql", "SELECT DISTINCT user_id, plan, country FROM bronze.events WHERE event_id LIKE 'u%'"),
+        (
+            "gold/payloads.sql",
+            "SELECT count(*) AS payloads FROM (SELECT DISTINCT * EXCEPT (event_id, event_time, event_date, _doc, _batch_id,
+                 _row, _ingested_at, _offset) FROM bronze.events) AS p",
+        ),
+        (
+            "gold/plans.sql",
+            "SELECT o.event_id, u.plan FROM (SELECT * EXCEPT (plan, country) FROM bronze.events WHERE event_id LIKE 'o%') AS o
+             NATURAL JOIN (SELECT user_id, plan, channel FROM silver.users CROSS JOIN (SELECT 'web' AS channel) AS c) AS u",
+        ),
+    ];
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    taken_up(&lake, 1, &[("u1", r#","user_id":"1","plan":"p","country":"de""#), ("o1", r#","user_id":"1""#)]).await;
+    // The same payload again, and a column that counts in the join.
+    taken_up(&lake, 2, &[("o2", r#","user_id":"1""#), ("o3", r#","user_id":"1","channel":"shop""#)]).await;
+    assert_verified(&lake).await;
+    taken_up(&lake, 3, &[("o4", r#","user_id":"1","channel":"web""#), ("o5", r#","user_id":"1""#)]).await;
+    assert_eq!(shown(&lake, None, "SELECT event_id FROM gold.plans").await, ["o4"]);
+    assert_verified(&lake).await;
+}
+
+/// A pin that changes before its column has a value.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_of_a_column_without_values() {
+    const MODELS: &[(&str, &str)] =
+        &[("silver/texts.sql", "SELECT event_id, CAST(coalesce(x, 0) AS VARCHAR) AS text FROM bronze.events")];
+    let pinned = |directory: &Path, kind: &str| {
+        let settings = format!("[project]\nname = \"shop\"\n[columns]\nx = \"{kind}\"\n");
+        std::fs::write(directory.join("lakebed.toml"), settings).unwrap();
+    };
+    let directory = TempDir::new().unwrap();
+    drop(lake_of(directory.path(), MODELS).await);
+    pinned(directory.path(), "BIGINT");
+    taken_up(&reopened(directory.path()).await, 1, &[("a", "")]).await;
+    pinned(directory.path(), "DOUBLE");
+    let lake = reopened(directory.path()).await;
+    taken_up(&lake, 2, &[("b", "")]).await;
+    assert_eq!(shown(&lake, None, "SELECT * FROM silver.texts").await, ["a|0.0", "b|0.0"]);
+    assert_verified(&lake).await;
+}
+
+/// Of the rows that UNNEST makes of a group's, the group's key tells none from the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_of_what_groups_were_unnested_to() {
+    const MODELS: &[(&str, &str)] = &[(
+        "gold/kinds.sql",
+        "SELECT who, count(*) AS kinds FROM (
+             SELECT who, kind FROM (
+                 SELECT who, unnest(kinds) AS kind FROM (SELECT who, array_agg(kind) AS kinds FROM bronze.events GROUP BY who) AS g
+             ) AS u GROUP BY who, kind
+         ) AS k GROUP BY who",
+    )];
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    let of = |who: &str, kind: u64| format!(r#","who":"{who}","kind":"k{kind}""#);
+    taken_up(&lake, 1, &[("1", &of("a", 1)), ("2", &of("a", 2))]).await;
+    taken_up(&lake, 2, &[("3", &of("b", 1)), ("4", &of("b", 2)), ("5", &of("a", 3))]).await;
+    assert_eq!(shown(&lake, None, "SELECT * FROM gold.kinds").await, ["a|3", "b|2"]);
+    assert_verified(&lake).await;
+}
+
+/// The columns of the log are as many as it may have; further values are in `_doc`, and pinned ones have theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_has_as_many_columns_as_it_may() {
+    let directory = TempDir::new().unwrap();
+    drop(lake_of(directory.path(), &[]).await);
+    let settings = "[project]\nname = \"shop\"\n[ingest]\nmax_columns = 3\n[columns]\npinned = \"BIGINT\"\n";
+    std::fs::write(directory.path().join("lakebed.toml"), settings).unwrap();
+    let config = Config::load(directory.path(), &|_| None, &Flags::default()).unwrap();
+    let lake = reopened(directory.path()).await;
+    let intake = lakebed_ingest::Intake::new(lake.log().clone(), &config, || at(100));
+    for (number, rest) in
+        [r#","prices":{"a":1,"b":2}"#, r#","prices":{"c":3,"d":4}"#, r#","pinned":5,"prices":{"e":6}"#]
+            .into_iter()
+            .enumerate()
+    {
+        let batch = batch(&format!("b{number}"), &[event(&format!("e{number}"), rest)]);
+        intake.log().append(&batch, Ack::Committed, at(number as i64 + 1)).await.unwrap();
+    }
+    let snapshot = lake.log().snapshot().await.unwrap();
+    let names: Vec<_> = snapshot.claims.iter().map(|claim| claim.name.clone()).collect();
+    assert_eq!(names[names.len() - 4..], ["prices_a", "prices_b", "prices_c", "pinned"], "{names:?}");
+    assert_eq!(shown(&lake, None, "SELECT prices_c, pinned FROM bronze.events").await, ["3.0|∅", "∅|5.0", "∅|∅"]);
+    let texts = shown(&lake, None, "SELECT _doc ->> 'prices' FROM bronze.events WHERE event_id = 'e1'").await;
+    assert_eq!(texts, [r#"{"c":3,"d":4}"#]);
+}
