@@ -64,6 +64,8 @@ pub(crate) enum Error {
     NotWell { wrong: usize },
     #[error("the store at {place} writes an object that is there already, where it was told not to")]
     NoPutIfAbsent { place: String },
+    #[error("version {version} of the log is of {time}, and it is {now} here")]
+    AheadOfTime { version: u64, time: String, now: String },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("interrupted")]
@@ -122,6 +124,10 @@ impl Error {
             Self::NoPutIfAbsent { .. } => {
                 Some("use a store with conditional writes (If-None-Match), as S3, MinIO and R2 have them".to_owned())
             }
+            Self::AheadOfTime { .. } => Some(
+                "set this machine's clock, or those of all that append: versions are later than one another, and their times go on from there"
+                    .to_owned(),
+            ),
             Self::Listen { address, .. } => Some(format!(
                 "another server may have port {}: stop it, or set another address under [serve]",
                 address.port()

@@ -12,8 +12,12 @@ mod signals;
 mod starter;
 mod system;
 
+use std::future::Future;
+use std::time::Duration;
+
 use chrono::Utc;
 use clap::Parser;
+use tokio::sync::oneshot;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -27,6 +31,9 @@ use crate::commands::{
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::output::Output;
+
+/// From being told to end to the end.
+const TIME_TO_END: Duration = Duration::from_secs(2);
 
 fn main() {
     system::share_freed_memory();
@@ -67,7 +74,7 @@ fn run_to_end(invocation: &Invocation, command: Command) -> Result<()> {
             Command::Serve(arguments) => serve::serve(invocation, &arguments).await,
             Command::Run(arguments) if arguments.watch => run::run(invocation, &arguments).await,
             command => {
-                let stopped = signals::stop()?;
+                let stopped = stopped(invocation.output)?;
                 tokio::select! {
                     outcome = dispatch(invocation, command) => outcome,
                     () = stopped => Err(Error::Interrupted),
@@ -77,6 +84,24 @@ fn run_to_end(invocation: &Invocation, command: Command) -> Result<()> {
     });
     runtime.shutdown_background();
     outcome
+}
+
+/// Resolves once the process is told to end. A command that does not hear of it ends a moment later all the same: nothing reaches a
+/// statement while it is planned.
+fn stopped(output: Output) -> Result<impl Future<Output = ()>> {
+    let stop = signals::stop()?;
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        stop.await;
+        if tell.send(()).is_ok() {
+            tokio::time::sleep(TIME_TO_END).await;
+            output.fail(&Error::Interrupted);
+            system::end(1);
+        }
+    });
+    Ok(async move {
+        let _ = told.await;
+    })
 }
 
 async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {

@@ -104,8 +104,11 @@ impl<R: BufRead> Iterator for RawBatches<R> {
     }
 }
 
-/// What is held whole and has more bytes than this without its compression is not taken apart.
-const MOST_OF_ONE: usize = 512 << 20;
+/// A record that has more bytes than this without its compression is not taken apart: twelve times the largest that Kinesis takes.
+const MOST_OF_ONE: usize = 128 << 20;
+
+/// Nor is one with which all records of a batch have more than this.
+const MOST_TOGETHER: usize = 256 << 20;
 
 /// One batch of all events of a text that is held whole.
 pub(crate) fn frame_text(text: &[u8], settings: &Settings) -> Option<RawBatch> {
@@ -117,16 +120,18 @@ pub(crate) fn frame_text(text: &[u8], settings: &Settings) -> Option<RawBatch> {
 /// One batch of all events of several sources that are held whole, in their order, each framed and compressed in its own way.
 /// What cannot be decompressed is one refused event.
 pub(crate) fn frame_all<'b>(sources: impl IntoIterator<Item = &'b [u8]>, settings: &Settings) -> Option<RawBatch> {
-    let mut draft = Draft::new(Limits::of(settings));
+    let (mut draft, mut left) = (Draft::new(Limits::of(settings)), MOST_TOGETHER);
     for source in sources {
-        let mut text = Vec::new();
+        let (mut text, most) = (Vec::new(), left.min(MOST_OF_ONE));
         let reader = decompress(Cursor::new(source.to_vec()), "this record");
-        let read = reader.take(MOST_OF_ONE as u64 + 1).read_to_end(&mut text);
+        let read = reader.take(most as u64 + 1).read_to_end(&mut text);
         let refused = match read {
             Err(error) => Some(error.to_string()),
             Ok(_) if text.len() > MOST_OF_ONE => Some(format!("more than {MOST_OF_ONE} bytes without its compression")),
+            Ok(_) if text.len() > most => Some(format!("more than {MOST_TOGETHER} bytes with the records before it")),
             Ok(_) => None,
         };
+        left -= text.len().min(left);
         if let Some(why) = refused {
             draft.refuse(source, why);
             continue;

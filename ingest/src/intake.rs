@@ -9,7 +9,7 @@ use arrow::array::Array;
 use arrow::buffer::Buffer;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use lakebed_log::{Ack, Appended, Batch, BatchId, ContentHash, Day, LaneStep, Log, Quarantined};
+use lakebed_log::{Ack, Appended, Batch, BatchId, ColumnLimit, ContentHash, Day, LaneStep, Log, Quarantined};
 use lakebed_project::{Config, EventsConfig};
 use serde::de::IgnoredAny;
 
@@ -218,7 +218,8 @@ fn with_headers(content: ContentHash, settings: &Settings) -> ContentHash {
 impl Intake {
     /// The way into a log, as its project has set it.
     pub fn new(log: Log, config: &Config, clock: fn() -> DateTime<Utc>) -> Self {
-        Self { log, settings: Arc::new(Settings::of(config)), clock }
+        let limit = ColumnLimit::new(config.ingest.max_columns, config.columns.keys().cloned());
+        Self { log: log.with_columns_up_to(limit), settings: Arc::new(Settings::of(config)), clock }
     }
 
     /// The log.

@@ -11,11 +11,12 @@ use uuid::Uuid;
 
 use crate::batch::{Batch, BatchKey};
 use crate::claims::{self, Claim};
+use crate::columns::column_name;
 use crate::encoding::{self, Claimed};
 use crate::error::{Error, Result};
 use crate::inbox::{AT_ONCE, ENTRY_FORMAT, InboxEntry, Place, Receipt, StagedBatch};
 use crate::layout;
-use crate::log::Log;
+use crate::log::{ColumnLimit, Log};
 use crate::quarantine;
 use crate::store::{ON_ITS_WAY, Put};
 
@@ -79,11 +80,23 @@ impl Log {
     }
 
     /// Claims the columns of a batch.
-    pub(crate) async fn claim(&self, batch: &Batch) -> Result<Vec<Claim>> {
-        let mut columns: Vec<Claim> = Vec::with_capacity(batch.events.columns.len());
+    pub(crate) async fn claim(&self, batch: &Batch) -> Result<Vec<Option<Claim>>> {
+        let mut columns = Vec::with_capacity(batch.events.columns.len());
         let mut known = self.claims.lock().await.clone();
+        let ColumnLimit { most, pinned, is_told } = &*self.limit;
         for column in &batch.events.columns {
-            columns.push(claims::claim(&self.store, &mut known, &column.path, column.kind).await?);
+            let is_new = known.find(&column.path, column.kind).is_none();
+            if is_new && known.iter().count() >= *most && !pinned.contains(&column_name(&column.path)) {
+                if !is_told.swap(true, Ordering::Relaxed) {
+                    let name = column_name(&column.path);
+                    tracing::warn!(
+                        "the log has {most} columns, as many as it may: '{name}' and other new ones stay in _doc"
+                    );
+                }
+                columns.push(None);
+                continue;
+            }
+            columns.push(Some(claims::claim(&self.store, &mut known, &column.path, column.kind).await?));
         }
         self.claims.lock().await.merge(&known);
         Ok(columns)
@@ -118,7 +131,8 @@ impl Log {
                 quarantine,
             });
         }
-        let mut columns: Vec<Claim> = members.iter().flat_map(|member| member.columns.iter().cloned()).collect();
+        let mut columns: Vec<Claim> =
+            members.iter().flat_map(|member| member.columns.iter().flatten().cloned()).collect();
         columns.sort_by_key(|claim| claim.id);
         columns.dedup_by_key(|claim| claim.id);
         let lane = members.iter().find_map(|member| member.batch.lane.clone());

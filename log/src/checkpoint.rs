@@ -31,7 +31,7 @@ const PREVIOUS: &str = "lakebed.previous";
 
 /// The table at one version.
 #[derive(Clone, Debug, Default)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// The version.
     pub version: u64,
     /// Its columns.
@@ -58,7 +58,7 @@ struct LastCheckpoint {
 ///
 /// # Errors
 /// Any failure of the store.
-pub async fn newest(store: &Store) -> Result<Option<u64>> {
+pub(crate) async fn newest(store: &Store) -> Result<Option<u64>> {
     Ok(last(store).await?.map(|last| last.version))
 }
 
@@ -66,7 +66,7 @@ pub async fn newest(store: &Store) -> Result<Option<u64>> {
 ///
 /// # Errors
 /// Any failure of the store.
-pub async fn newest_readable(store: &Store) -> Result<Option<Checkpoint>> {
+pub(crate) async fn newest_readable(store: &Store) -> Result<Option<Checkpoint>> {
     let Some(version) = newest(store).await? else { return Ok(None) };
     unless_corrupt(read(store, version).await.map(Some))
 }
@@ -89,7 +89,7 @@ fn unless_corrupt<T>(read: Result<Option<T>>) -> Result<Option<T>> {
 ///
 /// # Errors
 /// [`Error::Corrupt`] where what was read back is not what was written; any failure of the store.
-pub async fn write(store: &Store, checkpoint: Checkpoint, table: &Table, at: DateTime<Utc>) -> Result<()> {
+pub(crate) async fn write(store: &Store, checkpoint: Checkpoint, table: &Table, at: DateTime<Utc>) -> Result<()> {
     let path = layout::checkpoint(checkpoint.version);
     let (version, files) = (checkpoint.version, checkpoint.active.len());
     let table = table.clone();
@@ -119,7 +119,7 @@ pub async fn write(store: &Store, checkpoint: Checkpoint, table: &Table, at: Dat
 ///
 /// # Errors
 /// [`Error::Corrupt`] where it is not there or not ours; any failure of the store.
-pub async fn read(store: &Store, version: u64) -> Result<Checkpoint> {
+pub(crate) async fn read(store: &Store, version: u64) -> Result<Checkpoint> {
     let path = layout::checkpoint(version);
     let corrupt = |reason: String| Error::Corrupt { path: path.clone(), reason };
     let bytes = store.get(&path).await?.ok_or_else(|| corrupt("it is gone".to_owned()))?;

@@ -16,7 +16,7 @@ use crate::schema;
 use crate::store::Store;
 
 /// The first field id of a claimed column; those below are the log's own columns.
-pub const FIRST_CLAIM: i32 = 100;
+pub(crate) const FIRST_CLAIM: i32 = 100;
 
 /// A path's column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ impl ColumnType {
 ///
 /// # Errors
 /// Any failure of the store.
-pub async fn claim(store: &Store, known: &mut Claims, path: &Arc<[String]>, kind: ColumnType) -> Result<Claim> {
+pub(crate) async fn claim(store: &Store, known: &mut Claims, path: &Arc<[String]>, kind: ColumnType) -> Result<Claim> {
     loop {
         if let Some(claim) = known.find(path, kind) {
             return Ok(claim.clone());

@@ -122,7 +122,7 @@ impl Log {
             None => {
                 let (began, stood) = (Instant::now(), head.version);
                 let listed = self.inbox().await?;
-                let worth = |listed: &Listed| listed.key == key || head.lingers(&listed.key);
+                let worth = |listed: &Listed| listed.key == key || head.should_take_up(&listed.key);
                 let listed = listed.into_iter().filter(worth).collect();
                 let (entries, _) = self.read_waiting(listed, Some(own)).await?;
                 let (mut found, put) = self.commit_all(&mut head, &entries, at).await?;

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::kernels::numeric::add;
 use arrow::datatypes::{Int64Type, SchemaRef};
 use bytes::Bytes;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use uuid::Uuid;
@@ -64,11 +65,14 @@ impl Log {
     /// # Errors
     /// Any failure of the store.
     pub async fn compact(&self, compaction: &Compaction, at: DateTime<Utc>) -> Result<Compacted> {
+        let since = Instant::now();
         let snapshot = self.snapshot().await?;
         let mut compacted = Compacted::default();
         for group in groups(&snapshot.files, compaction) {
             let Some(file) = self.rewrite(&group, &snapshot.claims).await? else { continue };
-            if self.replace(&group, &file, at).await? {
+            // A vacuum counts from here on how long ago the files were replaced.
+            let replaced_at = at + TimeDelta::from_std(since.elapsed()).unwrap_or_default();
+            if self.replace(&group, &file, replaced_at).await? {
                 compacted.before.0 += group.len() as u64;
                 compacted.before.1 += group.iter().map(|file| file.staged.bytes).sum::<u64>();
                 compacted.after.0 += 1;

@@ -30,16 +30,16 @@ use crate::{layout, schema};
 
 /// A batch whose columns are claimed.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub(crate) struct Claimed {
     /// The batch.
     pub batch: Arc<Batch>,
-    /// The claim of each of `batch.events.columns`, in order.
-    pub columns: Vec<Claim>,
+    /// The claim of each of `batch.events.columns`, in order; none for one that is in `_doc` alone.
+    pub columns: Vec<Option<Claim>>,
 }
 
 /// A data file in memory, ready to be put.
 #[derive(Debug)]
-pub struct EncodedFile {
+pub(crate) struct EncodedFile {
     /// What the log will say of it.
     pub staged: StagedFile,
     /// The Parquet file.
@@ -181,9 +181,13 @@ fn in_memory(file: &Schema) -> SchemaRef {
 
 /// Casts each column to its claim's type; two columns that share a claim (two declared types of one family) are merged,
 /// the first value that is there wins.
-fn one_column_a_claim<'a>(values: &[ArrayRef], claims: &'a [Claim]) -> Result<BTreeMap<i32, (&'a Claim, ArrayRef)>> {
+fn one_column_a_claim<'a>(
+    values: &[ArrayRef],
+    claims: &'a [Option<Claim>],
+) -> Result<BTreeMap<i32, (&'a Claim, ArrayRef)>> {
     let mut by_id: BTreeMap<i32, (&Claim, ArrayRef)> = BTreeMap::new();
-    for (values, claim) in values.iter().zip(claims) {
+    let claimed = values.iter().zip(claims).filter_map(|(values, claim)| Some((values, claim.as_ref()?)));
+    for (values, claim) in claimed {
         let values = cast_or_null(values, &claim.kind.arrow())?;
         let values = match by_id.remove(&claim.id) {
             Some((_, first)) => {
@@ -305,7 +309,7 @@ fn is_varied(values: &ArrayRef) -> bool {
 ///
 /// # Errors
 /// Where Arrow or Parquet refuse, and where a thread dies.
-pub async fn encode_off_thread(unit: Vec<Claimed>, ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
+pub(crate) async fn encode_off_thread(unit: Vec<Claimed>, ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
     if unit.len() == 1 {
         return spawn_blocking(move || encode(&unit, ingested_at)).await?;
     }

@@ -335,9 +335,9 @@ pub(crate) fn data_file(add: Add) -> Result<DataFile, String> {
     let (offsets, places) =
         base.or_else(unit).or_else(stored).ok_or_else(|| format!("'{}' has no offset", add.path))?;
     let event_date = day(&add.partition_values).ok_or_else(|| format!("'{}' has no day", add.path))?;
-    let stats = add.stats.as_deref().unwrap_or("{}");
+    let stats = add.stats.as_deref().ok_or_else(|| format!("'{}' has no statistics", add.path))?;
     let bytes = u64::try_from(add.size).unwrap_or_default();
-    let staged = StagedFile::from_delta(add.path, event_date, bytes, stats).map_err(|error| error.to_string())?;
+    let staged = StagedFile::from_delta(add.path, event_date, bytes, stats)?;
     Ok(DataFile { offsets, staged: StagedFile { places, ..staged } })
 }
 

@@ -89,21 +89,26 @@ impl DataFile {
 
 impl StagedFile {
     /// The file behind an Add; what its statistics say to the millisecond is widened to them.
-    pub(crate) fn from_delta(path: String, event_date: NaiveDate, bytes: u64, stats: &str) -> serde_json::Result<Self> {
-        let stats: Value = serde_json::from_str(stats)?;
-        let row = |bound: &str| stats[bound][schema::ROW].as_u64().unwrap_or_default();
+    ///
+    /// # Errors
+    /// What its statistics do not say, though rows are chosen by it.
+    pub(crate) fn from_delta(path: String, event_date: NaiveDate, bytes: u64, stats: &str) -> Result<Self, String> {
+        let stats: Value =
+            serde_json::from_str(stats).map_err(|error| format!("the statistics of '{path}': {error}"))?;
+        let missing = |what: &str| format!("the statistics of '{path}' have no {what}");
+        let row = |bound: &str| stats[bound][schema::ROW].as_u64().ok_or_else(|| missing(&format!("{bound} of _row")));
         let time = |bound: &str, unknown: i64| {
             let text = stats[bound][schema::EVENT_TIME].as_str().unwrap_or_default();
             DateTime::parse_from_rfc3339(text).map_or(unknown, |time| time.timestamp_micros())
         };
         Ok(Self {
-            path,
             event_date,
             bytes,
-            rows: stats["numRecords"].as_u64().unwrap_or_default(),
-            row_range: (row("minValues"), row("maxValues")),
+            rows: stats["numRecords"].as_u64().ok_or_else(|| missing("numRecords"))?,
+            row_range: (row("minValues")?, row("maxValues")?),
             places: None,
             time_range: (time("minValues", i64::MIN), time("maxValues", i64::MAX)),
+            path,
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::commit::Found;
 use crate::entry::{CommittedBatch, Entry, Table};
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::search::Search;
 use crate::store::Store;
 
 /// How many batches of the latest commits are remembered, so that a scan need not read them again; a few MB at most.
@@ -54,7 +55,7 @@ const AT_ONCE: usize = 32;
 
 /// The log as an appender sees it.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub(crate) struct Head {
     /// The newest version.
     pub version: u64,
     /// Its time.
@@ -82,29 +83,22 @@ pub struct Head {
 }
 
 impl Head {
-    /// Finds the head: versions are dense and never go, so it is found by steps that double, then by halving. About
-    /// 2·log2(versions since the last checkpoint) requests.
+    /// Finds the head: versions are dense and never go, so it takes about 2·log2(versions since the last checkpoint) requests.
     ///
     /// # Errors
     /// [`Error::NoLog`] where there is no version 0; any failure of the store.
-    pub async fn find(store: &Store) -> Result<Self> {
+    pub(crate) async fn find(store: &Store) -> Result<Self> {
         let there = async |version| store.exists(&layout::commit(version)).await;
         if !there(0).await? {
             return Err(Error::NoLog { place: store.place().to_owned() });
         }
         // A checkpoint says from where on to look; it is a hint, and may be an old one.
         let hint = checkpoint::newest(store).await?.unwrap_or(0);
-        let mut low = if there(hint).await? { hint } else { 0 };
-        let mut step = 1;
-        while there(low + step).await? {
-            (low, step) = (low + step, step * 2);
+        let mut search = Search::from(if there(hint).await? { hint } else { 0 });
+        while let Some(version) = search.next() {
+            search.learn(there(version).await?);
         }
-        let mut high = low + step;
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if there(middle).await? { low = middle } else { high = middle }
-        }
-        Self::at(store, low).await
+        Self::at(store, search.last()).await
     }
 
     /// The head as it stood at a version.
@@ -135,12 +129,12 @@ impl Head {
     ///
     /// # Errors
     /// Any failure of the store, and an entry that lakebed did not write.
-    pub async fn follow(&mut self, store: &Store) -> Result<u64> {
+    pub(crate) async fn follow(&mut self, store: &Store) -> Result<u64> {
         follow(store, self.version + 1, |version, entry| self.apply(version, entry)).await
     }
 
     /// Takes up the entry of the next version.
-    pub fn apply(&mut self, version: u64, entry: Entry) {
+    pub(crate) fn apply(&mut self, version: u64, entry: Entry) {
         debug_assert_eq!(version, self.version + 1, "versions are dense");
         self.version = version;
         self.time = entry.time;
@@ -180,49 +174,49 @@ impl Head {
     }
 
     /// The versions of a unit's batches and their lines there, if all of them are of the latest.
-    pub fn remembered_of(&self, batches: &BTreeSet<BatchKey>) -> Option<Found> {
+    pub(crate) fn remembered_of(&self, batches: &BTreeSet<BatchKey>) -> Option<Found> {
         batches.iter().map(|key| Some((key.clone(), self.remembered(key)?.clone()))).collect()
     }
 
     /// The version of a batch and its line there, if it is of the latest; or of the first of a unit.
-    pub fn remembered(&self, key: &BatchKey) -> Option<&(u64, CommittedBatch)> {
+    pub(crate) fn remembered(&self, key: &BatchKey) -> Option<&(u64, CommittedBatch)> {
         self.remembered.get(key)
     }
 
     /// Whether a listed entry is for a committer to take up: not if its batch was committed just now and its committer is
     /// about to delete it; but at the second sighting it is, for then that committer may be dead.
-    pub fn lingers(&mut self, key: &BatchKey) -> bool {
+    pub(crate) fn should_take_up(&mut self, key: &BatchKey) -> bool {
         !self.remembered.contains_key(key) || !self.sighted.insert(key.clone())
     }
 
     /// How long a commit of so many entries takes here, by what the latest requests took.
-    pub fn pace(&self, entries: usize) -> Duration {
+    pub(crate) fn pace(&self, entries: usize) -> Duration {
         self.request.value.saturating_mul(requests(entries))
     }
 
     /// Takes a request's time into the account.
-    pub fn note_request(&mut self, took: Duration) {
+    pub(crate) fn note_request(&mut self, took: Duration) {
         self.request.note(took, 1);
     }
 
     /// Takes a commit's time into the account.
-    pub fn note_commit(&mut self, entries: usize, took: Duration) {
+    pub(crate) fn note_commit(&mut self, entries: usize, took: Duration) {
         self.request.note(took / requests(entries), Average::LATEST / 2);
     }
 
     /// The time of the next version: the clock's, but always later than the last.
-    pub fn next_time(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+    pub(crate) fn next_time(&self, at: DateTime<Utc>) -> DateTime<Utc> {
         at.max(self.time + TimeDelta::milliseconds(1))
     }
 
     /// Whether an entry in the inbox is no reason to leave a commit to others: it is committed, or it was there at the last
     /// commit and not taken up.
-    pub fn passes_over(&self, key: &BatchKey) -> bool {
+    pub(crate) fn passes_over(&self, key: &BatchKey) -> bool {
         self.remembered.contains_key(key) || self.absent.contains_key(key)
     }
 
     /// Notes entries that were held at the last commit and not taken up.
-    pub fn note_left(&mut self, entries: impl Iterator<Item = BatchKey>) {
+    pub(crate) fn note_left(&mut self, entries: impl Iterator<Item = BatchKey>) {
         self.absent.extend(entries.map(|key| (key, self.version)));
     }
 
@@ -230,7 +224,7 @@ impl Head {
     ///
     /// # Errors
     /// Any failure of the store: what is not remembered is read.
-    pub async fn committed_since(&mut self, store: &Store, batches: &BTreeMap<BatchKey, u64>) -> Result<Found> {
+    pub(crate) async fn committed_since(&mut self, store: &Store, batches: &BTreeMap<BatchKey, u64>) -> Result<Found> {
         let since = |(key, since): (&BatchKey, &u64)| (*since).max(self.absent.get(key).copied().unwrap_or(0));
         let since = batches.iter().map(since).min().unwrap_or(self.version);
         let remembered_from = self.recent.front().map_or(self.version + 1, |(version, _)| *version);
@@ -251,7 +245,7 @@ impl Head {
     ///
     /// # Errors
     /// Any failure of the store.
-    pub async fn lanes(&mut self, store: &Store) -> Result<&BTreeMap<String, String>> {
+    pub(crate) async fn lanes(&mut self, store: &Store) -> Result<&BTreeMap<String, String>> {
         if self.lanes.is_none() {
             let checkpoint = checkpoint::newest_readable(store).await?;
             let (mut lanes, from) = match checkpoint.filter(|checkpoint| checkpoint.version <= self.version) {
@@ -272,7 +266,7 @@ impl Head {
 ///
 /// # Errors
 /// Any failure of the store, and an entry that lakebed did not write.
-pub async fn follow(store: &Store, first: u64, mut take: impl FnMut(u64, Entry)) -> Result<u64> {
+pub(crate) async fn follow(store: &Store, first: u64, mut take: impl FnMut(u64, Entry)) -> Result<u64> {
     let mut next = first;
     while let Some(entry) = read_if_there(store, next).await? {
         take(next, entry);
@@ -298,7 +292,7 @@ fn scan(store: &Store, versions: Range<u64>) -> impl Stream<Item = Result<(u64, 
 ///
 /// # Errors
 /// Any failure of the store; a version that is not there is [`Error::Corrupt`].
-pub async fn entries(store: &Store, versions: Range<u64>) -> Result<Vec<(u64, Entry)>> {
+pub(crate) async fn entries(store: &Store, versions: Range<u64>) -> Result<Vec<(u64, Entry)>> {
     scan(store, versions).try_collect().await
 }
 
@@ -306,7 +300,7 @@ pub async fn entries(store: &Store, versions: Range<u64>) -> Result<Vec<(u64, En
 ///
 /// # Errors
 /// [`Error::Corrupt`] where it is not there or not ours; any failure of the store.
-pub async fn read(store: &Store, version: u64) -> Result<Entry> {
+pub(crate) async fn read(store: &Store, version: u64) -> Result<Entry> {
     let missing = || Error::Corrupt { path: layout::commit(version), reason: "it is gone".to_owned() };
     read_if_there(store, version).await?.ok_or_else(missing)
 }
@@ -315,7 +309,7 @@ pub async fn read(store: &Store, version: u64) -> Result<Entry> {
 ///
 /// # Errors
 /// Any failure of the store, and an entry that lakebed did not write.
-pub async fn read_if_there(store: &Store, version: u64) -> Result<Option<Entry>> {
+pub(crate) async fn read_if_there(store: &Store, version: u64) -> Result<Option<Entry>> {
     let path = layout::commit(version);
     store.get(&path).await?.map(|bytes| Entry::decode(&path, &bytes)).transpose()
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::DataFile;
 use crate::head;
 use crate::schema;
+use crate::search::Search;
 use crate::store::Store;
 
 /// How long a removed file is remembered: no vacuum leaves it longer.
@@ -60,7 +61,7 @@ impl Snapshot {
 /// The active files and the bounds of the versions, folded from the newest checkpoint and the entries since; followed,
 /// never read twice. A bound from before the checkpoint is read when it is asked for.
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     /// The newest version that was read; `None` before the first.
     newest: Option<u64>,
     bounds: BTreeMap<u64, Bound>,
@@ -76,7 +77,7 @@ impl History {
     ///
     /// # Errors
     /// Any failure of the store, and an entry that lakebed did not write.
-    pub async fn follow(&mut self, store: &Store) -> Result<()> {
+    pub(crate) async fn follow(&mut self, store: &Store) -> Result<()> {
         if self.newest.is_none()
             && let Some(checkpoint) = checkpoint::newest_readable(store).await?
         {
@@ -138,7 +139,7 @@ impl History {
     ///
     /// # Errors
     /// [`Error::NoLog`] where nothing was read.
-    pub async fn newest(&mut self, store: &Store) -> Result<Snapshot> {
+    pub(crate) async fn newest(&mut self, store: &Store) -> Result<Snapshot> {
         let version = self.newest_version(store)?;
         self.at(version, store).await
     }
@@ -147,7 +148,7 @@ impl History {
     ///
     /// # Errors
     /// [`Error::NoVersion`], [`Error::NoLog`]; any failure of the store.
-    pub async fn at(&mut self, version: u64, store: &Store) -> Result<Snapshot> {
+    pub(crate) async fn at(&mut self, version: u64, store: &Store) -> Result<Snapshot> {
         let head = self.newest_version(store)?;
         if version > head {
             return Err(Error::NoVersion { asked: version, head });
@@ -167,43 +168,34 @@ impl History {
     }
 
     /// The bound of the first version with the rows of this one: of the last that brought any. Most do, so it is looked for
-    /// from this end, by steps that double, then by halving.
+    /// from this end.
     async fn filled(&mut self, version: u64, bound: Bound, store: &Store) -> Result<Bound> {
-        let (mut same, mut step) = (version, 1);
-        let mut less = 0;
-        while let Some(earlier) = same.checked_sub(step) {
-            if self.bound(earlier, store).await?.next_offset < bound.next_offset {
-                less = earlier + 1;
-                break;
-            }
-            (same, step) = (earlier, step * 2);
+        let mut search = Search::from(0);
+        while let Some(back) = search.next() {
+            search.learn(match version.checked_sub(back) {
+                Some(earlier) => self.bound(earlier, store).await?.next_offset == bound.next_offset,
+                None => false,
+            });
         }
-        while less < same {
-            let middle = less + (same - less) / 2;
-            match self.bound(middle, store).await?.next_offset < bound.next_offset {
-                true => less = middle + 1,
-                false => same = middle,
-            }
-        }
-        self.bound(same, store).await
+        self.bound(version - search.last(), store).await
     }
 
-    /// The newest version at or before a time; times of versions only grow, so it is found by halving.
+    /// The newest version at or before a time; times of versions only grow.
     ///
     /// # Errors
     /// [`Error::BeforeTheLog`], [`Error::NoLog`]; any failure of the store.
-    pub async fn version_at(&mut self, time: DateTime<Utc>, store: &Store) -> Result<u64> {
+    pub(crate) async fn version_at(&mut self, time: DateTime<Utc>, store: &Store) -> Result<u64> {
         let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let (mut low, mut high) = (0, self.newest_version(store)? + 1);
+        let beyond = self.newest_version(store)? + 1;
         let first = self.bound(0, store).await?;
         if first.time > time {
             return Err(Error::BeforeTheLog { asked: text(time), begin: text(first.time) });
         }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if self.bound(middle, store).await?.time <= time { low = middle } else { high = middle }
+        let mut search = Search::between(0, beyond);
+        while let Some(version) = search.next() {
+            search.learn(self.bound(version, store).await?.time <= time);
         }
-        Ok(low)
+        Ok(search.last())
     }
 
     /// The active files, by path.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,32 @@ pub struct Log {
     /// The inbox entries of what tasks of this process wait for.
     pub(crate) announced: Arc<std::sync::Mutex<BTreeSet<BatchKey>>>,
     pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) limit: Arc<ColumnLimit>,
+}
+
+/// Up to how many columns batches may invent new ones.
+#[derive(Debug)]
+pub struct ColumnLimit {
+    /// The most that the log gets by that. A value whose column would be one more stays in `_doc` alone.
+    pub most: usize,
+    /// The names of those that come all the same.
+    pub pinned: BTreeSet<String>,
+    /// Whether it was said that it is reached.
+    pub(crate) is_told: AtomicBool,
+}
+
+impl ColumnLimit {
+    /// So many columns, and the pinned ones.
+    pub fn new(most: usize, pinned: impl IntoIterator<Item = String>) -> Self {
+        Self { most, pinned: pinned.into_iter().collect(), is_told: AtomicBool::new(false) }
+    }
+}
+
+impl Default for ColumnLimit {
+    /// As many as events have.
+    fn default() -> Self {
+        Self::new(usize::MAX, [])
+    }
 }
 
 impl Log {
@@ -95,8 +121,22 @@ impl Log {
         let head = Head::find(&store).await?;
         let claims = Arc::new(Mutex::new(head.claims.clone()));
         let seen = Arc::new(AtomicU64::new(head.version));
-        let (announced, history) = (Arc::default(), Arc::default());
-        Ok(Self { store, head: Arc::new(Mutex::new(head)), claims, seen, announced, history })
+        let head = Arc::new(Mutex::new(head));
+        Ok(Self {
+            store,
+            head,
+            claims,
+            seen,
+            announced: Arc::default(),
+            history: Arc::default(),
+            limit: Arc::default(),
+        })
+    }
+
+    /// The same log for an appender that may invent so many columns.
+    #[must_use]
+    pub fn with_columns_up_to(self, limit: ColumnLimit) -> Self {
+        Self { limit: Arc::new(limit), ..self }
     }
 
     /// The lake's store.
@@ -171,6 +211,15 @@ impl Log {
     pub async fn versions(&self, count: u64) -> Result<Vec<(u64, Entry)>> {
         let (head, _) = self.head().await?;
         crate::head::entries(&self.store, (head + 1).saturating_sub(count)..head + 1).await
+    }
+
+    /// The versions from one on to another, both included, as far as there are any; oldest first.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn versions_between(&self, from: u64, to: u64) -> Result<Vec<(u64, Entry)>> {
+        let (head, _) = self.head().await?;
+        crate::head::entries(&self.store, from..to.min(head) + 1).await
     }
 }
 

@@ -126,26 +126,34 @@ impl Log {
         Ok(kinds.into_iter().map(|(name, (objects, bytes))| Kind { name, objects, bytes }).collect())
     }
 
-    /// Does what is due.
+    /// Does what is due. One duty that fails keeps none of the others from being done: a vacuum is what makes room on a full disk.
     ///
     /// # Errors
     /// Any failure of the store.
     pub async fn maintain(&self, thresholds: &Thresholds, at: DateTime<Utc>) -> Result<Maintained> {
         let compaction =
             Compaction { least_files: thresholds.compact_files, is_patient: true, ..Compaction::default() };
-        let compacted = self.compact(&compaction, at).await?;
+        let compacted = self.compact(&compaction, at).await;
+        let checkpoint = self.checkpoint_if_due(thresholds, at).await;
+        let vacuumed = self.vacuum_if_due(thresholds, at).await;
+        Ok(Maintained { checkpoint: checkpoint?, compacted: compacted?, vacuumed: vacuumed? })
+    }
+
+    async fn checkpoint_if_due(&self, thresholds: &Thresholds, at: DateTime<Utc>) -> Result<Option<u64>> {
         let (head, _) = self.head().await?;
-        let last = checkpoint::newest(&self.store).await?;
-        let checkpoint = match head - last.unwrap_or(0).min(head) >= thresholds.checkpoint_versions {
-            true => Some(self.checkpoint(at).await?),
-            false => None,
-        };
-        let vacuumed = match self.wants_vacuum(thresholds, at).await? {
+        let last = checkpoint::newest(&self.store).await?.unwrap_or(0).min(head);
+        match head - last >= thresholds.checkpoint_versions {
+            true => self.checkpoint(at).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    async fn vacuum_if_due(&self, thresholds: &Thresholds, at: DateTime<Utc>) -> Result<Vacuumed> {
+        match self.wants_vacuum(thresholds, at).await? {
             // By the store's clock, where this machine's is fast.
-            true => self.vacuum(thresholds.vacuum_after, at.min(self.store_time().await?)).await?,
-            false => Vacuumed::default(),
-        };
-        Ok(Maintained { checkpoint, compacted, vacuumed })
+            true => self.vacuum(thresholds.vacuum_after, at.min(self.store_time().await?)).await,
+            false => Ok(Vacuumed::default()),
+        }
     }
 
     /// Whether many files were replaced long ago, and the last of them is still there.
@@ -214,7 +222,7 @@ impl Log {
         let deletions = futures::stream::iter(unused).map(async |object| self.store.delete(&object.location).await);
         deletions.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
         if let Some(directory) = self.store.directory() {
-            let directory = directory.join(layout::TABLE);
+            let directory = directory.to_owned();
             let unfinished = tokio::task::spawn_blocking(move || delete_unfinished(&directory, cutoff)).await?;
             vacuumed.objects += unfinished.objects;
             vacuumed.bytes += unfinished.bytes;

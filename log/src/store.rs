@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use crate::error::{Error, Result};
 use crate::layout;
+use crate::synced::SyncedFileSystem;
 
 /// The object store that holds a lake; paths are those of [`crate::layout`].
 #[derive(Clone, Debug)]
@@ -130,6 +131,19 @@ impl Store {
         Ok(Self { objects: Arc::new(objects), place, directory: Some(directory) })
     }
 
+    /// The same, where whatever was put survives a power cut: each put waits for the disk (fsync).
+    ///
+    /// # Errors
+    /// As [`Self::local`].
+    pub fn local_synced(directory: impl Into<PathBuf>) -> Result<Self> {
+        let mut store = Self::local(directory)?;
+        if let Some(directory) = &store.directory {
+            let synced = SyncedFileSystem::new(directory);
+            store.objects = Arc::new(synced.map_err(|error| store.failed(&layout::lake(), error))?);
+        }
+        Ok(store)
+    }
+
     /// A lake in this process's memory.
     pub fn memory() -> Self {
         Self { objects: Arc::new(InMemory::new()), place: "memory".to_owned(), directory: None }
@@ -166,6 +180,19 @@ impl Store {
             Err(error) => return Err(self.failed(path, error)),
         };
         answer.bytes().await.map(Some).map_err(|error| self.failed(path, error))
+    }
+
+    /// The bytes of an object that is said to be there: a put that a store says exists may be on its way.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn get_once_there(&self, path: &Path) -> Result<Bytes> {
+        loop {
+            match self.get(path).await? {
+                Some(bytes) => return Ok(bytes),
+                None => sleep(ON_ITS_WAY).await,
+            }
+        }
     }
 
     /// An object of JSON, or `None` where there is no such object.

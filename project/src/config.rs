@@ -20,6 +20,7 @@ use crate::keys::{KEYS, is_number};
 use crate::settings::{
     AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, ServeConfig,
 };
+use crate::sinks::SinkKind;
 
 /// The file that makes a directory a project.
 pub const CONFIG_FILE: &str = "lakebed.toml";
@@ -42,6 +43,8 @@ pub struct Config {
     pub target: Option<String>,
     /// Where the lake is: a directory, relative to the project's, a `file://` URL, or `s3://bucket/prefix`.
     pub lake: String,
+    /// Whether a local lake waits for the disk (fsync) before it says that something is in it.
+    pub fsync: bool,
     /// How an S3 lake is reached.
     pub s3: S3Settings,
     /// Where an event's required fields are.
@@ -59,7 +62,7 @@ pub struct Config {
     /// The Delta sink.
     pub delta: DeltaConfig,
     /// The sinks of models whose headers name none.
-    pub sinks: Vec<String>,
+    pub sinks: Vec<SinkKind>,
     /// The server.
     pub serve: ServeConfig,
     /// Whom it calls.
@@ -73,6 +76,7 @@ impl Default for Config {
             project: "lakebed".to_owned(),
             target: None,
             lake: "./lake".to_owned(),
+            fsync: false,
             s3: S3Settings::default(),
             events: EventsConfig::default(),
             columns: BTreeMap::new(),
@@ -88,7 +92,7 @@ impl Default for Config {
             duckdb: DuckDbConfig { directory: None, keep: 3 },
             postgres: PostgresConfig::default(),
             delta: DeltaConfig::default(),
-            sinks: vec!["duckdb".to_owned()],
+            sinks: vec![SinkKind::DuckDb],
             serve: ServeConfig {
                 flight: local(31_337),
                 http: local(8_080),
@@ -212,7 +216,7 @@ impl Config {
         if !create && !directory.is_dir() {
             return Err(lakebed_log::Error::NoLog { place: directory.display().to_string() }.into());
         }
-        Ok(Store::local(directory)?)
+        Ok(if self.fsync { Store::local_synced(directory)? } else { Store::local(directory)? })
     }
 
     /// Takes over what lakebed.toml says.
@@ -235,7 +239,7 @@ impl Config {
         document: &Document<'_>,
         targets: impl IntoIterator<Item = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)>,
     ) -> Result<()> {
-        let mut names = Vec::new();
+        let (mut names, mut chosen) = (Vec::new(), None);
         for (section, value) in targets {
             let DeValue::Table(targets) = value.get_ref() else {
                 let message = "'target' is a section: write [target.NAME.lake]".to_owned();
@@ -249,20 +253,21 @@ impl Config {
                 let mut with = Self { columns: BTreeMap::new(), ..self.clone() };
                 with.read_sections(document, target.iter())?;
                 if self.target.as_deref() == Some(name.get_ref()) {
-                    let columns = std::mem::take(&mut self.columns);
-                    with.columns = columns.into_iter().chain(with.columns).collect();
-                    *self = with;
-                    return Ok(());
+                    with.columns = self.columns.clone().into_iter().chain(with.columns).collect();
+                    chosen = Some(with);
                 }
                 names.push(name.get_ref().to_string());
             }
         }
-        match &self.target {
-            Some(target) => {
-                Err(Error::NoTarget { file: document.file.to_path_buf(), target: target.clone(), known: names })
+        match (chosen, &self.target) {
+            (Some(chosen), _) => *self = chosen,
+            (None, Some(target)) => {
+                let (file, target) = (document.file.to_path_buf(), target.clone());
+                return Err(Error::NoTarget { file, target, known: names });
             }
-            None => Ok(()),
+            (None, None) => {}
         }
+        Ok(())
     }
 
     fn read_sections<'t, 'i: 't>(
@@ -379,9 +384,6 @@ impl Config {
         }
     }
 }
-
-/// Where models can be kept for readers.
-pub const SINKS: [&str; 3] = ["duckdb", "postgres", "delta"];
 
 /// The variable that says where the lake is.
 const LAKE_URL: &str = "LAKEBED_LAKE_URL";

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use lakebed_log::Ack;
 
-use crate::config::{Config, SINKS};
+use crate::config::Config;
 use crate::places::{self, Place, Places};
 use crate::settings::{EventsConfig, PRESETS, Secret};
 
 /// Every other key, with its section.
-pub(crate) const KEYS: [(&str, &str); 47] = [
+pub(crate) const KEYS: [(&str, &str); 48] = [
     ("project", "name"),
     ("lake", "url"),
+    ("lake", "fsync"),
     ("s3", "region"),
     ("s3", "endpoint"),
     ("s3", "access_key_id"),
@@ -91,6 +92,7 @@ impl Config {
             ("project", "name") => text.clone_into(&mut self.project),
             ("lake", "url") if text.is_empty() => return Err("a lake needs a place, such as ./lake".to_owned()),
             ("lake", "url") => text.clone_into(&mut self.lake),
+            ("lake", "fsync") => self.fsync = switch(text)?,
             ("s3", _) if text.is_empty() => return Err("leave it out rather than empty".to_owned()),
             ("s3", "region") => self.s3.region = Some(text.to_owned()),
             ("s3", "endpoint") => self.s3.endpoint = Some(text.to_owned()),
@@ -140,10 +142,7 @@ impl Config {
             ("delta", "url") if text.is_empty() => return Err("a place is such as ./delta".to_owned()),
             ("delta", "url") => self.delta.url = Some(text.to_owned()),
             ("models", "sinks") => {
-                self.sinks = text.split(',').map(|sink| sink.trim().to_owned()).collect();
-                if let Some(sink) = self.sinks.iter().find(|sink| !SINKS.contains(&sink.as_str())) {
-                    return Err(format!("'{sink}' is none of {}", SINKS.join(", ")));
-                }
+                self.sinks = text.split(',').map(|sink| sink.trim().parse()).collect::<Result<_, _>>()?;
             }
             ("serve", "flight") => self.serve.flight = address(text)?,
             ("serve", "http") => self.serve.http = address(text)?,

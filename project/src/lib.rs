@@ -7,10 +7,11 @@ mod keys;
 mod nearby;
 mod places;
 mod settings;
+mod sinks;
 mod tokens;
 mod users;
 
-pub use config::{CONFIG_FILE, Config, Flags, SINKS};
+pub use config::{CONFIG_FILE, Config, Flags};
 pub use error::{Error, Result};
 pub use nearby::{Stranger, stranger};
 pub use places::{Path, Place, Places, split};
@@ -18,5 +19,6 @@ pub use settings::{
     AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, Secret,
     ServeConfig,
 };
+pub use sinks::SinkKind;
 pub use tokens::{Token, Tokens};
 pub use users::{LoggedIn, USERS_FILE, User, Users};

@@ -1,6 +1,7 @@
 //! lakebed.toml as people write it, rightly and wrongly.
 
 use super::*;
+use crate::SinkKind;
 use crate::places::{Place, Places};
 
 fn load(toml: &str, environment: &[(&str, &str)], lake: Option<&str>) -> Result<Config> {
@@ -175,17 +176,18 @@ fn a_target_overlays_any_key() {
     let toml = "[project]\nname = \"shop\"\n[lake]\nurl = \"./lake\"\n[columns]\na = \"BIGINT\"\nb = \"BIGINT\"\n\
                 [target.prod]\nlake.url = \"s3://shop/lake\"\nmodels.sinks = \"postgres\"\n[target.prod.columns]\na = \"DOUBLE\"\n\
                 [target.test.ingest]\nmax_depth = 3\n";
-    let of = |target: Option<&str>, environment: &[(&str, &str)]| {
+    let load = |toml: &str, target: Option<&str>, environment: &[(&str, &str)]| {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(CONFIG_FILE), toml).unwrap();
         let look_up = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         Config::load(directory.path(), &look_up, &Flags { target: target.map(str::to_owned), ..Flags::default() })
     };
+    let of = |target: Option<&str>, environment: &[(&str, &str)]| load(toml, target, environment);
     let plain = of(None, &[]).unwrap();
     assert_eq!((plain.lake.as_str(), plain.owner().as_str(), plain.ingest.max_depth), ("./lake", "shop", 8));
     let prod = of(Some("prod"), &[]).unwrap();
     assert_eq!((prod.lake.as_str(), prod.owner().as_str()), ("s3://shop/lake", "shop@prod"));
-    assert_eq!((prod.sinks.as_slice(), prod.ingest.max_depth), (&["postgres".to_owned()][..], 8));
+    assert_eq!((prod.sinks.as_slice(), prod.ingest.max_depth), (&[SinkKind::Postgres][..], 8));
     assert_eq!(prod.columns["a"], ColumnType::Double);
     assert_eq!(prod.columns["b"], ColumnType::BigInt);
     let test = of(None, &[("LAKEBED_TARGET", "test"), ("LAKEBED_LAKE_URL", "elsewhere")]).unwrap();
@@ -193,10 +195,13 @@ fn a_target_overlays_any_key() {
     let error = of(Some("pord"), &[]).unwrap_err();
     assert!(error.to_string().ends_with("lakebed.toml: there is no target 'pord'"), "{error}");
     assert_eq!(error.hint().unwrap(), "there are prod, test");
+    // A mistake in one that was not chosen is told before it is.
+    let error = load(&format!("{toml}max_depht = 3\n"), Some("prod"), &[]).unwrap_err();
+    assert!(error.to_string().contains("there is no key 'max_depht' in [ingest]"), "{error}");
     let (message, hint) = refusal("[target.prod.lake]\nplace = \"x\"\n");
     assert_eq!(
         (message.as_str(), hint.unwrap().as_str()),
-        ("lakebed.toml:2:1: there is no key 'place' in [lake]", "there are url")
+        ("lakebed.toml:2:1: there is no key 'place' in [lake]", "there are url, fsync")
     );
     let (message, _) = refusal("[target]\nprod = \"x\"\n");
     assert!(message.ends_with("a target is a section: write [target.prod.lake]"), "{message}");

@@ -90,8 +90,9 @@ impl TableMemory {
         kept.bytes = kept.runs.values().map(|run| run.bytes).sum();
     }
 
-    /// Whether a table, with runs of so many bytes, is to be kept: it is asked for again, and not known to be too large.
-    fn is_wanted(&self, name: &str, bytes: u64) -> bool {
+    /// Notes that a table, with runs of so many bytes, is asked for. Whether it is to be kept: it was asked for before, and is not known
+    /// to be too large.
+    fn note_asked(&self, name: &str, bytes: u64) -> bool {
         let mut kept = self.locked();
         let asked = kept.asked.entry(name.to_owned()).or_default();
         *asked += 1;
@@ -99,7 +100,7 @@ impl TableMemory {
         is_again && bytes * GROWTH <= self.limit as u64 && kept.too_large.get(name).is_none_or(|large| bytes < *large)
     }
 
-    fn is_too_large(&self, name: &str, bytes: u64) {
+    fn note_too_large(&self, name: &str, bytes: u64) {
         self.locked().too_large.insert(name.to_owned(), bytes);
     }
 
@@ -187,7 +188,7 @@ impl KeptTable {
     /// The table's rows, if they are to be in memory.
     async fn in_memory(&self, state: &dyn Session) -> Result<Option<Vec<RecordBatch>>> {
         let bytes = self.parts().iter().map(|part| part.run.bytes).sum();
-        if !self.memory.is_wanted(&self.name, bytes) {
+        if !self.memory.note_asked(&self.name, bytes) {
             return Ok(None);
         }
         if let Some(rows) = self.at_hand() {
@@ -218,7 +219,7 @@ impl KeptTable {
             };
             held += bytes_of(&of_part);
             if held > self.memory.limit / 2 {
-                self.memory.is_too_large(&self.name, bytes);
+                self.memory.note_too_large(&self.name, bytes);
                 return Ok(None);
             }
             rows.extend(of_part.iter().cloned());

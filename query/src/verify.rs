@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use lakebed_project::SINKS;
+use lakebed_project::SinkKind;
 
 pub use self::difference::{Difference, Differs};
 use self::scan::{AsKept, Content, Events, InDelta, InDuckDb, InPostgres, Scan, Stored, content};
@@ -41,12 +41,8 @@ pub struct Verified {
     pub rows: u64,
     /// Whether the stored rows are those that the epoch says.
     pub stored: bool,
-    /// Whether DuckDB's rows are; `None` for a model that is not kept there.
-    pub duckdb: Option<bool>,
-    /// Whether PostgreSQL's rows are; `None` for a model that is not kept there.
-    pub postgres: Option<bool>,
-    /// Whether the Delta table's rows are; `None` for a model that is not kept there.
-    pub delta: Option<bool>,
+    /// Whether those of each sink are that keeps the model.
+    pub sinks: BTreeMap<SinkKind, bool>,
     /// Whether a replay from version 0 gives them.
     pub replay: bool,
     /// Where something differs: what.
@@ -56,8 +52,7 @@ pub struct Verified {
 impl Verified {
     /// Whether every comparison held.
     pub fn holds(&self) -> bool {
-        let sinks = [self.duckdb, self.postgres, self.delta];
-        self.stored && !sinks.contains(&Some(false)) && self.replay
+        self.stored && self.sinks.values().all(|holds| *holds) && self.replay
     }
 }
 
@@ -159,23 +154,21 @@ impl Lakehouse {
             // The replay is the truth: what is stored is held against it.
             differences.push(difference::difference("stored", replay, &stored, &key_of(state)?).await?);
         }
-        let mut in_sinks = BTreeMap::new();
+        let mut sinks = BTreeMap::new();
         let table = self.table_image(model, state).await?;
-        for sink in SINKS.into_iter().filter(|sink| model.is_kept_in(sink)) {
+        for sink in SinkKind::ALL.into_iter().filter(|sink| model.is_kept_in(*sink)) {
             let found = match self.differs_in(sink, model, state, (&table, expected)).await? {
                 Some(_) if self.is_later_in(sink, model, &table, epoch).await? => None,
                 found => found,
             };
-            in_sinks.insert(sink, found.is_none());
+            sinks.insert(sink, found.is_none());
             differences.extend(found);
         }
         Ok(Verified {
             model: model.name.to_string(),
             rows: state.rows,
             stored: is_stored,
-            duckdb: in_sinks.get("duckdb").copied(),
-            postgres: in_sinks.get("postgres").copied(),
-            delta: in_sinks.get("delta").copied(),
+            sinks,
             replay: is_replayed,
             differences,
         })
@@ -194,29 +187,31 @@ impl Lakehouse {
             model: LOG.to_owned(),
             rows: events.next_offset,
             stored: true,
-            duckdb: None,
-            postgres: Some(found.is_none()),
-            delta: None,
+            sinks: BTreeMap::from([(SinkKind::Postgres, found.is_none())]),
             replay: true,
             differences: found.into_iter().collect(),
         })
     }
 
     /// Whether a sink has the model's table as of a later epoch than this one: somebody has published since.
-    async fn is_later_in(&self, sink: &str, model: &Model, table: &TableImage, epoch: u64) -> Result<bool> {
+    async fn is_later_in(&self, sink: SinkKind, model: &Model, table: &TableImage, epoch: u64) -> Result<bool> {
         if self.epoch().await? == Some(epoch) {
             return Ok(false);
         }
-        if let ("postgres", Some(sink)) = (sink, self.postgres())
-            && !sink.altered(table).await?.is_empty()
-        {
-            // It cannot even be read.
-            return Ok(false);
-        }
-        let there = match (sink, self.postgres(), self.delta()?) {
-            ("postgres", Some(sink), _) => content(&InPostgres(sink, table)).await,
-            ("delta", _, Some(sink)) => content(&InDelta(sink, table)).await,
-            _ => content(&InDuckDb(self.sink(), &model.name)).await,
+        let there = match sink {
+            SinkKind::DuckDb => content(&InDuckDb(self.sink(), &model.name)).await,
+            SinkKind::Postgres => {
+                let sink = self.postgres_for(model)?;
+                if !sink.altered(table).await?.is_empty() {
+                    // It cannot even be read.
+                    return Ok(false);
+                }
+                content(&InPostgres(sink, table)).await
+            }
+            SinkKind::Delta => match self.delta()? {
+                Some(sink) => content(&InDelta(sink, table)).await,
+                None => return Ok(false),
+            },
         };
         let there = match there {
             Err(Error::UnknownTable { .. }) => return Ok(false),
@@ -230,9 +225,9 @@ impl Lakehouse {
             return Ok(true);
         }
         let kept = match sink {
-            "postgres" => PostgresSink::as_kept,
-            "delta" => DeltaSink::as_kept,
-            _ => return Ok(false),
+            SinkKind::DuckDb => return Ok(false),
+            SinkKind::Postgres => PostgresSink::as_kept,
+            SinkKind::Delta => DeltaSink::as_kept,
         };
         for state in states.into_iter().filter(|state| state.rows == there.0) {
             let stored = Stored { store: self.log().store(), state };
@@ -258,6 +253,11 @@ impl Lakehouse {
         }
     }
 
+    /// The database that a model is kept in.
+    fn postgres_for(&self, model: &Model) -> Result<&PostgresSink> {
+        self.postgres().ok_or_else(|| Error::NoPostgres { model: model.name.to_string() })
+    }
+
     /// The rows that are really there.
     pub(crate) async fn stored(&self, state: &ModelState) -> Result<Content> {
         content(&Stored { store: self.log().store(), state }).await
@@ -269,7 +269,7 @@ impl Lakehouse {
     /// [`Error::NoPostgres`] where the project knows of no database; any failure on the way.
     pub(crate) async fn differs_in(
         &self,
-        sink: &'static str,
+        sink: SinkKind,
         model: &Model,
         state: &ModelState,
         (table, expected): (&TableImage, Content),
@@ -279,28 +279,26 @@ impl Lakehouse {
         let as_kept =
             |kept: fn(&RecordBatch, &TableImage) -> Result<RecordBatch>| AsKept { stored: stored(), table, kept };
         match sink {
-            "postgres" => {
-                let Some(sink) = self.postgres() else {
-                    return Err(Error::NoPostgres { model: model.name.to_string() });
-                };
-                in_postgres((sink, table), &as_kept(PostgresSink::as_kept), expected, &key).await
+            // Nothing is lost on the way there.
+            SinkKind::DuckDb => {
+                let there = InDuckDb(self.sink(), &model.name);
+                match content(&there).await {
+                    Ok(found) if Some(found) == expected => Ok(None),
+                    Ok(_) => difference::difference(sink.name(), &stored(), &there, &key).await.map(Some),
+                    Err(Error::UnknownTable { .. }) => Ok(Some(Difference::absent(sink.name()))),
+                    Err(error) => Err(error),
+                }
             }
-            "delta" => match self.delta()? {
-                Some(sink) => {
-                    let there = InDelta(sink, table);
-                    compared("delta", &as_kept(DeltaSink::as_kept), &there, expected, &key).await
+            SinkKind::Postgres => {
+                let there = (self.postgres_for(model)?, table);
+                in_postgres(there, &as_kept(PostgresSink::as_kept), expected, &key).await
+            }
+            SinkKind::Delta => match self.delta()? {
+                Some(there) => {
+                    let there = InDelta(there, table);
+                    compared(sink.name(), &as_kept(DeltaSink::as_kept), &there, expected, &key).await
                 }
                 None => Ok(None),
-            },
-            // Nothing is lost on the way there.
-            _ => match content(&InDuckDb(self.sink(), &model.name)).await {
-                Ok(there) if Some(there) == expected => Ok(None),
-                Ok(_) => {
-                    let there = InDuckDb(self.sink(), &model.name);
-                    difference::difference("duckdb", &stored(), &there, &key).await.map(Some)
-                }
-                Err(Error::UnknownTable { .. }) => Ok(Some(Difference::absent("duckdb"))),
-                Err(error) => Err(error),
             },
         }
     }
@@ -315,9 +313,9 @@ async fn in_postgres(
 ) -> Result<Option<Difference>> {
     let altered = sink.altered(table).await?;
     if !altered.is_empty() {
-        return Ok(Some(Difference::altered("postgres", altered)));
+        return Ok(Some(Difference::altered(SinkKind::Postgres.name(), altered)));
     }
-    compared("postgres", kept, &InPostgres(sink, table), expected, key).await
+    compared(SinkKind::Postgres.name(), kept, &InPostgres(sink, table), expected, key).await
 }
 
 /// What is `there` otherwise than in `kept`: the rows as they can be kept there, which are those that are `expected` unless something

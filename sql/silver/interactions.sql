@@ -1,6 +1,6 @@
 -- One row per interaction (hover, tap, focus) inside an event. Equal interactions of one event are rows of their own.
 --
--- json_get_array is lakebed's own function: the elements of a JSON array, each as JSON text, and null for what is no
+-- json_get_array gives the elements of a JSON array, each as JSON text, and null for what is no
 -- array. DuckDB runs this file after
 --   CREATE MACRO json_get_array(document) AS TRY_CAST(document AS JSON[])
 WITH elements AS (

@@ -4,9 +4,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use chrono::TimeDelta;
 use lakebed_log::{Log, Put, Store, layout};
-use lakebed_project::{Config, Users};
-use lakebed_query::{Error as QueryError, Lakehouse, Policies, Project, sinks};
+use lakebed_project::{Config, SinkKind, Users};
+use lakebed_query::{Error as QueryError, Lakehouse, Policies, Project, sinks, time_text};
 use uuid::Uuid;
 
 use crate::columns::{optional_texts, texts};
@@ -114,11 +115,20 @@ async fn lake(invocation: &Invocation, config: &Config) -> Result<String> {
     };
     tries_out(&store).await?;
     match Log::open(store.clone(), &config.owner()).await {
-        Ok(log) => Ok(format!("{}, version {}", store.place(), log.head().await?.0)),
+        Ok(log) => {
+            let ((version, time), now) = (log.head().await?, invocation.now());
+            match time > now + A_CLOCKS_DRIFT {
+                true => Err(Error::AheadOfTime { version, time: time_text(time), now: time_text(now) }),
+                false => Ok(format!("{}, version {version}", store.place())),
+            }
+        }
         Err(lakebed_log::Error::NoLog { .. }) => Ok(format!("{} can be written; there is no log yet", store.place())),
         Err(error) => Err(error.into()),
     }
 }
+
+/// By so much clocks of machines differ that are set by the network.
+const A_CLOCKS_DRIFT: TimeDelta = TimeDelta::minutes(5);
 
 async fn tries_out(store: &Store) -> Result<()> {
     let path = layout::trial(Uuid::now_v7());
@@ -151,35 +161,36 @@ async fn rules(invocation: &Invocation, lakehouse: Option<&Lakehouse>) -> Result
 
 /// The sinks that models are kept in.
 async fn sinks(project: &Project, lakehouse: Result<&Lakehouse, &QueryError>) -> Vec<Finding> {
-    let kept_in = |sink: &str| project.models.iter().filter(|model| model.is_kept_in(sink)).count();
+    let kept_in = |sink: SinkKind| project.models.iter().filter(|model| model.is_kept_in(sink)).count();
     let mut findings = Vec::new();
-    if kept_in("duckdb") > 0 {
-        let models = kept_in("duckdb");
+    if kept_in(SinkKind::DuckDb) > 0 {
+        let models = kept_in(SinkKind::DuckDb);
         findings.push(match lakehouse {
             Ok(lakehouse) => Finding::of("duckdb", published(lakehouse, models).await),
             Err(_) => Finding::good("duckdb", format!("{models} models; nothing is published yet")),
         });
     }
-    if kept_in("postgres") > 0 || project.config.postgres.url.is_some() {
+    if kept_in(SinkKind::Postgres) > 0 || project.config.postgres.url.is_some() {
         let sink = sinks::postgres::PostgresSink::new(&project.config.postgres, &project.directory);
         let found = match sink {
             Ok(Some(sink)) => {
-                let models = project.models.iter().filter(|model| model.is_kept_in("postgres"));
-                let log = project.config.postgres.events && kept_in("postgres") > 0;
+                let models = project.models.iter().filter(|model| model.is_kept_in(SinkKind::Postgres));
+                let log = project.config.postgres.events && kept_in(SinkKind::Postgres) > 0;
                 let log = log.then(|| "bronze.events".to_owned());
                 let models: Vec<String> = models.map(|model| model.name.to_string()).chain(log).collect();
                 sink.look(lake_id(lakehouse).await.as_deref(), &models).await.map_err(Error::from)
             }
             Ok(None) => {
                 let models = project.models.iter();
-                let model = models.filter(|model| model.is_kept_in("postgres")).map(|model| model.name.to_string());
+                let model =
+                    models.filter(|model| model.is_kept_in(SinkKind::Postgres)).map(|model| model.name.to_string());
                 Err(QueryError::NoPostgres { model: model.collect::<Vec<_>>().join(", ") }.into())
             }
             Err(error) => Err(error.into()),
         };
         findings.push(Finding::of("postgres", found));
     }
-    if kept_in("delta") > 0 {
+    if kept_in(SinkKind::Delta) > 0 {
         let found = match project.config.delta_store(&project.directory, false) {
             Ok(Some(store)) => tries_out(&store).await.map(|()| store.place().to_owned()),
             Ok(None) => Ok("in the lake".to_owned()),

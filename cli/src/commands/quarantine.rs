@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use lakebed_log::quarantine::{self, Left};
-use lakebed_log::{BatchId, Entry, Log, Quarantined};
+use lakebed_log::{Ack, BatchId, Entry, Log, Quarantined};
 use lakebed_query::time_text;
 
 use crate::arguments::QuarantineCommand;
@@ -14,6 +14,10 @@ use crate::invocation::Invocation;
 pub(crate) async fn quarantine(invocation: &Invocation, command: &QuarantineCommand) -> Result<()> {
     let config = invocation.config()?;
     let log = invocation.log(&config).await?;
+    if matches!(command, QuarantineCommand::Retry(_)) {
+        // An earlier retry may still wait, and what it brings is not to come again under another id.
+        log.drain(invocation.now()).await?;
+    }
     let versions = log.versions(u64::MAX).await?;
     match command {
         QuarantineCommand::List => list(invocation, &left(&log, &versions, &[]).await?),
@@ -27,7 +31,7 @@ pub(crate) async fn quarantine(invocation: &Invocation, command: &QuarantineComm
             let intake = invocation.intake(&log, &config);
             let (mut stay, mut read) = (0, 0);
             for Left { batch, events, .. } in left(&log, &versions, &arguments.batches).await? {
-                let taken = intake.retry(&batch.id, &batch.source, &events, config.ingest.ack).await?;
+                let taken = intake.retry(&batch.id, &batch.source, &events, Ack::Committed).await?;
                 read += taken;
                 stay += events.len() as u64 - taken;
             }

@@ -89,14 +89,22 @@ pub(crate) async fn refresh(invocation: &Invocation, lakehouse: &Lakehouse, mode
     let began = Instant::now();
     let refreshed = lakehouse.refresh(models, &ModelBar::new(&invocation.output)).await?;
     tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
-    maintain(invocation, lakehouse).await?;
+    keep_up(invocation, lakehouse).await;
     Ok(refreshed)
 }
 
 /// A refresh that leaves the sinks to whoever publishes; then the maintenance that is due.
 pub(crate) async fn refresh_models(invocation: &Invocation, lakehouse: &Lakehouse) -> Result<()> {
     lakehouse.refresh_models(&ModelBar::new(&invocation.output)).await?;
-    maintain(invocation, lakehouse).await
+    keep_up(invocation, lakehouse).await;
+    Ok(())
+}
+
+/// The maintenance that is due. The tables are new, whatever becomes of it.
+async fn keep_up(invocation: &Invocation, lakehouse: &Lakehouse) {
+    if let Err(error) = maintain(invocation, lakehouse).await {
+        tracing::warn!("the upkeep of the log failed: {error}");
+    }
 }
 
 /// Compacts the log and writes a checkpoint, where the time has come.

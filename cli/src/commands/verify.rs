@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use lakebed_project::SinkKind;
 use lakebed_query::Verified;
 
 use crate::arguments::VerifyArguments;
@@ -31,8 +32,10 @@ pub(crate) async fn verify(invocation: &Invocation, arguments: &VerifyArguments)
 }
 
 fn table(verified: &[Verified]) -> Result<RecordBatch> {
-    let flags =
-        |flag: fn(&Verified) -> Option<bool>| Arc::new(verified.iter().map(flag).collect::<BooleanArray>()) as ArrayRef;
+    let flags = |flag: &dyn Fn(&Verified) -> Option<bool>| {
+        Arc::new(verified.iter().map(flag).collect::<BooleanArray>()) as ArrayRef
+    };
+    let in_sink = |sink: SinkKind| flags(&|model| model.sinks.get(&sink).copied());
     let differences = verified
         .iter()
         .map(|model| model.differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
@@ -40,12 +43,12 @@ fn table(verified: &[Verified]) -> Result<RecordBatch> {
     Ok(RecordBatch::try_from_iter_with_nullable([
         ("model", texts(verified.iter().map(|model| model.model.as_str())), false),
         ("rows", numbers(verified.iter().map(|model| model.rows)), false),
-        ("stored", flags(|model| Some(model.stored)), false),
-        ("duckdb", flags(|model| model.duckdb), true),
-        ("postgres", flags(|model| model.postgres), true),
-        ("delta", flags(|model| model.delta), true),
-        ("replay", flags(|model| Some(model.replay)), false),
-        ("holds", flags(|model| Some(model.holds())), false),
+        ("stored", flags(&|model| Some(model.stored)), false),
+        ("duckdb", in_sink(SinkKind::DuckDb), true),
+        ("postgres", in_sink(SinkKind::Postgres), true),
+        ("delta", in_sink(SinkKind::Delta), true),
+        ("replay", flags(&|model| Some(model.replay)), false),
+        ("holds", flags(&|model| Some(model.holds())), false),
         ("difference", optional_texts(differences), true),
     ])?)
 }

@@ -1,9 +1,9 @@
-//! A run that is killed while it brings the sinks up, again and again, later each time.
+//! Processes that are killed or told to end in the middle of their work, again and again, later each time.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lakebed_tests::postgres::Database;
 
@@ -38,4 +38,29 @@ fn a_run_that_is_killed_leaves_every_sink_to_the_next() {
     assert!(ended < 10, "none was killed");
     done(&["run"]);
     done(&["verify"]);
+}
+
+/// Nothing reaches a statement while it is planned; its process ends without it.
+#[test]
+fn a_query_that_is_being_planned_ends_when_it_is_told_to() {
+    let shop = Shop::new();
+    shop.done(&["ingest", shop.events(10).to_str().unwrap()]);
+    let sum = vec!["CASE WHEN _offset > 1 THEN 1 ELSE 2 END"; 900].join(" * ");
+    let mut query = shop.command(&["query", &format!("SELECT {sum} FROM bronze.events")]);
+    let query = query.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let pid = query.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let ended = thread::spawn(move || query.wait_with_output().unwrap());
+    let until = Instant::now() + Duration::from_secs(30);
+    while !ended.is_finished() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(50));
+    }
+    if !ended.is_finished() {
+        Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+        panic!("it is planned on, 30 seconds after SIGTERM");
+    }
+    let output = ended.join().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("error: interrupted"), "{}", stderr(&output));
 }

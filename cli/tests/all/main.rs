@@ -29,4 +29,6 @@ mod serving;
 #[cfg(test)]
 mod shop;
 #[cfg(test)]
+mod syncs;
+#[cfg(test)]
 mod upkeep;

@@ -7,7 +7,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
+use lakebed_log::{Log, Store};
 use sha2::Sha256;
 
 use crate::served::Served;
@@ -60,6 +62,18 @@ fn the_doctor_tries_everything() {
     let before: Vec<_> =
         fs::read_dir(shop.path().join("lake")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!before.iter().any(|name| name.to_string_lossy().contains("trial")), "{before:?}");
+
+    // A machine whose clock is wrong has appended.
+    let far = Shop::new();
+    let ahead = Utc::now() + TimeDelta::days(365);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = Store::local(far.path().join("lake")).unwrap();
+    runtime.block_on(Log::open_or_create(store, "shop", ahead)).unwrap();
+    let output = far.command(&["doctor", "-o", "csv"]).output().unwrap();
+    says(
+        &String::from_utf8(output.stdout).unwrap(),
+        &["lake,wrong,\"version 0 of the log is of ", "set this machine's clock"],
+    );
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap();

@@ -7,7 +7,7 @@ use arrow::array::AsArray;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use lakebed_log::layout;
-use lakebed_project::{Config, Flags};
+use lakebed_project::{Config, Flags, SinkKind};
 use lakebed_query::{Error, Lakehouse, Project, sinks};
 use lakebed_tests::batches::{at, settings_of};
 use lakebed_tests::long;
@@ -20,7 +20,7 @@ use crate::pipeline::{append, bring, number, project_over, query, write};
 
 /// A project whose models are kept as Delta tables.
 async fn kept(directory: &Path) -> Lakehouse {
-    project_over(directory, |config| config.sinks = vec!["delta".to_owned()]).await
+    project_over(directory, |config| config.sinks = vec![SinkKind::Delta]).await
 }
 
 /// A project as its files say.
@@ -35,7 +35,7 @@ async fn refreshed(lakehouse: &Lakehouse) -> sinks::delta::Published {
 
 async fn holds(lakehouse: &Lakehouse) {
     for verified in lakehouse.verify(&[]).await.unwrap() {
-        assert!(verified.holds() && verified.delta == Some(true), "{verified:?}");
+        assert!(verified.holds() && verified.sinks.get(&SinkKind::Delta) == Some(&true), "{verified:?}");
     }
 }
 
@@ -231,7 +231,7 @@ async fn a_lake_in_a_bucket_has_its_tables_there() {
     let (directory, bucket) = (TempDir::new().unwrap(), Bucket::new());
     let lakehouse = project_over(directory.path(), |config| {
         (config.lake, config.s3) = (bucket.url(), bucket.settings());
-        config.sinks = vec!["delta".to_owned()];
+        config.sinks = vec![SinkKind::Delta];
     })
     .await;
     for batch in 0..3 {

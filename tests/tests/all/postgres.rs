@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lakebed_project::{Config, Flags, Secret};
+use lakebed_project::{Config, Flags, Secret, SinkKind};
 use lakebed_query::{Error, Lakehouse, Project};
 use lakebed_tests::batches::{at, settings_of};
 use lakebed_tests::postgres::{Database, Server};
@@ -29,13 +29,13 @@ async fn open(directory: &Path, database: Option<&Database>) -> Lakehouse {
 }
 
 fn keep_in(config: &mut Config, database: &Database) {
-    config.sinks = vec!["duckdb".to_owned(), "postgres".to_owned()];
+    config.sinks = vec![SinkKind::DuckDb, SinkKind::Postgres];
     config.postgres.url = Some(Secret::new(database.url()));
 }
 
 async fn holds(lakehouse: &Lakehouse) {
     for verified in lakehouse.verify(&[]).await.unwrap() {
-        assert!(verified.holds() && verified.postgres == Some(true), "{verified:?}");
+        assert!(verified.holds() && verified.sinks.get(&SinkKind::Postgres) == Some(&true), "{verified:?}");
     }
 }
 
@@ -58,7 +58,7 @@ async fn a_database_of_another_encoding_is_refused() {
     let latin = format!("{name}_latin");
     database.ask(&format!("CREATE DATABASE {latin} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")).unwrap();
     let lakehouse = project_over(directory.path(), |config| {
-        config.sinks = vec!["postgres".to_owned()];
+        config.sinks = vec![SinkKind::Postgres];
         config.postgres.url = Some(Secret::new(format!("{server}/{latin}")));
     });
     let lakehouse = lakehouse.await;
@@ -488,7 +488,7 @@ async fn a_changed_model_is_swapped_in() {
 async fn a_server_that_is_not_there_is_told_without_its_password() {
     let directory = TempDir::new().unwrap();
     let lakehouse = project_over(directory.path(), |config| {
-        config.sinks = vec!["postgres".to_owned()];
+        config.sinks = vec![SinkKind::Postgres];
         config.postgres.url = Some(Secret::new("postgres://me:hush@127.0.0.1:1/shop"));
     })
     .await;
@@ -498,13 +498,13 @@ async fn a_server_that_is_not_there_is_told_without_its_password() {
     assert!(said.starts_with("postgres at 127.0.0.1:1/shop: ") && !said.contains("hush"), "{said}");
     assert!(!format!("{:?}", lakehouse.project().config).contains("hush"));
     drop(lakehouse);
-    let lakehouse = project_over(directory.path(), |config| config.sinks = vec!["postgres".to_owned()]).await;
+    let lakehouse = project_over(directory.path(), |config| config.sinks = vec![SinkKind::Postgres]).await;
     let error = lakehouse.refresh(&[], &()).await.unwrap_err();
     assert!(matches!(error, Error::NoPostgres { .. }) && error.hint().is_some(), "{error}");
     drop(lakehouse);
     // Who does not ask the database needs no password for it.
     let lakehouse = project_over(directory.path(), |config| {
-        config.sinks = vec!["postgres".to_owned()];
+        config.sinks = vec![SinkKind::Postgres];
         config.postgres.url = Some(Secret::new("postgres://me@127.0.0.1:1/shop"));
         config.postgres.password_file = Some("not_there".into());
     })

@@ -46,7 +46,7 @@ pub(super) struct Lookout {
     compared: Option<((u64, u64), bool)>,
     quarantined: VecDeque<(DateTime<Utc>, u64)>,
     burst: bool,
-    /// The epoch that was checked last, and when.
+    /// The version whose tables were checked last, and when.
     checked: (Option<u64>, Option<Instant>),
     failing: BTreeSet<String>,
     /// The checks, while they are asked.
@@ -192,12 +192,12 @@ impl Lookout {
         self.burst = events >= self.config.quarantine_burst;
     }
 
-    /// Checks the tables that are served, once for each epoch and not more often than is set.
+    /// Checks the tables that are served, once for each version and not more often than is set.
     async fn look_at_checks(&mut self, lakehouse: &Lakehouse, served: u64, now: DateTime<Utc>) -> Result<()> {
-        let (epoch, at) = self.checked;
+        let (version, at) = self.checked;
         let due = at.is_none_or(|at| at.elapsed() >= self.config.check_every);
         let asks = lakehouse.project().models.iter().any(|model| !model.checks.is_empty()) || !self.failing.is_empty();
-        if epoch == Some(served) || !due || !asks {
+        if version == Some(served) || !due || !asks {
             return Ok(());
         }
         // One that is still asked is asked on; the looks go on meanwhile.

@@ -168,7 +168,7 @@ impl<'c> Commit<'c> {
             Ok(()) => {}
             // Another writer's; or ours, where the answer to the first try was lost and the store's client tried again.
             Err(TransactionError::VersionAlreadyExists(_)) => {
-                if open.store.get(&open.entry(version)).await?.as_ref() != Some(&bytes) {
+                if open.store.get_once_there(&open.entry(version)).await? != bytes {
                     self.discard().await;
                     return Ok(false);
                 }

@@ -8,7 +8,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use lakebed_log::{Ack, Compaction};
-use lakebed_project::{Config, Flags, Secret};
+use lakebed_project::{Config, Flags, Secret, SinkKind};
 use lakebed_query::{AsOf, Lakehouse, Project, Refreshed, TableHash, epoch, fold_runs, vacuum_runs};
 use lakebed_tests::batches::at;
 use lakebed_tests::postgres::Database;
@@ -165,7 +165,7 @@ async fn open(directory: &Path, bucket: Option<&Bucket>, database: Option<&Datab
     }
     if let Some(database) = database {
         config.postgres.url = Some(Secret::new(database.url()));
-        config.sinks.extend(["postgres".to_owned(), "delta".to_owned()]);
+        config.sinks.extend([SinkKind::Postgres, SinkKind::Delta]);
     }
     Lakehouse::open_or_create(Project::load(directory, config).unwrap(), at(0)).await.unwrap()
 }
