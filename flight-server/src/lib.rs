@@ -7,8 +7,8 @@
 mod actions;
 mod admission;
 mod bounded;
+mod calls;
 mod connections;
-mod do_get;
 mod error;
 mod gate;
 mod handles;

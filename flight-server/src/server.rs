@@ -16,8 +16,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::admission::{Admission, Limits};
+use crate::calls::Answering;
 use crate::connections::Numbered;
-use crate::do_get::Answering;
 use crate::error::{Error, Result};
 use crate::gate::Gate;
 use crate::handles::Key;

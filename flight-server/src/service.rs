@@ -27,8 +27,8 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::admission::Admission;
+use crate::calls::LONGEST_HANDLE;
 use crate::connections::Connection;
-use crate::do_get::LONGEST_HANDLE;
 use crate::gate::{Gate, Guest};
 use crate::handles::{CarriedStatement, Kind};
 use crate::handshake::{self, AUTHORIZATION, HandshakeStream};

@@ -24,21 +24,21 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakebed_log::{ColumnType, DataFile, Snapshot, Store, layout, schema};
 
-use crate::coercions::SqlTypes;
 use crate::error::Result;
-use crate::exact;
-use crate::integers::IntegersRule;
-use crate::lengths;
 use crate::long_joins::LongJoins;
-use crate::one_zero::OneZeroRule;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
-use crate::projections::physical_rules;
-use crate::rounding::round_by_literals;
 use crate::rows::Rows;
 use crate::session::{TableInfo, TableKind};
-use crate::set_comparisons::{NameCompared, ThreeValued};
+use crate::sql::coercions::SqlTypes;
+use crate::sql::exact;
+use crate::sql::integers::IntegersRule;
+use crate::sql::lengths;
+use crate::sql::one_zero::OneZeroRule;
+use crate::sql::projections::physical_rules;
+use crate::sql::rounding::round_by_literals;
+use crate::sql::set_comparisons::{NameCompared, ThreeValued};
+use crate::sql::total_order::{RelationsForget, TotalOrder, optimizer_rules, string_agg};
 use crate::system_tables;
-use crate::total_order::{RelationsForget, TotalOrder, optimizer_rules, string_agg};
 
 /// The catalog's name, in every session.
 pub const CATALOG: &str = "lakebed";

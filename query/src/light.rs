@@ -14,11 +14,11 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-use crate::coercions::SHORTENED;
-use crate::conditions::compares;
-use crate::integers;
 use crate::kept_tables::{KeptTable, is_in_memory};
-use crate::one_zero;
+use crate::sql::coercions::SHORTENED;
+use crate::sql::conditions::compares;
+use crate::sql::integers;
+use crate::sql::one_zero;
 
 /// Rows that something is computed of.
 const FEW_ROWS: usize = 16_384;

@@ -17,11 +17,11 @@ use crate::checks::Check;
 use lakebed_project::SinkKind;
 
 use crate::error::{Error, Result};
-use crate::grammar::put_right;
 use crate::policies::FOLDER;
+use crate::sql::grammar::put_right;
+use crate::sql::total_order::Refused;
+use crate::sql::unsupported::refuse_unsupported;
 use crate::statement::Statement as SqlText;
-use crate::total_order::Refused;
-use crate::unanswered::refuse_unanswered;
 
 /// The folders of `sql/` whose files are models.
 pub const LAYERS: [&str; 2] = ["silver", "gold"];
@@ -210,7 +210,7 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[SinkKind]) -> R
     });
     let checks = checks.collect::<Result<_>>()?;
     let model = Model { name, path: path.to_owned(), description, key, checks, sinks, query: planned, references, sql };
-    refuse_unanswered(query).map_err(|refused| model.refused(refused))?;
+    refuse_unsupported(query).map_err(|refused| model.refused(refused))?;
     Ok(model)
 }
 

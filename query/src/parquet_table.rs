@@ -19,7 +19,7 @@ use datafusion::physical_plan::{ExecutionPlan, project_schema};
 use parquet::arrow::arrow_reader::RowSelection;
 use uuid::Uuid;
 
-use crate::conditions::in_order;
+use crate::sql::conditions::in_order;
 
 /// Which of a session's stores holds a table's files. They are one and the same, but where a replay keeps its runs away from
 /// the lake.

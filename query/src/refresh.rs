@@ -32,9 +32,9 @@ use crate::models::{Model, TableName};
 use crate::run_files::{NewRuns, Written, stored_schema};
 use crate::runner::Runner;
 use crate::slots::Filling;
+use crate::sql::total_order::unique_columns;
 use crate::state_cache::{Entries, ModelCache, StateCache};
 use crate::strategy::{self, NotDerived, Strategy};
-use crate::total_order::unique_columns;
 
 /// Part of every fingerprint: raised when the same SQL over the same log would give other rows than before.
 const ENGINE: &str = "7";

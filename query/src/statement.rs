@@ -14,9 +14,9 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::catalog::{CATALOG, DEFAULT_SCHEMA};
 use crate::error::{Error, Result};
-use crate::grammar::put_right;
 use crate::lakehouse::AsOf;
-use crate::unanswered::{refuse_unanswered, writes};
+use crate::sql::grammar::put_right;
+use crate::sql::unsupported::{refuse_unsupported, writes};
 
 /// Between a schema's name and a version.
 const AT: char = '@';
@@ -87,7 +87,7 @@ impl Statement {
                 return Err(Error::ReadOnly);
             }
             put_right(statement);
-            let answered = refuse_unanswered(statement);
+            let answered = refuse_unsupported(statement);
             answered.map_err(|refused| Error::Unanswered { message: refused.message, hint: refused.hint })?;
         }
         let of_one = match versions.as_slice() {

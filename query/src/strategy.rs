@@ -12,8 +12,8 @@ use crate::dataflow::cut::{Uncut, cut};
 use crate::dataflow::ranked::ranked;
 use crate::dataflow::{By, Dataflow};
 use crate::slots::slot_name;
-pub(crate) use crate::total_order::Refused;
-use crate::total_order::refuse;
+pub(crate) use crate::sql::total_order::Refused;
+use crate::sql::total_order::refuse;
 
 /// How a refresh brings a model from one version to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]

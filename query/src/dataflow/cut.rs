@@ -30,12 +30,12 @@ use super::ranked::{Ranked, ranked, with_input};
 use super::states::subtracts;
 use super::{By, Dataflow, Kind, Operator, Said, Segment, slot_of_input, slot_of_operator};
 use crate::catalog::BRONZE;
-use crate::integers::as_operators;
-use crate::one_zero::as_float;
 use crate::slots::{scanned, slot_name};
+use crate::sql::integers::as_operators;
+use crate::sql::one_zero::as_float;
+use crate::sql::total_order::ForgetDependencies;
 use crate::state_cache::{OPERATORS, Shelf};
 use crate::strategy::{Reason, has_subquery, in_log_order, name_of, rows_of_the_log, stands_for_now, window_function};
-use crate::total_order::ForgetDependencies;
 
 /// Why there is no dataflow.
 #[derive(Debug)]

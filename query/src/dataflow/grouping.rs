@@ -11,7 +11,7 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::Column as ColumnAt;
 
 use super::states::Aggregate;
-use crate::exact;
+use crate::sql::exact;
 
 /// The aggregates whose states merge, the same for every order and every split of the rows, besides those that are exact.
 const MERGEABLE: [&str; 7] = ["approx_distinct", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count"];

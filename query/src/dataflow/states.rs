@@ -13,7 +13,7 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use crate::exact::{ExactSum, narrowed};
+use crate::sql::exact::{ExactSum, narrowed};
 
 /// An aggregate over the columns of a batch.
 #[derive(Clone, Debug)]

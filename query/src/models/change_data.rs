@@ -20,7 +20,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use crate::grammar::put_right;
+use crate::sql::grammar::put_right;
 
 /// The offset of the log, by which changes of one sequence are told apart.
 const OFFSET: &str = lakebed_log::schema::OFFSET;

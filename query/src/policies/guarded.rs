@@ -27,7 +27,7 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt;
 
-use crate::conditions::cannot_fail;
+use crate::sql::conditions::cannot_fail;
 
 /// A table as its reader sees it.
 pub(super) struct Guarded {

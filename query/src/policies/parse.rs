@@ -10,8 +10,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::{At, Grant, Mask, Membership, On, Role, RowPolicy, Rules};
 use crate::catalog::CATALOG;
 use crate::error::{Error, Result};
-use crate::grammar::put_right;
 use crate::models::TableName;
+use crate::sql::grammar::put_right;
 
 /// What a file may say, for who wrote something else.
 const FORMS: &str = "write GRANT SELECT ON gold.x TO role, GRANT role TO user, CREATE POLICY name ON gold.x TO role USING (…), \

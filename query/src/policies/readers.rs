@@ -19,11 +19,11 @@ use datafusion::logical_expr::{
 
 use super::guarded::Guarded;
 use super::{At, Role, Rules};
-use crate::conditions::cannot_fail;
 use crate::error::{Error, Result};
 use crate::lakehouse::AsOf;
 use crate::models::TableName;
 use crate::session::{ReadSession, TableInfo, Versions};
+use crate::sql::conditions::cannot_fail;
 
 /// Somebody who asks, with all roles that are theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
-use crate::forwarded::forwarded;
+use crate::sql::forwarded::forwarded;
 
 /// Bytes of text, or eighths of that of values, that one call makes of the rows of a batch.
 const MOST: i64 = 256 << 20;
@@ -141,7 +141,7 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::shown::context_with;
+    use crate::sql::shown::context_with;
 
     #[tokio::test]
     async fn what_is_told_to_make_much_is_refused() {

@@ -5,8 +5,8 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 use proptest::prelude::*;
 
 use super::*;
-use crate::exact::groups::Groups;
-use crate::exact::running::{Distinct, Running};
+use crate::sql::exact::groups::Groups;
+use crate::sql::exact::running::{Distinct, Running};
 
 /// A row of `y` and `x`.
 type Pair = (Option<f64>, Option<f64>);

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use crate::forwarded::forwarded;
+use crate::sql::forwarded::forwarded;
 
 /// Puts this `round` in the place of a session's.
 ///
@@ -71,7 +71,7 @@ impl ScalarUDFImpl for Round {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shown::{context_with, shown};
+    use crate::sql::shown::{context_with, shown};
 
     #[tokio::test]
     async fn its_type_is_that_of_its_digits() {

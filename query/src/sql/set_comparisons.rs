@@ -160,7 +160,7 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::shown::{context_with, shown};
+    use crate::sql::shown::{context_with, shown};
 
     async fn ids(context: &SessionContext, condition: &str) -> String {
         let sql = format!("SELECT id FROM t WHERE {condition} ORDER BY id");

@@ -155,7 +155,7 @@ fn too_large(kind: &DataType) -> DataFusionError {
 mod tests {
 
     use super::*;
-    use crate::shown::{context_with, shown};
+    use crate::sql::shown::{context_with, shown};
 
     async fn answer(sql: &str) -> Result<String> {
         let context = context_with(|state| _ = state.add_analyzer_rule(Arc::new(IntegersRule)));

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::hash::encoding::canonical;
-use crate::total_order::{renamed, under_columns_of};
+use crate::sql::total_order::{renamed, under_columns_of};
 
 /// Puts [`OneZero`] around the floats by which rows are ordered or told apart. Names and types of all columns stay; a second pass
 /// changes nothing. It goes after type coercion.
@@ -195,7 +195,7 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::shown::{context_with, shown};
+    use crate::sql::shown::{context_with, shown};
 
     async fn answer(sql: &str) -> String {
         let context = context_with(|state| _ = state.add_analyzer_rule(Arc::new(OneZeroRule)));

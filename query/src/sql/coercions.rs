@@ -19,7 +19,7 @@ use datafusion_functions_json::udfs::{
     json_as_text_udf, json_get_bool_udf, json_get_float_udf, json_get_int_udf, json_get_json_udf,
 };
 
-use crate::conditions::is_comparison;
+use crate::sql::conditions::is_comparison;
 
 /// The types of SQL. What it changes when a statement is planned decides what type an expression has; what it changes later does not.
 #[derive(Debug)]
@@ -360,7 +360,7 @@ mod tests {
     use datafusion::execution::FunctionRegistry;
 
     use super::*;
-    use crate::shown::{context_with, shown};
+    use crate::sql::shown::{context_with, shown};
 
     const ROWS: &str = "(SELECT id, CAST(p AS DECIMAL(18, 2)) AS p, x, DATE '2026-11-01' AS day FROM
         (VALUES (1, '129.99', 129.99), (2, '25.80', 25.8), (3, '-0.50', 1e308), (4, NULL, NULL)) AS v(id, p, x)) AS t";

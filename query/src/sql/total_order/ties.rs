@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, Pro
 use lakebed_log::schema;
 
 use crate::catalog::{BRONZE, EVENTS};
-use crate::one_zero::with_one_zero;
+use crate::sql::one_zero::with_one_zero;
 
 /// What breaks the ties of an order.
 pub(super) struct Ties {

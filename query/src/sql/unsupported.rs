@@ -8,8 +8,8 @@ use datafusion::sql::sqlparser::ast::{
     Statement, TableFactor, Visit, Visitor,
 };
 
-use crate::expansion::refuse_expanding;
-use crate::total_order::Refused;
+use crate::sql::expansion::refuse_expanding;
+use crate::sql::total_order::Refused;
 
 /// So many calls of `coalesce`, or arrows into JSON, may be in each other: 65,536 times the work of one.
 const MOST_IN_EACH_OTHER: usize = 16;
@@ -19,7 +19,7 @@ const SAMPLE: &str = "TABLESAMPLE";
 
 /// # Errors
 /// [`Refused`], with the reason.
-pub(crate) fn refuse_unanswered(statement: &Statement) -> Result<(), Refused> {
+pub(crate) fn refuse_unsupported(statement: &Statement) -> Result<(), Refused> {
     refuse_expanding(statement)?;
     match statement.visit(&mut Looking { in_each_other: 0, exists: false }) {
         ControlFlow::Continue(()) => Ok(()),
@@ -182,7 +182,7 @@ mod tests {
 
     fn refused(sql: &str) -> Option<String> {
         let statements = Parser::parse_sql(&GenericDialect {}, sql).unwrap();
-        refuse_unanswered(&statements[0]).err().map(|refused| refused.word)
+        refuse_unsupported(&statements[0]).err().map(|refused| refused.word)
     }
 
     #[test]

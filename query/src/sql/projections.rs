@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::{ProjectionExec, remove_unnecessary_projections};
 
-use crate::conditions::SureFirst;
+use crate::sql::conditions::SureFirst;
 
 /// DataFusion's rules, with [`Projections`] in the place of its own, and [`SureFirst`] after them.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Statement, Visit, Visitor};
 
-use crate::total_order::Refused;
+use crate::sql::total_order::Refused;
 
 /// The most tables of a statement.
 const MOST_TABLES: u64 = 1_000;

@@ -14,7 +14,7 @@ use super::groups::Groups;
 use super::reading::Reading;
 use super::running::{Distinct, Running};
 use super::wide::{self, Kinds};
-use crate::forwarded::forwarded;
+use crate::sql::forwarded::forwarded;
 
 /// Doubles, and the sums that DataFusion's own lets wrap; what is neither goes to that.
 #[derive(Debug, PartialEq, Eq, Hash)]
