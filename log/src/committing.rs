@@ -26,6 +26,10 @@ use crate::store::Put;
 /// After so many commits of others that did not take a batch up, its own process does.
 const PASSED_OVER: u32 = 3;
 
+/// An entry that may be in any of more versions than this is for its own sender to commit, or for a drain: a batch that was first sent long
+/// ago would have every committer read all versions since.
+const LONGEST_SCAN: u64 = 4_096;
+
 /// The shortest and the longest time between two looks at the head while others commit.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
 
@@ -124,7 +128,9 @@ impl Log {
                 let listed = self.inbox().await?;
                 let worth = |listed: &Listed| listed.key == key || head.should_take_up(&listed.key);
                 let listed = listed.into_iter().filter(worth).collect();
-                let (entries, _) = self.read_waiting(listed, Some(own)).await?;
+                let (mut entries, _) = self.read_waiting(listed, Some(own)).await?;
+                let oldest = head.version.saturating_sub(LONGEST_SCAN);
+                entries.retain(|waiting| waiting.0.unit == own.unit || scanned_from(waiting) >= oldest);
                 let (mut found, put) = self.commit_all(&mut head, &entries, at).await?;
                 head.note_commit(entries.len(), began.elapsed());
                 let receipts = entries.iter().find(|(entry, _)| entry.unit == own.unit).map(|(_, receipts)| receipts);
@@ -251,12 +257,6 @@ impl Log {
         at: DateTime<Utc>,
     ) -> Result<(Found, BTreeSet<u64>)> {
         let attempt = Uuid::now_v7();
-        // A sender that was told "conflict" may have been wrong: a committer had read its entry before it was taken back. So
-        // the scan begins where the batch's first sender stood.
-        let head_of = |entry: &InboxEntry, receipt: &Option<Receipt>| match receipt {
-            Some(receipt) if receipt.version.is_none() => entry.head.min(receipt.head),
-            _ => entry.head,
-        };
         let since = |(entry, receipts): &Waiting| {
             let batches = entry.batches.iter().zip(receipts);
             batches.map(|(batch, receipt)| (batch.key(), head_of(entry, receipt))).collect::<Vec<_>>()
@@ -325,6 +325,20 @@ impl Log {
         marks.try_collect::<Vec<()>>().await?;
         self.store.delete(&layout::inbox_entry(&entry.key())).await
     }
+}
+
+/// The version from which on a batch may be in the log. A sender that was told "conflict" may have been wrong: a committer had read its
+/// entry before it was taken back. So the scan begins where the batch's first sender stood.
+fn head_of(entry: &InboxEntry, receipt: &Option<Receipt>) -> u64 {
+    match receipt {
+        Some(receipt) if receipt.version.is_none() => entry.head.min(receipt.head),
+        _ => entry.head,
+    }
+}
+
+/// The version from which on all versions are looked through for an entry.
+fn scanned_from((entry, receipts): &Waiting) -> u64 {
+    receipts.iter().map(|receipt| head_of(entry, receipt)).min().unwrap_or(entry.head)
 }
 
 fn is_marked(receipt: &Option<Receipt>) -> bool {
