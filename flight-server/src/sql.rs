@@ -7,7 +7,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, BooleanArray, Decimal128Array, Int64Array, NullArray, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, NullArray, RecordBatch, StringArray,
+};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use axum::RequestExt;
@@ -225,19 +227,19 @@ fn row(values: &[Box<RawValue>]) -> Result<RecordBatch, Status> {
     RecordBatch::try_from_iter(columns).map_err(|error| status::of_arrow(&error))
 }
 
-/// A number, with every digit that it is written with; as its text, which is cast to its parameter's own type, where it is too long.
+/// A number, with every digit that it is written with, up to 38; a longer one, or one with an exponent, is a double.
 fn number_of(text: &str) -> ArrayRef {
     let whole = text.parse::<i64>().ok().map(|whole| Arc::new(Int64Array::from(vec![whole])) as ArrayRef);
     let decimal = || {
-        let (whole, fraction) = text.split_once('.')?;
-        let digits = format!("{whole}{fraction}");
-        // A double tells as many digits apart.
-        let precision = u8::try_from(digits.len()).ok().filter(|digits| *digits <= 15)?;
-        let decimal = Decimal128Array::from(vec![digits.parse::<i128>().ok()?]);
-        let decimal = decimal.with_precision_and_scale(precision, i8::try_from(fraction.len()).ok()?);
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let number = format!("{whole}{fraction}").parse::<i128>().ok()?;
+        let digits = number.unsigned_abs().to_string().len().max(fraction.len());
+        let decimal = Decimal128Array::from(vec![number]);
+        let decimal = decimal.with_precision_and_scale(digits.try_into().ok()?, fraction.len().try_into().ok()?);
         decimal.ok().map(|decimal| Arc::new(decimal) as ArrayRef)
     };
-    whole.or_else(decimal).unwrap_or_else(|| Arc::new(StringArray::from(vec![text])))
+    let double = || Some(Arc::new(Float64Array::from(vec![text.parse::<f64>().ok()?])) as ArrayRef);
+    whole.or_else(decimal).or_else(double).unwrap_or_else(|| Arc::new(StringArray::from(vec![text])))
 }
 
 /// The answer to what is not answered.

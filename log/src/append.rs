@@ -68,10 +68,27 @@ impl Log {
     /// # Errors
     /// As [`Log::append`].
     pub async fn begin(&self, batch: Arc<Batch>, at: DateTime<Utc>) -> Result<Begun> {
-        let known = self.receipt(&batch).await?;
+        let known = match self.receipt(&batch).await? {
+            Some(receipt) if receipt.version > Some(self.seen()) => Some(self.believed(receipt).await?),
+            known => known,
+        };
         let duplicate = known.as_ref().map(|receipt| already(receipt, &batch)).transpose()?.flatten();
         let columns = if duplicate.is_none() { self.claim(&batch).await? } else { Vec::new() };
         Ok(Begun { log: self.clone(), claimed: [Claimed { batch, columns }], at, known, duplicate })
+    }
+
+    /// A receipt that names a version which this process has not seen. If nobody has, the version is lost, as by a power cut, and the
+    /// batch with it: then it is to come again.
+    async fn believed(&self, receipt: Receipt) -> Result<Receipt> {
+        let mut head = self.head.lock().await;
+        self.follow(&mut head).await?;
+        if receipt.version <= Some(head.version) {
+            return Ok(receipt);
+        }
+        tracing::warn!("batch '{}' was in a version that is gone: it is appended again", receipt.id);
+        let receipt = Receipt { version: None, unit: None, head: receipt.head.min(head.version), ..receipt };
+        self.store.put_json(&layout::receipt(&receipt.id.key()), &receipt).await?;
+        Ok(receipt)
     }
 
     /// A batch's receipt, if it has one.

@@ -201,11 +201,11 @@ fn one_column_a_claim<'a>(
     Ok(by_id)
 }
 
-/// The values in another type; one that does not fit, a fraction among whole numbers for example, is null.
+/// The values in another type; one that does not fit, a fraction among whole numbers or with more places for example, is null.
 fn cast_or_null(values: &ArrayRef, kind: &DataType) -> Result<ArrayRef> {
     let null_on_failure = CastOptions { safe: true, ..CastOptions::default() };
     let fitted = cast_with_options(values, kind, &null_on_failure)?;
-    if values.data_type().is_floating() && kind.is_integer() {
+    if values.data_type() != kind && values.data_type().is_numeric() && (kind.is_integer() || kind.is_decimal()) {
         let back = cast_with_options(&fitted, values.data_type(), &null_on_failure)?;
         return Ok(nullif(&fitted, &neq(&back, values)?)?);
     }
@@ -321,4 +321,33 @@ pub(crate) async fn encode_off_thread(unit: Vec<Claimed>, ingested_at: DateTime<
     let encoding = days.into_iter().map(encoding).collect::<Vec<_>>();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     futures::stream::iter(encoding).buffered(cores).try_collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, Decimal128Array, Float64Array};
+    use arrow::datatypes::{Decimal128Type, Int32Type};
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_does_not_fit_its_column_is_null_and_not_another() {
+        let decimals = |values: Vec<i128>, precision, scale| -> ArrayRef {
+            Arc::new(Decimal128Array::from(values).with_precision_and_scale(precision, scale).unwrap())
+        };
+        let cents = DataType::Decimal128(12, 2);
+        for (values, expected) in [
+            (decimals(vec![2_345_000, 2_340_000, 100_000_000_000_000_000], 20, 6), [None, Some(234), None]),
+            (Arc::new(Float64Array::from(vec![2.345, 2.5, 1e300])), [None, Some(250), None]),
+        ] {
+            let fitted = cast_or_null(&values, &cents).unwrap();
+            assert_eq!(fitted.as_primitive::<Decimal128Type>().iter().collect::<Vec<_>>(), expected);
+        }
+        for values in [decimals(vec![7_999, 7_000], 10, 3), Arc::new(Float64Array::from(vec![7.999, 7.0]))] {
+            let fitted = cast_or_null(&values, &DataType::Int32).unwrap();
+            assert_eq!(fitted.as_primitive::<Int32Type>().iter().collect::<Vec<_>>(), [None, Some(7)]);
+        }
+        // A double holds what a double holds.
+        assert_eq!(cast_or_null(&decimals(vec![1], 3, 1), &DataType::Float64).unwrap().null_count(), 0);
+    }
 }

@@ -82,6 +82,13 @@ impl Log {
     /// [`Error::OtherProject`], [`Error::NewerFormat`], and any failure of the store.
     pub async fn open_or_create(store: Store, project: &str, at: DateTime<Utc>) -> Result<Self> {
         if identity(&store, project).await?.is_none() {
+            if store.exists(&layout::commit(0)).await? {
+                // Whose it is, nobody knows then.
+                return Err(Error::Corrupt {
+                    path: layout::lake(),
+                    reason: "it is gone, and the log is there".to_owned(),
+                });
+            }
             let made = LakeIdentity { format: LAKE_FORMAT, project: project.to_owned(), created: at };
             store.put_or_read(&layout::lake(), json!(made)).await?;
             identity(&store, project).await?;

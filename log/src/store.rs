@@ -28,7 +28,39 @@ use crate::synced::SyncedFileSystem;
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     place: String,
-    directory: Option<PathBuf>,
+    directory: Option<Directory>,
+}
+
+/// A directory, and what tells it from another one in its place.
+#[derive(Clone, Debug)]
+struct Directory {
+    path: PathBuf,
+    id: Option<(u64, u64)>,
+}
+
+impl Directory {
+    fn new(path: PathBuf) -> Self {
+        Self { id: id_of(&path), path }
+    }
+
+    /// Whether it is the one that was opened: a put would make it anew, where a disk is away for a moment.
+    fn is_there(&self) -> bool {
+        self.path.is_dir() && id_of(&self.path) == self.id
+    }
+}
+
+/// Device and number of a directory, where the system has these.
+fn id_of(path: &std::path::Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
 }
 
 /// A request that takes longer has failed: a slow line has this long for the largest file that a compaction puts.
@@ -128,7 +160,7 @@ impl Store {
         let directory = directory.canonicalize().map_err(refused)?;
         let objects = LocalFileSystem::new_with_prefix(&directory);
         let objects = objects.map_err(|error| Error::Place { place: place.clone(), reason: error.to_string() })?;
-        Ok(Self { objects: Arc::new(objects), place, directory: Some(directory) })
+        Ok(Self { objects: Arc::new(objects), place, directory: Some(Directory::new(directory)) })
     }
 
     /// The same, where whatever was put survives a power cut: each put waits for the disk (fsync).
@@ -138,7 +170,7 @@ impl Store {
     pub fn local_synced(directory: impl Into<PathBuf>) -> Result<Self> {
         let mut store = Self::local(directory)?;
         if let Some(directory) = &store.directory {
-            let synced = SyncedFileSystem::new(directory);
+            let synced = SyncedFileSystem::new(&directory.path);
             store.objects = Arc::new(synced.map_err(|error| store.failed(&layout::lake(), error))?);
         }
         Ok(store)
@@ -161,7 +193,7 @@ impl Store {
 
     /// The lake's directory, where it is one.
     pub fn directory(&self) -> Option<&std::path::Path> {
-        self.directory.as_deref()
+        self.directory.as_ref().map(|directory| directory.path.as_path())
     }
 
     /// The store itself, for readers of whole data files.
@@ -230,7 +262,20 @@ impl Store {
     /// # Errors
     /// Any failure of the store.
     pub async fn put(&self, path: &Path, bytes: impl Into<PutPayload>) -> Result<()> {
+        self.check_directory()?;
         self.objects.put(path, bytes.into()).await.map(drop).map_err(|error| self.failed(path, error))
+    }
+
+    /// # Errors
+    /// [`Error::Place`] where the lake's directory went, or is another one.
+    fn check_directory(&self) -> Result<()> {
+        match &self.directory {
+            Some(directory) if !directory.is_there() => Err(Error::Place {
+                place: self.place.clone(),
+                reason: "the directory that was opened is not there any more".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the object whole, unless it is there.
@@ -238,6 +283,7 @@ impl Store {
     /// # Errors
     /// Any failure of the store; whether the object was written is unknown then.
     pub async fn put_if_absent(&self, path: &Path, bytes: impl Into<PutPayload>) -> Result<Put> {
+        self.check_directory()?;
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         match self.objects.put_opts(path, bytes.into(), options).await {
             Ok(_) => Ok(Put::Created),
@@ -347,5 +393,27 @@ impl Store {
             }
         }
         Error::Store { path, place, source: error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_put_into_another_directory_in_the_place_of_the_one_that_was_opened() {
+        let parent = tempfile::tempdir().unwrap();
+        let (lake, away) = (parent.path().join("lake"), parent.path().join("away"));
+        for store in [Store::local(&lake).unwrap(), Store::local_synced(&lake).unwrap()] {
+            let put = async || store.put_if_absent(&Path::from("a/b"), "x").await.map_err(|error| error.to_string());
+            std::fs::rename(&lake, &away).unwrap();
+            assert!(put().await.unwrap_err().contains("is not there any more"));
+            assert!(!lake.exists(), "nothing was made");
+            std::fs::create_dir(&lake).unwrap();
+            assert!(store.put(&Path::from("c"), "x").await.is_err());
+            std::fs::remove_dir(&lake).unwrap();
+            std::fs::rename(&away, &lake).unwrap();
+            put().await.unwrap();
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DECIMAL256_MAX_SCALE, DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -122,6 +122,16 @@ fn fitted(given: &ArrayRef, kind: &DataType) -> Result<ArrayRef, ArrowError> {
         _ => Arc::clone(given),
     };
     let fitted = cast(&given, kind);
+    if let (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, DataType::Decimal128(..), Ok(fitted)) =
+        (given.data_type(), kind, &fitted)
+    {
+        // A text says its number with all places, and is read so where it is compared.
+        let all_places = DataType::Decimal256(DECIMAL256_MAX_PRECISION, DECIMAL256_MAX_SCALE / 2);
+        let (said, fitted) = (cast(&given, &all_places), cast(fitted, &all_places));
+        if said.is_ok_and(|said| fitted.is_ok_and(|fitted| *said != *fitted)) {
+            return cast(&given, &DataType::Utf8);
+        }
+    }
     let is_lossless = |fitted: &ArrayRef| cast(fitted, given.data_type()).is_ok_and(|back| *back == *given);
     match is_number_or_day(given.data_type(), kind) && !fitted.as_ref().is_ok_and(is_lossless) {
         true => Ok(given),

@@ -164,7 +164,13 @@ impl Lakehouse {
         progress: &dyn Progress,
     ) -> Result<Replayed> {
         let models = &self.project().models;
-        let refreshed = self.refresh_to(Some(version), models, Publish::Models, progress).await?;
+        let refreshed = match self.refresh_to(Some(version), models, Publish::Models, progress).await {
+            Err(error) if named.len() == models.len() && is_of_what_is_stored(&error) => {
+                tracing::warn!("what is stored is replaced as a whole: {error}");
+                None
+            }
+            refreshed => Some(refreshed?),
+        };
         let store = self.log().store();
         let (Some(stored), Some(replayed)) = (self.chain().newest(store).await?, beside.chain().newest(store).await?)
         else {
@@ -174,7 +180,10 @@ impl Lakehouse {
             return Err(Error::ReplayBack { version, stands_at: stored.version });
         }
         let mut differed = Vec::new();
-        for name in named {
+        if refreshed.is_none() {
+            differed.extend(named.iter().filter(|name| replayed.models.contains_key(*name)).cloned());
+        }
+        for name in named.iter().filter(|_| refreshed.is_some()) {
             let (Some(stored), Some(replayed)) = (stored.models.get(name), replayed.models.get(name)) else { continue };
             // What is there is read, not what is said of it; what cannot be read is not there.
             let expected = (replayed.rows, replayed.content_hash);
@@ -196,7 +205,10 @@ impl Lakehouse {
             }
         }
         if !differed.is_empty() {
-            let mut manifest = Manifest { epoch: stored.epoch + 1, ..stored };
+            let mut manifest = match refreshed {
+                Some(_) => Manifest { epoch: stored.epoch + 1, ..stored },
+                None => Manifest { epoch: stored.epoch + 1, ..replayed.clone() },
+            };
             for name in &differed {
                 if let Some(state) = replayed.models.get(name) {
                     let identity = another_identity(&state.identity, manifest.epoch);
@@ -215,9 +227,19 @@ impl Lakehouse {
             Ok(_) | Err(Error::ReplayBack { .. }) => {}
             Err(error) => return Err(error),
         }
-        let models = refreshed.models.into_iter().filter(|model| named.contains(&model.name)).collect();
+        let models = refreshed.map(|refreshed| refreshed.models).unwrap_or_default();
+        let models = models.into_iter().filter(|model| named.contains(&model.name)).collect();
         Ok(Replayed { version, models, differed, published: None })
     }
+}
+
+/// Whether a failure may come of damaged tables: then a replay of all needs nothing of them.
+fn is_of_what_is_stored(error: &Error) -> bool {
+    let is_other = matches!(
+        error,
+        Error::ReplayBack { .. } | Error::Overtaken { .. } | Error::Interrupted | Error::Model { .. } | Error::Log(_)
+    );
+    !is_other && !error.is_of_a_sink()
 }
 
 fn beside_the_others(beside: &Lakehouse, last: Refreshed, named: &[String]) -> Replayed {

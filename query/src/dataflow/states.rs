@@ -171,7 +171,7 @@ pub(super) fn needs_count(aggregate: &Aggregate) -> bool {
 
 /// States without what went; `left` is how many values each group still has, where the state does not say it.
 pub(super) fn subtract(states: &[ArrayRef], gone: &[ArrayRef], left: Option<&Int64Array>) -> Result<Vec<ArrayRef>> {
-    let mut rest = states.iter().zip(gone).map(|(state, gone)| difference(state, gone)).collect::<Result<Vec<_>>>()?;
+    let rest = states.iter().zip(gone).map(|(state, gone)| difference(state, gone)).collect::<Result<Vec<_>>>()?;
     let zeros = match (left, rest.as_slice()) {
         (Some(left), _) => eq(left, &Int64Array::new_scalar(0))?,
         (None, [counts, sums]) if *sums.data_type() != DataType::Binary => {
@@ -179,10 +179,8 @@ pub(super) fn subtract(states: &[ArrayRef], gone: &[ArrayRef], left: Option<&Int
         }
         _ => return Ok(rest),
     };
-    if let Some(sums) = rest.pop() {
-        rest.push(nullif(&sums, &zeros)?);
-    }
-    Ok(rest)
+    // A count of nothing is null as well: DataFusion takes it for one of something otherwise, and divides by it.
+    Ok(rest.iter().map(|column| nullif(column, &zeros)).collect::<Result<_, _>>()?)
 }
 
 fn difference(left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef> {

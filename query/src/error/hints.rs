@@ -40,7 +40,8 @@ impl Error {
                 Some("take letters, digits, - and _, and not lakebed, versions or in-place".to_owned())
             }
             Self::ReplayBack { .. } => Some(
-                "an earlier version goes beside the tables: --into NAME, with a name that is not in use".to_owned(),
+                "an earlier version goes beside the tables: `lakebed replay --to … --into NAME`, with a name that is not in use"
+                    .to_owned(),
             ),
             Self::Stale { .. } => Some("bring them up to date with `lakebed run`, and verify then".to_owned()),
             Self::UnknownTable { nearest: Some(name), .. } | Self::UnknownColumn { nearest: Some(name), .. } => {

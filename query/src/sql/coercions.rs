@@ -185,7 +185,28 @@ fn plain_cast(expr: Box<Expr>, field: FieldRef, or_null: bool) -> Expr {
 
 /// Makes values alike that are compared. Gives whether anything changed.
 fn meet(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
-    of_json(&mut sides, schema) || alike(&mut sides, schema)
+    if of_json(&mut sides, schema) {
+        return true;
+    }
+    let read = read_numbers(&mut sides, schema);
+    alike(&mut sides, schema) || read
+}
+
+/// A text that stands beside a decimal is the number that it says, with all its places. Gives whether anything changed.
+fn read_numbers(sides: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    if !sides.iter().any(|side| matches!(side.get_type(schema), Ok(DataType::Decimal128(..)))) {
+        return false;
+    }
+    let mut changed = false;
+    for side in sides {
+        if let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &**side
+            && let Some(number) = decimal_of(text)
+        {
+            **side = lit(number);
+            changed = true;
+        }
+    }
+    changed
 }
 
 fn results(case: &mut Case) -> Vec<&mut Expr> {
@@ -287,8 +308,15 @@ fn written(side: &Expr) -> Option<ScalarValue> {
         return None;
     }
     // The shortest text that is this double is what was written, up to the digits that a double keeps.
-    let text = value.to_string();
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    decimal_of(&value.to_string())
+}
+
+/// A number without an exponent, with the places that it is written with.
+fn decimal_of(text: &str) -> Option<ScalarValue> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let number = format!("{whole}{fraction}").parse::<i128>().ok()?;
     let scale = i8::try_from(fraction.len()).ok()?;
     let digits = u8::try_from(number.unsigned_abs().to_string().len().max(fraction.len())).ok()?;
@@ -383,6 +411,9 @@ mod tests {
     async fn a_decimal_is_the_number_that_is_written() {
         for (condition, expected) in [
             ("p = 129.99", "1"),
+            ("p = '129.990'", "1"),
+            ("p = '129.994'", ""),
+            ("p < '129.991' AND p > '25.795'", "1 2"),
             ("129.99 = p", "1"),
             ("p <> 129.99", "2 3"),
             ("p >= 129.99", "1"),

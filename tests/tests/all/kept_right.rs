@@ -65,6 +65,33 @@ async fn the_greatest_of_distinct_counts() {
     assert_verified(&lake).await;
 }
 
+/// A mean of nothing is none, of decimals too, whenever a group comes to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn means_of_groups_without_values() {
+    const MODELS: &[(&str, &str)] = &[
+        (
+            "silver/orders.sql",
+            "SELECT id, kind, CAST(amount AS DECIMAL(12, 2)) AS amount FROM (
+                 SELECT *, row_number() OVER (PARTITION BY id ORDER BY _offset DESC) AS n FROM bronze.events) AS r WHERE n = 1",
+        ),
+        ("gold/means.sql", "SELECT kind, avg(amount) AS mean, sum(amount) AS sum FROM silver.orders GROUP BY 1"),
+        ("gold/mean.sql", "SELECT avg(amount) FILTER (WHERE kind = 'x') AS mean FROM silver.orders"),
+    ];
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    let order = |id: &str, kind: &str, amount: &str| format!(r#","id":"{id}","kind":"{kind}","amount":{amount}"#);
+    for (number, amount, expected) in [
+        (1, "null", ["x|∅|∅", "y|1.500000|1.50"]),
+        (2, "2.5", ["x|2.500000|2.50", "y|1.500000|1.50"]),
+        (3, "null", ["x|∅|∅", "y|1.500000|1.50"]),
+    ] {
+        let (one, other) = (order("1", "x", amount), order("2", "y", "1.5"));
+        taken_up(&lake, number, &[(&format!("a{number}"), &one), (&format!("b{number}"), &other)]).await;
+        assert_eq!(shown(&lake, None, "SELECT * FROM gold.means").await, expected);
+        assert_verified(&lake).await;
+    }
+}
+
 /// Holds a replay up until it is told to go on.
 struct HeldUp {
     began: AtomicBool,

@@ -221,3 +221,31 @@ async fn a_refresh_that_is_far_behind_goes_in_several_epochs() {
         assert!(verified.holds(), "{verified:?}");
     }
 }
+
+/// What is stored of the tables is gone or damaged, all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_puts_right_what_cannot_be_read() {
+    for damage in ["gone", "cut"] {
+        let directory = TempDir::new().unwrap();
+        let lake = lake(directory.path()).await;
+        let before = tables(&lake).await;
+        drop(lake);
+        let models = directory.path().join("lake/models");
+        match damage {
+            "gone" => std::fs::remove_dir_all(&models).unwrap(),
+            _ => files_below(&models).iter().for_each(|file| std::fs::write(file, "no rows").unwrap()),
+        }
+        let lake = Lakehouse::open(opened(directory.path())).await.unwrap();
+        let replayed = lake.replay(&Replay::default(), &()).await.unwrap();
+        assert_eq!(replayed.differed.len(), MODELS.len(), "{damage}");
+        assert_eq!(tables(&lake).await, before, "{damage}");
+        for verified in lake.verify(&[]).await.unwrap() {
+            assert!(verified.holds(), "{damage}: {verified:?}");
+        }
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}

@@ -1,6 +1,6 @@
 //! A batch is in the log once, for ever: a retry is a duplicate, and other content under its id is refused.
 
-use lakebed_log::{Ack, Appended, Error};
+use lakebed_log::{Ack, Appended, Error, layout};
 use lakebed_tests::batches::{at, batch, event, numbered};
 use lakebed_tests::lake::Lake;
 use lakebed_tests::rows::rows;
@@ -10,6 +10,7 @@ over_every_store!(
     a_retry_after_many_versions_is_a_duplicate,
     other_content_is_a_conflict,
     a_staged_batch_guards_its_id,
+    a_batch_whose_version_is_lost_comes_again,
 );
 
 async fn a_retry_is_a_duplicate(lake: Lake) {
@@ -37,6 +38,21 @@ async fn a_retry_after_many_versions_is_a_duplicate(lake: Lake) {
         assert_eq!(appended, Appended::Duplicate { version: number + 1 });
     }
     assert_eq!(again.snapshot().await.unwrap().next_offset, 70);
+}
+
+/// A power cut took the newest version, and not the receipt that names it.
+async fn a_batch_whose_version_is_lost_comes_again(lake: Lake) {
+    let (kept, lost) = (numbered("kept", 2), numbered("lost", 3));
+    let log = lake.open().await;
+    log.append(&kept, Ack::Committed, at(1)).await.unwrap();
+    log.append(&lost, Ack::Committed, at(2)).await.unwrap();
+    drop(log);
+    lake.store().delete(&layout::commit(2)).await.unwrap();
+    let log = lake.open().await;
+    assert_eq!(log.append(&lost, Ack::Committed, at(3)).await.unwrap(), Appended::Committed { version: 2 });
+    assert_eq!(log.append(&lost, Ack::Committed, at(4)).await.unwrap(), Appended::Duplicate { version: 2 });
+    assert_eq!(log.append(&kept, Ack::Committed, at(5)).await.unwrap(), Appended::Duplicate { version: 1 });
+    assert_eq!(rows(&log, &log.snapshot().await.unwrap()).await.len(), 5);
 }
 
 async fn other_content_is_a_conflict(lake: Lake) {
