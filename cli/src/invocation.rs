@@ -93,6 +93,15 @@ impl Invocation {
         Ok(lakehouse)
     }
 
+    /// The lake as it is, to be asked: a model whose file is wrong is said, and in no other table's way.
+    pub(crate) async fn lakehouse_to_ask(&self) -> Result<Lakehouse> {
+        let (project, wrong) = Project::load_right(&self.directory, self.config()?)?;
+        for error in wrong {
+            self.output.say(&format!("left out: {error}"));
+        }
+        Ok(Lakehouse::open(project).await?)
+    }
+
     /// The lake with its models, as it is.
     pub(crate) async fn lakehouse(&self) -> Result<Lakehouse> {
         Ok(Lakehouse::open(Project::load(&self.directory, self.config()?)?).await?)

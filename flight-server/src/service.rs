@@ -371,13 +371,13 @@ fn command(bytes: &[u8]) -> Result<Command, Status> {
 /// Why a command is not answered.
 fn refusal(command: &Command) -> Status {
     match command {
+        // A driver's `executemany` and `executeUpdate` come by this way, whatever the statement is.
         Command::CommandStatementUpdate(_)
         | Command::CommandStatementIngest(_)
-        | Command::CommandPreparedStatementUpdate(_) => Status::permission_denied(format!(
-            "{}\nhint: {}",
-            lakebed_query::Error::ReadOnly,
-            "send events with `lakebed ingest`"
-        )),
+        | Command::CommandPreparedStatementUpdate(_) => Status::permission_denied(
+            "only queries are answered here; this call is for statements that would write\n\
+             hint: ask a SELECT as a query, also with many rows of parameters; send events with `lakebed ingest`",
+        ),
         Command::CommandStatementSubstraitPlan(_) => actions::no_substrait(),
         Command::Unknown(any) if any.type_url.is_empty() => status::of_body("Flight SQL command"),
         other => {

@@ -213,6 +213,10 @@ impl Config {
                 return Err(lakebed_log::Error::Place { place: url.to_owned(), reason }.into());
             }
         };
+        if directory.exists() && !directory.is_dir() {
+            let (place, reason) = (directory.display().to_string(), "it is a file, and no directory".to_owned());
+            return Err(lakebed_log::Error::Place { place, reason }.into());
+        }
         if !create && !directory.is_dir() {
             return Err(lakebed_log::Error::NoLog { place: directory.display().to_string() }.into());
         }
@@ -227,18 +231,14 @@ impl Config {
             let hint = "a line is a [section], key = \"text\", key = 1, or begins with #".to_owned();
             document.error(at, error.message().lines().collect::<Vec<_>>().join(", "), Some(hint))
         })?;
-        let is_targets = |(name, _): &(&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| name.get_ref() == TARGET;
+        let is_targets = |(name, _): &Entry<'_, '_>| name.get_ref() == TARGET;
         let (targets, sections): (Vec<_>, Vec<_>) = root.get_ref().iter().partition(is_targets);
         self.read_sections(&document, sections)?;
         self.read_targets(&document, targets)
     }
 
     /// Takes over what the chosen target says; the others are read as well, so that a mistake is told before it matters.
-    fn read_targets<'t, 'i: 't>(
-        &mut self,
-        document: &Document<'_>,
-        targets: impl IntoIterator<Item = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)>,
-    ) -> Result<()> {
+    fn read_targets(&mut self, document: &Document<'_>, targets: Vec<Entry<'_, '_>>) -> Result<()> {
         let (mut names, mut chosen) = (Vec::new(), None);
         for (section, value) in targets {
             let DeValue::Table(targets) = value.get_ref() else {
@@ -273,7 +273,7 @@ impl Config {
     fn read_sections<'t, 'i: 't>(
         &mut self,
         document: &Document<'_>,
-        sections: impl IntoIterator<Item = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)>,
+        sections: impl IntoIterator<Item = Entry<'t, 'i>>,
     ) -> Result<()> {
         for (section, value) in sections {
             let (name, at) = (section.get_ref().as_ref(), section.span().start);
@@ -384,6 +384,9 @@ impl Config {
         }
     }
 }
+
+/// A key of a table, and its value, each with its place.
+type Entry<'t, 'i> = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>);
 
 /// The variable that says where the lake is.
 const LAKE_URL: &str = "LAKEBED_LAKE_URL";

@@ -51,6 +51,16 @@ impl Project {
         let models = models::load(directory, &config.sinks)?.into_iter().map(Arc::new).collect();
         Ok(Self { directory: directory.to_owned(), config, models })
     }
+
+    /// As [`Self::load`], without the models that are wrong and those that read such; and what is wrong with them.
+    ///
+    /// # Errors
+    /// [`Error::File`] for a file that cannot be read.
+    pub fn load_right(directory: &Path, config: Config) -> Result<(Self, Vec<Error>)> {
+        let (models, wrong) = models::load_right(directory, &config.sinks)?;
+        let models = models.into_iter().map(Arc::new).collect();
+        Ok((Self { directory: directory.to_owned(), config, models }, wrong))
+    }
 }
 
 /// A project with its lake open. Cheap to clone.

@@ -15,8 +15,8 @@ use datafusion::physical_plan::placeholder_row::PlaceholderRowExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::kept_tables::{KeptTable, is_in_memory};
-use crate::sql::coercions::SHORTENED;
 use crate::sql::conditions::compares;
+use crate::sql::decimals::SHORTENED;
 use crate::sql::integers;
 use crate::sql::one_zero;
 

@@ -94,15 +94,44 @@ impl Model {
 /// # Errors
 /// [`Error::Model`] with file and line for a file that is no single query, a reference to nothing, or a cycle.
 pub fn load(directory: &Path, sinks: &[SinkKind]) -> Result<Vec<Model>> {
-    let mut models = BTreeMap::new();
+    let (models, wrong) = read(directory, sinks)?;
+    match wrong.into_iter().next() {
+        Some(error) => Err(error),
+        None => in_order(models),
+    }
+}
+
+/// As [`load`], but for the models whose files are wrong and those that read such: what is wrong with each of them is given as well.
+///
+/// # Errors
+/// [`Error::File`] for what cannot be read.
+pub fn load_right(directory: &Path, sinks: &[SinkKind]) -> Result<(Vec<Model>, Vec<Error>)> {
+    let (mut models, mut wrong) = read(directory, sinks)?;
+    loop {
+        let error = match in_order(models.clone()) {
+            Err(error @ Error::Model { .. }) => error,
+            ordered => return Ok((ordered?, wrong)),
+        };
+        if let Error::Model { path, .. } = &error {
+            models.retain(|_, model| model.path != *path);
+        }
+        wrong.push(error);
+    }
+}
+
+/// The models by their names, and what is wrong with the files of others.
+fn read(directory: &Path, sinks: &[SinkKind]) -> Result<(BTreeMap<TableName, Model>, Vec<Error>)> {
+    let (mut models, mut wrong) = (BTreeMap::new(), Vec::new());
     for layer in LAYERS {
         for path in sql_files(&directory.join("sql").join(layer))? {
             let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
-            let model = parse(layer, &path, text, sinks)?;
-            models.insert(model.name.clone(), model);
+            match parse(layer, &path, text, sinks) {
+                Ok(model) => _ = models.insert(model.name.clone(), model),
+                Err(error) => wrong.push(error),
+            }
         }
     }
-    in_order(models)
+    Ok((models, wrong))
 }
 
 /// The SQL files of a folder, in order; none where there is no folder.

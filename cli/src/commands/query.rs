@@ -10,7 +10,7 @@ use crate::invocation::Invocation;
 
 /// Answers the statement on stdout, batch by batch.
 pub(crate) async fn query(invocation: &Invocation, arguments: QueryArguments) -> Result<()> {
-    let lakehouse = invocation.lakehouse().await?;
+    let lakehouse = invocation.lakehouse_to_ask().await?;
     let statement = Statement::parse(&arguments.sql)?;
     let whole = Arc::new(lakehouse.read(arguments.as_of).await?);
     let session = match arguments.reader {

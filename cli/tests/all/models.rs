@@ -91,3 +91,14 @@ fn a_replay_goes_beside_the_tables_or_puts_them_right() {
     says(&shop.fails(&["replay", "gold.nothing"], 1), &["there is no table 'gold.nothing'"]);
     says(&shop.fails(&["replay", "--to", "1", "--as-of", "2026-11-01"], 2), &["--as-of"]);
 }
+
+#[test]
+fn a_file_that_is_wrong_is_in_no_other_tables_way() {
+    let shop = Shop::with_tables();
+    shop.edit("sql/gold/bad.sql", "SELECT sum(amount AS s FROM bronze.events");
+    shop.edit("sql/gold/worse.sql", "SELECT s FROM gold.bad");
+    let output = shop.command(&["query", "SELECT count(*) AS n FROM silver.events", "-o", "csv"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "n\n300\n", "{}", stderr(&output));
+    says(&stderr(&output), &["left out: ", "bad.sql:1", "there is no table 'gold.bad'"]);
+    says(&shop.fails(&["run"], 1), &["bad.sql:1"]);
+}

@@ -63,6 +63,8 @@ fn the_doctor_tries_everything() {
         fs::read_dir(shop.path().join("lake")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!before.iter().any(|name| name.to_string_lossy().contains("trial")), "{before:?}");
 
+    let no_directory = shop.command(&["--lake", "lakebed.toml", "doctor", "-o", "csv"]).output().unwrap();
+    says(&String::from_utf8(no_directory.stdout).unwrap(), &["lake,wrong,", "it is a file, and no directory"]);
     // A machine whose clock is wrong has appended.
     let far = Shop::new();
     let ahead = Utc::now() + TimeDelta::days(365);

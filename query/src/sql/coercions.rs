@@ -1,25 +1,18 @@
 //! Where DataFusion takes other types than SQL does, and loses digits, hours or rows by it.
 
-use std::sync::Arc;
-
-use arrow::compute::CastOptions;
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Between, BinaryExpr, Case, Cast, InList, TryCast};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, cast, lit, try_cast,
-};
+use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
-use datafusion_functions_json::udfs::{
-    json_as_text_udf, json_get_bool_udf, json_get_float_udf, json_get_int_udf, json_get_json_udf,
-};
 
+use crate::sql::arrows::{arrow, as_value, found, of_json, text_of};
 use crate::sql::conditions::is_comparison;
+use crate::sql::decimals::{Shortened, alike, loses_digits, read_numbers};
 
 /// The types of SQL. What it changes when a statement is planned decides what type an expression has; what it changes later does not.
 #[derive(Debug)]
@@ -53,55 +46,6 @@ impl ExprPlanner for SqlTypes {
     }
 }
 
-/// `->` gives the text of JSON, as in PostgreSQL and DuckDB, where the functions' own gives a union that few clients take, and that
-/// compares with an integer what is an integer alone.
-fn arrow(op: &BinaryOperator, left: &Expr, right: &Expr) -> Option<Expr> {
-    let func = match op {
-        BinaryOperator::Arrow | BinaryOperator::HashArrow => json_get_json_udf(),
-        BinaryOperator::LongArrow | BinaryOperator::HashLongArrow => json_as_text_udf(),
-        _ => return None,
-    };
-    let is_literal = |arg: &Expr| matches!(arg, Expr::Literal(..));
-    // One look into a text for a whole path.
-    let inner = found(left).filter(|args| args.iter().skip(1).all(is_literal) && is_literal(right));
-    let mut args = inner.cloned().unwrap_or_else(|| vec![left.clone()]);
-    args.push(right.clone());
-    let name = format!("{} {op} {}", as_named(left), as_named(right));
-    Some(func.call(args).alias(name))
-}
-
-/// A side of an arrow in the name of its column.
-fn as_named(side: &Expr) -> String {
-    match side {
-        Expr::Column(column) => column.name.clone(),
-        Expr::Cast(cast) => as_named(&cast.expr),
-        Expr::Alias(alias) => alias.name.clone(),
-        Expr::Literal(value, _) => match value.try_as_str() {
-            Some(Some(text)) => format!("'{text}'"),
-            _ => value.to_string(),
-        },
-        other => other.to_string(),
-    }
-}
-
-/// The document and the path of what `->` finds; `None` for any other expression.
-fn found(expr: &Expr) -> Option<&Vec<Expr>> {
-    match expr {
-        Expr::Alias(alias) => found(&alias.expr),
-        Expr::ScalarFunction(call) if call.func.name() == "json_get_json" => Some(&call.args),
-        _ => None,
-    }
-}
-
-/// As [`found`], of `->>` as well.
-fn found_or_its_text(expr: &Expr) -> Option<&Vec<Expr>> {
-    match expr {
-        Expr::Alias(alias) => found_or_its_text(&alias.expr),
-        Expr::ScalarFunction(call) if call.func.name() == "json_as_text" => Some(&call.args),
-        other => found(other),
-    }
-}
-
 /// Whether a day is moved by more or less than whole days, or by who knows what.
 fn is_day_and_hours(day: &DataType, interval: &DataType, by: &Expr) -> bool {
     let is_of_days = match by {
@@ -130,15 +74,15 @@ impl FunctionRewrite for SqlTypes {
                 Transformed::new_transformed(Expr::ScalarFunction(call), changed)
             }
             Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) => {
-                let changed = is_comparison(op) && meet(vec![&mut left, &mut right], schema);
+                let changed = is_comparison(op) && coerce_operands(vec![&mut left, &mut right], schema);
                 Transformed::new_transformed(Expr::BinaryExpr(BinaryExpr { left, op, right }), changed)
             }
             Expr::Between(Between { mut expr, negated, mut low, mut high }) => {
-                let changed = meet(vec![&mut expr, &mut low, &mut high], schema);
+                let changed = coerce_operands(vec![&mut expr, &mut low, &mut high], schema);
                 Transformed::new_transformed(Expr::Between(Between { expr, negated, low, high }), changed)
             }
             Expr::InList(InList { mut expr, mut list, negated }) => {
-                let changed = meet(std::iter::once(expr.as_mut()).chain(&mut list).collect(), schema);
+                let changed = coerce_operands(std::iter::once(expr.as_mut()).chain(&mut list).collect(), schema);
                 Transformed::new_transformed(Expr::InList(InList { expr, list, negated }), changed)
             }
             Expr::Case(mut case) => {
@@ -155,11 +99,6 @@ impl FunctionRewrite for SqlTypes {
             other => Transformed::no(other),
         })
     }
-}
-
-/// What an arrow finds, as text: of a null it is none.
-fn text_of(expr: &Expr) -> Option<Expr> {
-    found(expr).map(|args| json_as_text_udf().call(args.clone()))
 }
 
 /// A CAST, or a TRY_CAST, which is `or_null`.
@@ -184,7 +123,7 @@ fn plain_cast(expr: Box<Expr>, field: FieldRef, or_null: bool) -> Expr {
 }
 
 /// Makes values alike that are compared. Gives whether anything changed.
-fn meet(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
+fn coerce_operands(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     if of_json(&mut sides, schema) {
         return true;
     }
@@ -192,199 +131,15 @@ fn meet(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
     alike(&mut sides, schema) || read
 }
 
-/// A text that stands beside a decimal is the number that it says, with all its places. Gives whether anything changed.
-fn read_numbers(sides: &mut [&mut Expr], schema: &DFSchema) -> bool {
-    if !sides.iter().any(|side| matches!(side.get_type(schema), Ok(DataType::Decimal128(..)))) {
-        return false;
-    }
-    let mut changed = false;
-    for side in sides {
-        if let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = &**side
-            && let Some(number) = decimal_of(text)
-        {
-            **side = lit(number);
-            changed = true;
-        }
-    }
-    changed
-}
-
 fn results(case: &mut Case) -> Vec<&mut Expr> {
     let then = case.when_then_expr.iter_mut().map(|(_, then)| then.as_mut());
     then.chain(case.else_expr.as_deref_mut()).collect()
 }
 
-/// What an arrow finds is a number where it meets one, true or false where it meets these, and NULL if it is none; where it meets
-/// something else it is its text, without quotes. Gives whether anything changed.
-fn of_json(sides: &mut [&mut Expr], schema: &DFSchema) -> bool {
-    let kinds = sides.iter().filter(|side| found_or_its_text(side).is_none()).map(|side| side.get_type(schema));
-    let Ok(kinds) = kinds.collect::<Result<Vec<DataType>>>() else { return false };
-    let are_all = |of: fn(&DataType) -> bool| !kinds.is_empty() && kinds.iter().all(of);
-    let (is_number, is_boolean) = (are_all(DataType::is_numeric), are_all(|kind| *kind == DataType::Boolean));
-    // Doubles tell integers apart up to 2^53.
-    let is_long = |side: &&mut Expr| match &**side {
-        Expr::Literal(ScalarValue::Int64(Some(number)), _) => number.unsigned_abs() >= 1 << 53,
-        Expr::Literal(ScalarValue::UInt64(Some(number)), _) => *number >= 1 << 53,
-        _ => false,
-    };
-    let kind = match sides.iter().any(is_long) {
-        true => DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
-        false => DataType::Float64,
-    };
-    let mut changed = false;
-    for side in &mut *sides {
-        let args = if is_number || is_boolean { found_or_its_text(side) } else { found(side) };
-        let Some(args) = args.cloned() else { continue };
-        **side = match (is_number, is_boolean) {
-            (true, _) => try_cast(json_as_text_udf().call(args), kind.clone()),
-            (_, true) => json_get_bool_udf().call(args),
-            _ => json_as_text_udf().call(args),
-        };
-        changed = true;
-    }
-    let is_decimal = |kind: Result<DataType>| matches!(kind, Ok(DataType::Decimal128(..)));
-    if changed && kind == DataType::Float64 {
-        for side in sides {
-            if is_decimal(side.get_type(schema)) {
-                **side = cast(side.clone(), DataType::Float64);
-            }
-        }
-    }
-    changed
-}
-
-/// What an arrow finds as a value of a type: NULL where it is none of it, as the functions for JSON have it.
-fn as_value(found: &[Expr], to: &DataType) -> Option<Expr> {
-    let func = match to {
-        DataType::Boolean => json_get_bool_udf(),
-        DataType::Float32 | DataType::Float64 => json_get_float_udf(),
-        kind if kind.is_integer() => json_get_int_udf(),
-        kind if kind.is_string() || kind.is_decimal() => json_as_text_udf(),
-        _ => return None,
-    };
-    Some(func.call(found.to_vec()))
-}
-
-/// Makes decimals and doubles that meet alike: a double that is written is the decimal that is written; and other ones meet as
-/// doubles, where DataFusion makes decimals of 15 places of all. Gives whether anything changed.
-fn alike(sides: &mut [&mut Expr], schema: &DFSchema) -> bool {
-    let kinds: Vec<DataType> = sides.iter().filter_map(|side| side.get_type(schema).ok()).collect();
-    let (mut floats, mut room, mut is_written) = (0, None, true);
-    for (side, kind) in sides.iter().zip(&kinds) {
-        let decimal = match kind {
-            DataType::Float32 | DataType::Float64 => {
-                floats += 1;
-                let decimal = written(side).map(|decimal| decimal.data_type());
-                is_written &= decimal.is_some();
-                decimal
-            }
-            kind => Some(kind.clone()),
-        };
-        if let Some(DataType::Decimal128(digits, scale)) = decimal {
-            let (whole, places) = (i16::from(digits) - i16::from(scale), i16::from(scale));
-            let (most_whole, most_places) = room.unwrap_or((whole, places));
-            room = Some((whole.max(most_whole), places.max(most_places)));
-        }
-    }
-    let is_decimal = |kind: &DataType| matches!(kind, DataType::Decimal128(..));
-    if kinds.len() < sides.len() || floats == 0 || !kinds.iter().any(is_decimal) {
-        return false;
-    }
-    let fits = room.is_some_and(|(whole, places)| whole + places <= i16::from(DECIMAL128_MAX_PRECISION));
-    for (side, kind) in sides.iter_mut().zip(&kinds) {
-        match written(side) {
-            Some(decimal) if is_written && fits => **side = lit(decimal),
-            _ if is_decimal(kind) && !(is_written && fits) => **side = cast(side.clone(), DataType::Float64),
-            _ => {}
-        }
-    }
-    true
-}
-
-/// A double that stands in a statement, as the decimal that was written.
-fn written(side: &Expr) -> Option<ScalarValue> {
-    let Expr::Literal(ScalarValue::Float64(Some(value)), _) = side else { return None };
-    if !value.is_finite() {
-        return None;
-    }
-    // The shortest text that is this double is what was written, up to the digits that a double keeps.
-    decimal_of(&value.to_string())
-}
-
-/// A number without an exponent, with the places that it is written with.
-fn decimal_of(text: &str) -> Option<ScalarValue> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number = format!("{whole}{fraction}").parse::<i128>().ok()?;
-    let scale = i8::try_from(fraction.len()).ok()?;
-    let digits = u8::try_from(number.unsigned_abs().to_string().len().max(fraction.len())).ok()?;
-    (digits <= DECIMAL128_MAX_PRECISION).then_some(ScalarValue::Decimal128(Some(number), digits, scale))
-}
-
-/// Whether a cast makes one value of many: DataFusion compares what is in it with a value in its place.
-fn loses_digits(expr: &Expr, to: &DataType, schema: &DFSchema) -> bool {
-    match (expr.get_type(schema), to) {
-        (Ok(DataType::Decimal128(..)), to) if to.is_integer() => true,
-        (Ok(DataType::Decimal128(_, scale)), DataType::Decimal128(_, fewer)) => *fewer < scale,
-        _ => false,
-    }
-}
-
-/// The name of [`Shortened`].
-pub(crate) const SHORTENED: &str = "shortened";
-
-/// A decimal with fewer places, as CAST and TRY_CAST give it, that no optimizer takes for another cast.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Shortened {
-    to: DataType,
-    or_null: bool,
-    signature: Signature,
-}
-
-impl Shortened {
-    fn function(to: DataType, or_null: bool) -> ScalarUDF {
-        ScalarUDF::from(Self { to, or_null, signature: Signature::any(1, Volatility::Immutable) })
-    }
-}
-
-impl ScalarUDFImpl for Shortened {
-    fn name(&self) -> &str {
-        SHORTENED
-    }
-
-    /// As that of a cast.
-    fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args.iter().map(|decimal| decimal.schema_name().to_string()).collect())
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.to.clone())
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let nullable = self.or_null || args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(Field::new(SHORTENED, self.to.clone(), nullable)))
-    }
-
-    fn is_strict(&self) -> bool {
-        true
-    }
-
-    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [decimal] = arguments.args.as_slice() else { return exec_err!("{SHORTENED} takes one decimal") };
-        let options = CastOptions { safe: self.or_null, ..CastOptions::default() };
-        decimal.cast_to(&self.to, Some(&options))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use datafusion::execution::FunctionRegistry;
 
     use super::*;
