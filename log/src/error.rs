@@ -118,6 +118,12 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A lake whose directory went while it was open, or is another one.
+    #[error("the directory that was opened at '{place}' is not there any more")]
+    Gone {
+        /// The lake.
+        place: String,
+    },
     /// Parquet could not be written or read.
     #[error("parquet: {0}")]
     Parquet(#[from] parquet::errors::ParquetError),
@@ -154,6 +160,7 @@ impl Error {
             Self::Full { .. } => {
                 "free some space and run the same command again: what is in the log is whole, and nothing is added twice".to_owned()
             }
+            Self::Gone { .. } => "mount it or move it back; where another lake is in its place, start again".to_owned(),
             Self::Place { place, .. } if place.starts_with("s3://") => {
                 "AWS_REGION, AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say how to get there, or [s3] in lakebed.toml"
                     .to_owned()
@@ -167,7 +174,7 @@ impl Error {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Shared(error) => error.may_pass(),
-            error => matches!(error, Self::Store { .. } | Self::Full { .. }),
+            error => matches!(error, Self::Store { .. } | Self::Full { .. } | Self::Gone { .. }),
         }
     }
 }

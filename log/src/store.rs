@@ -267,13 +267,10 @@ impl Store {
     }
 
     /// # Errors
-    /// [`Error::Place`] where the lake's directory went, or is another one.
+    /// [`Error::Gone`].
     fn check_directory(&self) -> Result<()> {
         match &self.directory {
-            Some(directory) if !directory.is_there() => Err(Error::Place {
-                place: self.place.clone(),
-                reason: "the directory that was opened is not there any more".to_owned(),
-            }),
+            Some(directory) if !directory.is_there() => Err(Error::Gone { place: self.place.clone() }),
             _ => Ok(()),
         }
     }
