@@ -3,20 +3,16 @@
 //! A setting is taken from the first of these that has it: a flag, the environment variable `LAKEBED_SECTION_KEY`,
 //! `[section] key` in lakebed.toml, its default.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lakebed_log::{Ack, ColumnType, S3Settings, Store, column_name, schema};
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use lakebed_log::{Ack, ColumnType, S3Settings, Store};
 
-use crate::document::{Document, kind_of};
 use crate::error::{Error, Result};
-use crate::keys::{KEYS, is_number};
+use crate::keys::KEYS;
 use crate::settings::{
     AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, ServeConfig,
 };
@@ -222,171 +218,7 @@ impl Config {
         }
         Ok(if self.fsync { Store::local_synced(directory)? } else { Store::local(directory)? })
     }
-
-    /// Takes over what lakebed.toml says.
-    fn read(&mut self, text: &str, file: &Path) -> Result<()> {
-        let document = Document { text, file };
-        let root = DeTable::parse(text).map_err(|error| {
-            let at = error.span().map_or(text.len(), |span| span.start);
-            let hint = "a line is a [section], key = \"text\", key = 1, or begins with #".to_owned();
-            document.error(at, error.message().lines().collect::<Vec<_>>().join(", "), Some(hint))
-        })?;
-        let is_targets = |(name, _): &Entry<'_, '_>| name.get_ref() == TARGET;
-        let (targets, sections): (Vec<_>, Vec<_>) = root.get_ref().iter().partition(is_targets);
-        self.read_sections(&document, sections)?;
-        self.read_targets(&document, targets)
-    }
-
-    /// Takes over what the chosen target says; the others are read as well, so that a mistake is told before it matters.
-    fn read_targets(&mut self, document: &Document<'_>, targets: Vec<Entry<'_, '_>>) -> Result<()> {
-        let (mut names, mut chosen) = (Vec::new(), None);
-        for (section, value) in targets {
-            let DeValue::Table(targets) = value.get_ref() else {
-                let message = "'target' is a section: write [target.NAME.lake]".to_owned();
-                return Err(document.error(section.span().start, message, None));
-            };
-            for (name, value) in targets {
-                let DeValue::Table(target) = value.get_ref() else {
-                    let message = format!("a target is a section: write [target.{}.lake]", name.get_ref());
-                    return Err(document.error(name.span().start, message, None));
-                };
-                let mut with = Self { columns: BTreeMap::new(), ..self.clone() };
-                with.read_sections(document, target.iter())?;
-                if self.target.as_deref() == Some(name.get_ref()) {
-                    with.columns = self.columns.clone().into_iter().chain(with.columns).collect();
-                    chosen = Some(with);
-                }
-                names.push(name.get_ref().to_string());
-            }
-        }
-        match (chosen, &self.target) {
-            (Some(chosen), _) => *self = chosen,
-            (None, Some(target)) => {
-                let (file, target) = (document.file.to_path_buf(), target.clone());
-                return Err(Error::NoTarget { file, target, known: names });
-            }
-            (None, None) => {}
-        }
-        Ok(())
-    }
-
-    fn read_sections<'t, 'i: 't>(
-        &mut self,
-        document: &Document<'_>,
-        sections: impl IntoIterator<Item = Entry<'t, 'i>>,
-    ) -> Result<()> {
-        for (section, value) in sections {
-            let (name, at) = (section.get_ref().as_ref(), section.span().start);
-            let sections = || KEYS.iter().map(|(section, _)| *section).chain([COLUMNS, TARGET]);
-            if !sections().any(|known| known == name) {
-                return Err(document.unknown(at, format!("there is no section [{name}]"), name, sections()));
-            }
-            let DeValue::Table(table) = value.get_ref() else {
-                return Err(document.error(at, format!("'{name}' is a section: write [{name}]"), None));
-            };
-            if name == COLUMNS {
-                self.pin(document, table, &mut Vec::new())?;
-            } else {
-                self.read_section(document, name, table)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_section(&mut self, document: &Document<'_>, section: &str, table: &DeTable<'_>) -> Result<()> {
-        // What is set beside a preset goes before it, wherever it stands.
-        let is_preset = |(key, _): &(&Spanned<Cow<'_, str>>, _)| key.get_ref() == "preset";
-        let (presets, others): (Vec<_>, Vec<_>) = table.iter().partition(is_preset);
-        for (key, value) in presets.into_iter().chain(others) {
-            let name = key.get_ref().as_ref();
-            let keys = || KEYS.iter().filter(|(of, _)| *of == section).map(|(_, key)| *key);
-            if !keys().any(|known| known == name) {
-                let message = format!("there is no key '{name}' in [{section}]");
-                return Err(document.unknown(key.span().start, message, name, keys()));
-            }
-            let refused = |message: String| document.error(value.span().start, message, None);
-            // A file that is in a repository is no place for a secret.
-            let has_password = |url: &str| {
-                url.to_lowercase().contains("password=")
-                    || url.split_once("://").is_some_and(|(_, rest)| {
-                        rest.split(['/', '?'])
-                            .next()
-                            .and_then(|authority| authority.rsplit_once('@'))
-                            .is_some_and(|(user, _)| user.contains(':'))
-                    })
-            };
-            let elsewhere = match (section, name, value.get_ref()) {
-                ("postgres", "password", _) => {
-                    Some("LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file")
-                }
-                ("postgres", "url", DeValue::String(url)) if has_password(url) => {
-                    Some("LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file")
-                }
-                ("serve", "webhook_secret", _) => Some("LAKEBED_SERVE_WEBHOOK_SECRET"),
-                ("serve", "secret", _) => Some("LAKEBED_SERVE_SECRET"),
-                _ => None,
-            };
-            if let Some(elsewhere) = elsewhere {
-                let message = format!("a secret does not belong in {CONFIG_FILE}");
-                return Err(document.error(value.span().start, message, Some(format!("set {elsewhere}"))));
-            }
-            let is_number = is_number(section, name);
-            let given = match value.get_ref() {
-                DeValue::String(text) if !is_number => text.to_string(),
-                DeValue::Integer(number) if is_number && number.radix() == 10 => number.as_str().replace('_', ""),
-                other => {
-                    let wanted = if is_number { "a whole number" } else { "a text in quotes" };
-                    return Err(refused(format!("[{section}] {name} is {wanted}, not {}", kind_of(other))));
-                }
-            };
-            self.set(section, name, &given).map_err(|message| refused(format!("[{section}] {name}: {message}")))?;
-        }
-        Ok(())
-    }
-
-    /// Pins the types below `path`: `a.b = "…"`, `"a.b" = "…"` and `a_b = "…"` are the same column.
-    fn pin(&mut self, document: &Document<'_>, table: &DeTable<'_>, path: &mut Vec<String>) -> Result<()> {
-        for (key, value) in table {
-            let depth = path.len();
-            path.extend(key.get_ref().split('.').map(str::to_owned));
-            match value.get_ref() {
-                DeValue::Table(inner) => self.pin(document, inner, path)?,
-                DeValue::String(kind) => self.pin_one(document, path, key, (value, kind))?,
-                other => {
-                    let message =
-                        format!("the type of column '{}' is a text in quotes, not {}", path.join("."), kind_of(other));
-                    return Err(document.error(value.span().start, message, None));
-                }
-            }
-            path.truncate(depth);
-        }
-        Ok(())
-    }
-
-    fn pin_one<'i>(
-        &mut self,
-        document: &Document<'_>,
-        path: &[String],
-        key: &Spanned<Cow<'i, str>>,
-        (value, kind): (&Spanned<DeValue<'i>>, &str),
-    ) -> Result<()> {
-        let name = column_name(path);
-        let kind: ColumnType = kind
-            .parse()
-            .map_err(|error| document.error(value.span().start, format!("column '{name}': {error}"), None))?;
-        if schema::is_own(&name) {
-            let message = format!("column '{name}' is the log's own, and its type is given");
-            return Err(document.error(key.span().start, message, None));
-        }
-        match self.columns.insert(name.clone(), kind) {
-            Some(_) => Err(document.error(key.span().start, format!("column '{name}' is pinned twice"), None)),
-            None => Ok(()),
-        }
-    }
 }
-
-/// A key of a table, and its value, each with its place.
-type Entry<'t, 'i> = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>);
 
 /// The variable that says where the lake is.
 const LAKE_URL: &str = "LAKEBED_LAKE_URL";
@@ -396,12 +228,6 @@ const PROJECT_NAME: &str = "LAKEBED_PROJECT_NAME";
 
 /// The variable that names the target.
 const TARGET_NAME: &str = "LAKEBED_TARGET";
-
-/// The section of targets.
-const TARGET: &str = "target";
-
-/// The section whose keys are the user's.
-const COLUMNS: &str = "columns";
 
 #[cfg(test)]
 #[path = "tests.rs"]

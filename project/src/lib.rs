@@ -6,6 +6,7 @@ pub mod error;
 mod keys;
 mod nearby;
 mod places;
+mod reading;
 mod settings;
 mod sinks;
 mod tokens;
