@@ -38,4 +38,4 @@ pub use files::{DataFile, Offsets, StagedFile};
 pub use history::{Bound, Snapshot};
 pub use log::{ColumnLimit, LAKE_FORMAT, LakeIdentity, Log};
 pub use maintenance::{Kind, Maintained, Thresholds, Vacuumed};
-pub use store::{Put, S3Settings, Store};
+pub use store::{ON_ITS_WAY, Put, S3Settings, Store};

@@ -54,9 +54,9 @@ pub struct Log {
 #[derive(Debug)]
 pub struct ColumnLimit {
     /// The most that the log gets by that. A value whose column would be one more stays in `_doc` alone.
-    pub most: usize,
+    pub(crate) most: usize,
     /// The names of those that come all the same.
-    pub pinned: BTreeSet<String>,
+    pub(crate) pinned: BTreeSet<String>,
     /// Whether it was said that it is reached.
     pub(crate) is_told: AtomicBool,
 }

@@ -23,8 +23,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::addresses::put_addresses;
 pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered, Said, not_kept};
 use self::planning::{Growth, Planner, events_came, unplannable};
-use crate::catalog::BRONZE;
-use crate::dataflow::{Dataflow, cut};
+use crate::dataflow::Dataflow;
 use crate::epoch::{LAYOUT, Manifest, ModelState, columns_of};
 use crate::error::Result;
 use crate::folding;
@@ -218,17 +217,14 @@ impl ModelRefresh {
         for column in columns_of(&schema) {
             fingerprint.update(format!("\0{} {}", column.name, column.kind).as_bytes());
         }
-        for parent in &model.references {
-            if parent.schema == BRONZE {
-                // Rows were computed of these, and `*`, NATURAL JOIN or a pin may make them others.
-                for (name, kind) in
-                    cut::columns_of_the_log(planner.state(), &plan).map_err(|error| unplannable(model, error))?
-                {
-                    fingerprint.update(format!("\0\0{name} {kind}").as_bytes());
-                }
-            } else if let Some(stored) = now.models.get(&parent.to_string()) {
+        // Rows were computed of these, and `*`, NATURAL JOIN or a pin may make them others.
+        for (name, kind) in &derived.log_columns {
+            fingerprint.update(format!("\0\0{name} {kind}").as_bytes());
+        }
+        for parent in model.references.iter().map(ToString::to_string) {
+            if let Some(stored) = now.models.get(&parent) {
                 // What the state cache holds goes by whether rows go.
-                fingerprint.update(stored.identity.as_bytes()).update(&[only_adds(&parent.to_string()).into()]);
+                fingerprint.update(stored.identity.as_bytes()).update(&[only_adds(&parent).into()]);
             }
         }
         let fingerprint = fingerprint.finalize().to_hex()[..32].to_owned();

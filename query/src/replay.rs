@@ -179,36 +179,15 @@ impl Lakehouse {
         if stored.version > version {
             return Err(Error::ReplayBack { version, stands_at: stored.version });
         }
-        let mut differed = Vec::new();
-        if refreshed.is_none() {
-            differed.extend(named.iter().filter(|name| replayed.models.contains_key(*name)).cloned());
-        }
-        for name in named.iter().filter(|_| refreshed.is_some()) {
-            let (Some(stored), Some(replayed)) = (stored.models.get(name), replayed.models.get(name)) else { continue };
-            // What is there is read, not what is said of it; what cannot be read is not there.
-            let expected = (replayed.rows, replayed.content_hash);
-            let model = models.iter().find(|model| model.name.to_string() == *name);
-            let mut same = self.stored(stored).await.ok() == Some(expected);
-            let table = match model {
-                Some(model) => Some((model, self.table_image(model, stored).await?)),
-                None => None,
-            };
-            for sink in SinkKind::ALL {
-                if let Some((model, table)) = table.as_ref().filter(|(model, _)| model.is_kept_in(sink)) {
-                    let differs = self.differs_in(sink, model, stored, (table, expected)).await;
-                    // A published file that cannot be opened is put right; a database that cannot be reached is told.
-                    same &= if sink == SinkKind::DuckDb { matches!(differs, Ok(None)) } else { differs?.is_none() };
-                }
+        let epoch = stored.epoch + 1;
+        let (mut manifest, differed) = match refreshed {
+            Some(_) => {
+                let differed = self.differing(named, &stored, &replayed).await?;
+                (Manifest { epoch, ..stored }, differed)
             }
-            if !same {
-                differed.push(name.clone());
-            }
-        }
+            None => (Manifest { epoch, ..replayed.clone() }, replayed.models.keys().cloned().collect()),
+        };
         if !differed.is_empty() {
-            let mut manifest = match refreshed {
-                Some(_) => Manifest { epoch: stored.epoch + 1, ..stored },
-                None => Manifest { epoch: stored.epoch + 1, ..replayed.clone() },
-            };
             for name in &differed {
                 if let Some(state) = replayed.models.get(name) {
                     let identity = another_identity(&state.identity, manifest.epoch);
@@ -230,6 +209,29 @@ impl Lakehouse {
         let models = refreshed.map(|refreshed| refreshed.models).unwrap_or_default();
         let models = models.into_iter().filter(|model| named.contains(&model.name)).collect();
         Ok(Replayed { version, models, differed, published: None })
+    }
+
+    /// Which of some models are stored, or in a sink, otherwise than they were replayed.
+    async fn differing(&self, named: &[String], stored: &Manifest, replayed: &Manifest) -> Result<Vec<String>> {
+        let mut differing = Vec::new();
+        for name in named {
+            let (Some(stored), Some(replayed)) = (stored.models.get(name), replayed.models.get(name)) else { continue };
+            // What is there is read, not what is said of it; what cannot be read is not there.
+            let expected = (replayed.rows, replayed.content_hash);
+            let mut same = self.stored(stored).await.ok() == Some(expected);
+            if let Some(model) = self.project().models.iter().find(|model| model.name.to_string() == *name) {
+                let table = self.table_image(model, stored).await?;
+                for sink in SinkKind::ALL.into_iter().filter(|sink| model.is_kept_in(*sink)) {
+                    let differs = self.differs_in(sink, model, stored, (&table, expected)).await;
+                    // A published file that cannot be opened is put right; a database that cannot be reached is told.
+                    same &= if sink == SinkKind::DuckDb { matches!(differs, Ok(None)) } else { differs?.is_none() };
+                }
+            }
+            if !same {
+                differing.push(name.clone());
+            }
+        }
+        Ok(differing)
     }
 }
 

@@ -1,5 +1,8 @@
 //! How a model is kept up to date, derived from its plan. A plan that is not understood is recomputed, never guessed.
 
+use std::collections::BTreeMap;
+
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError, TableReference};
 use datafusion::execution::SessionState;
@@ -8,7 +11,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, SortExpr, Window, 
 use lakebed_log::schema;
 
 use crate::catalog::{BRONZE, EVENTS};
-use crate::dataflow::cut::{Uncut, cut};
+use crate::dataflow::cut::{Uncut, columns_of_the_log, cut, joined};
 use crate::dataflow::ranked::ranked;
 use crate::dataflow::{By, Dataflow};
 use crate::slots::slot_name;
@@ -59,6 +62,8 @@ impl Strategy {
 pub(crate) struct Derived {
     pub(crate) strategy: Strategy,
     pub(crate) flow: Option<Dataflow>,
+    /// The columns of the log that the query goes by, each with its type.
+    pub(crate) log_columns: BTreeMap<String, DataType>,
 }
 
 /// Derives the strategy from an analyzed plan; `only_adds` says of a table whether its rows never go.
@@ -71,18 +76,22 @@ pub(crate) fn derive(
     only_adds: &dyn Fn(&str) -> bool,
 ) -> Result<Derived, NotDerived> {
     refuse(plan).map_err(NotDerived::Refused)?;
+    let joined = joined(state, plan.clone());
+    // What cannot be taken apart goes by all columns that there are.
+    let log_columns = columns_of_the_log(joined.as_ref().unwrap_or(plan)).map_err(NotDerived::Failed)?;
     let mut first_wins = 0;
-    if appends(plan, only_adds, &mut first_wins) && first_wins <= 1 {
-        return Ok(Derived { strategy: Strategy::Append { first_wins: first_wins == 1 }, flow: None });
-    }
-    if shows_time(plan) {
-        return Ok(Derived { strategy: Strategy::Full { because: Reason::time() }, flow: None });
-    }
-    match cut(state, plan, only_adds) {
-        Ok(flow) => Ok(Derived { strategy: word_for(&flow), flow: Some(flow) }),
-        Err(Uncut::Because(because)) => Ok(Derived { strategy: Strategy::Full { because }, flow: None }),
-        Err(Uncut::Failed(error)) => Err(NotDerived::Failed(error)),
-    }
+    let (strategy, flow) = if appends(plan, only_adds, &mut first_wins) && first_wins <= 1 {
+        (Strategy::Append { first_wins: first_wins == 1 }, None)
+    } else if shows_time(plan) {
+        (Strategy::Full { because: Reason::time() }, None)
+    } else {
+        match joined.map_err(Uncut::from).and_then(|joined| cut(&joined, only_adds)) {
+            Ok(flow) => (word_for(&flow), Some(flow)),
+            Err(Uncut::Because(because)) => (Strategy::Full { because }, None),
+            Err(Uncut::Failed(error)) => return Err(NotDerived::Failed(error)),
+        }
+    };
+    Ok(Derived { strategy, flow, log_columns })
 }
 
 /// Why there is no strategy at all.

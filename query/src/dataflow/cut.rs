@@ -64,23 +64,21 @@ impl From<arrow::error::ArrowError> for Uncut {
     }
 }
 
-/// Takes an analyzed query apart; `only_adds` says of a table whether its rows never go.
+/// Takes a query of [`joined`] apart; `only_adds` says of a table whether its rows never go.
 ///
 /// # Errors
 /// [`Uncut`].
-pub(crate) fn cut(
-    state: &SessionState,
-    plan: &LogicalPlan,
-    only_adds: &dyn Fn(&str) -> bool,
-) -> Result<Dataflow, Uncut> {
-    let plan = joined(state, plan.clone())?;
+pub(crate) fn cut(plan: &LogicalPlan, only_adds: &dyn Fn(&str) -> bool) -> Result<Dataflow, Uncut> {
     let mut cut = Cut { only_adds, operators: Vec::new(), shelf: OPERATORS };
-    let top = cut.piece(&plan)?;
+    let top = cut.piece(plan)?;
     Ok(Dataflow { operators: cut.operators, top: Segment::new(top.plan)?, only_adds: top.only_adds })
 }
 
-/// The query with joins for its subqueries, equalities as the keys of joins, and no column that nobody reads.
-fn joined(state: &SessionState, plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+/// An analyzed query with joins for its subqueries, equalities as the keys of joins, and no column that nobody reads.
+///
+/// # Errors
+/// What DataFusion refuses of it.
+pub(crate) fn joined(state: &SessionState, plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(RewriteSetComparison::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
@@ -94,15 +92,13 @@ fn joined(state: &SessionState, plan: LogicalPlan) -> PlanResult<LogicalPlan> {
     Optimizer::with_rules(rules).optimize(plan, state, |_, _| ())
 }
 
-/// The columns of the log that an analyzed query goes by, each with its type, by name.
+/// The columns of the log that a query goes by, each with its type, by name; of [`joined`], those that it needs.
 ///
 /// # Errors
 /// None: what looks at the plan refuses nothing.
-pub(crate) fn columns_of_the_log(state: &SessionState, plan: &LogicalPlan) -> PlanResult<BTreeMap<String, DataType>> {
+pub(crate) fn columns_of_the_log(plan: &LogicalPlan) -> PlanResult<BTreeMap<String, DataType>> {
     let mut columns = BTreeMap::new();
-    // What cannot be taken apart goes by all of them.
-    let needed = joined(state, plan.clone()).unwrap_or_else(|_| plan.clone());
-    needed.apply_with_subqueries(|node| {
+    plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && scan.table_name.schema() == Some(BRONZE)
         {

@@ -9,7 +9,7 @@ use lakebed_log::Store;
 
 use super::*;
 use crate::catalog;
-use crate::dataflow::cut::cut;
+use crate::dataflow::cut::{cut, joined};
 use crate::dataflow::run::TableChanges;
 use crate::hash::TableHash;
 use crate::run_files::{cast, stored_schema};
@@ -74,7 +74,7 @@ async fn case(sql: &str) -> Case {
     *state.config_mut() = config;
     let plan = state.create_logical_plan(sql).await.unwrap();
     let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| ()).unwrap();
-    let flow = cut(&state, &plan, &|_| true).unwrap();
+    let flow = cut(&joined(&state, plan.clone()).unwrap(), &|_| true).unwrap();
     let mut tables = Filling::default();
     tables.put("silver.t", Arc::new(MemTable::try_new(schema, partitions).unwrap()));
     Case { flow, runner: Runner::new(state), tables, columns: stored_schema(plan.schema().as_arrow()), plan }

@@ -14,7 +14,7 @@ use deltalake::operations::vacuum::VacuumMode;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, checkpoints};
 use futures::TryStreamExt;
-use lakebed_log::compression;
+use lakebed_log::{ON_ITS_WAY, compression};
 use object_store::path::Path;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -163,17 +163,23 @@ impl<'c> Commit<'c> {
         let actions = std::mem::take(&mut self.actions);
         let entry = CommitData::new(actions, operation, about, vec![transaction]).get_bytes();
         let bytes = entry.map_err(|error| wrong(error.into()))?;
-        let entry = CommitOrBytes::LogBytes(bytes.clone());
-        match open.log.write_commit_entry(version, entry, Uuid::new_v4()).await {
-            Ok(()) => {}
-            // Another writer's; or ours, where the answer to the first try was lost and the store's client tried again.
-            Err(TransactionError::VersionAlreadyExists(_)) => {
-                if open.store.get_once_there(&open.entry(version)).await? != bytes {
+        loop {
+            let entry = CommitOrBytes::LogBytes(bytes.clone());
+            match open.log.write_commit_entry(version, entry, Uuid::new_v4()).await {
+                Ok(()) => break,
+                Err(TransactionError::VersionAlreadyExists(_)) => {}
+                Err(error) => return Err(wrong(error.into())),
+            }
+            match open.store.get(&open.entry(version)).await? {
+                // Ours, where the answer to the first try was lost and the store's client tried again.
+                Some(there) if there == bytes => break,
+                Some(_) => {
                     self.discard().await;
                     return Ok(false);
                 }
+                // One on its way, which may come to nothing.
+                None => tokio::time::sleep(ON_ITS_WAY).await,
             }
-            Err(error) => return Err(wrong(error.into())),
         }
         if let Some(table) = open.table.as_ref().filter(|_| version.is_multiple_of(UPKEEP_EVERY)) {
             // The rows are published, and this is no failure of it; the next one tries again.
