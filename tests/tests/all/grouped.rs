@@ -9,7 +9,7 @@ use lakebed_query::{AsOf, Lakehouse};
 use lakebed_tests::batches::{at, batch};
 use tempfile::TempDir;
 
-use crate::models::lake_of;
+use crate::models::{lake_of, reopened};
 use crate::pipeline::{query, tables};
 
 /// `gold/…`, and its query over `silver.rows`.
@@ -131,7 +131,7 @@ async fn small_epochs_merge_to_what_one_epoch_computes() {
             // A state cache that is gone is built again.
             drop(stepped);
             std::fs::remove_dir_all(steps.path().join(".lakebed")).unwrap();
-            stepped = reopened(&steps).await;
+            stepped = reopened(steps.path()).await;
         }
     }
     stepped.refresh(&[], &()).await.unwrap();
@@ -143,13 +143,6 @@ async fn small_epochs_merge_to_what_one_epoch_computes() {
         let then = shown(&stepped, Some(AsOf::Version(version)), "SELECT * FROM gold.numbers").await;
         assert_eq!(then, numbers, "as of version {version}");
     }
-}
-
-async fn reopened(directory: &TempDir) -> Lakehouse {
-    let config =
-        lakebed_project::Config::load(directory.path(), &|_| None, &lakebed_project::Flags::default()).unwrap();
-    let project = lakebed_query::Project::load(directory.path(), config).unwrap();
-    Lakehouse::open(project).await.unwrap()
 }
 
 /// What an epoch costs: the groups that it touched are written, and no others.

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use lakebed_log::Ack;
 use lakebed_project::{Config, Flags};
-use lakebed_query::{Lakehouse, Progress, Project, Replay};
+use lakebed_query::{Lakehouse, Progress, Replay};
 use lakebed_tests::batches::{at, batch, event};
 use tempfile::TempDir;
 
 use crate::grouped::shown;
-use crate::models::lake_of;
+use crate::models::{append, assert_verified, lake_of, reopened};
 
 /// Appends events, each its id and the rest of its text, and refreshes.
 async fn taken_up(lake: &Lakehouse, number: i64, events: &[(&str, &str)]) {
@@ -21,26 +21,10 @@ async fn taken_up(lake: &Lakehouse, number: i64, events: &[(&str, &str)]) {
     lake.refresh(&[], &()).await.unwrap();
 }
 
-async fn append(lake: &Lakehouse, number: i64, events: &[(&str, &str)]) {
-    let lines: Vec<_> = events.iter().map(|(id, rest)| event(id, rest)).collect();
-    lake.log().append(&batch(&format!("b{number}"), &lines), Ack::Committed, at(number)).await.unwrap();
-}
-
 /// The lake with a model's file as it is now.
 async fn edited(directory: &Path, file: &str, sql: &str) -> Lakehouse {
     std::fs::write(directory.join("sql").join(file), sql).unwrap();
     reopened(directory).await
-}
-
-async fn reopened(directory: &Path) -> Lakehouse {
-    let config = Config::load(directory, &|_| None, &Flags::default()).unwrap();
-    Lakehouse::open(Project::load(directory, config).unwrap()).await.unwrap()
-}
-
-async fn assert_verified(lake: &Lakehouse) {
-    for verified in lake.verify(&[]).await.unwrap() {
-        assert!(verified.holds(), "{verified:?}");
-    }
 }
 
 /// The greatest of a number without a sign is no count, from which what goes is taken away.

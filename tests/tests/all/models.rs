@@ -25,12 +25,18 @@ pub(crate) async fn lake_of(directory: &Path, models: &[(&str, &str)]) -> Lakeho
 }
 
 /// Appends the events, each its id and the rest of its text, as a batch of that number.
-async fn append(lake: &Lakehouse, number: i64, events: &[(&str, &str)]) {
+pub(crate) async fn append(lake: &Lakehouse, number: i64, events: &[(&str, &str)]) {
     let lines: Vec<_> = events.iter().map(|(id, rest)| event(id, rest)).collect();
     lake.log().append(&batch(&format!("b{number}"), &lines), Ack::Committed, at(number)).await.unwrap();
 }
 
-async fn assert_verified(lake: &Lakehouse) {
+/// The lake of a project as its files are now.
+pub(crate) async fn reopened(directory: &Path) -> Lakehouse {
+    let config = Config::load(directory, &|_| None, &Flags::default()).unwrap();
+    Lakehouse::open(Project::load(directory, config).unwrap()).await.unwrap()
+}
+
+pub(crate) async fn assert_verified(lake: &Lakehouse) {
     for verified in lake.verify(&[]).await.unwrap() {
         assert!(verified.holds(), "{verified:?}");
     }

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lakebed_log::Ack;
-use lakebed_project::{Config, Flags};
-use lakebed_query::{Action, AsOf, Lakehouse, Progress, Project, Replay, epoch};
+use lakebed_query::{Action, AsOf, Lakehouse, Progress, Replay, epoch};
 use lakebed_tests::batches::{at, numbered};
 use tempfile::TempDir;
 
 use crate::grouped::shown;
-use crate::models::lake_of;
+use crate::models::{lake_of, reopened};
 use crate::pipeline::tables;
 
 const MODELS: &[(&str, &str)] = &[
@@ -25,16 +24,12 @@ async fn lake(directory: &Path) -> Lakehouse {
     drop(lake_of(directory, MODELS).await);
     let settings = "[project]\nname = \"shop\"\n[refresh]\nevents_at_once = 20\n";
     std::fs::write(directory.join("lakebed.toml"), settings).unwrap();
-    let lake = Lakehouse::open(opened(directory)).await.unwrap();
+    let lake = reopened(directory).await;
     for step in 0..4 {
         lake.log().append(&numbered(&format!("b{step}"), 20), Ack::Committed, at(step + 1)).await.unwrap();
         lake.refresh(&[], &()).await.unwrap();
     }
     lake
-}
-
-fn opened(directory: &Path) -> Project {
-    Project::load(directory, Config::load(directory, &|_| None, &Flags::default()).unwrap()).unwrap()
 }
 
 #[derive(Default)]
@@ -110,7 +105,7 @@ async fn a_second_replay_in_place_knows_nothing_of_the_first() {
     drop(lake_of(directory.path(), &[MODELS[0], ("gold/sorted.sql", sorted)]).await);
     let settings = "[project]\nname = \"shop\"\n[refresh]\nevents_at_once = 20\n";
     std::fs::write(directory.path().join("lakebed.toml"), settings).unwrap();
-    let lake = Lakehouse::open(opened(directory.path())).await.unwrap();
+    let lake = reopened(directory.path()).await;
     for (step, events) in [(1, 15), (2, 5), (3, 20), (4, 20)] {
         lake.log().append(&numbered(&format!("b{step}"), events), Ack::Committed, at(step)).await.unwrap();
         lake.refresh(&[], &()).await.unwrap();
@@ -135,7 +130,7 @@ async fn an_interrupted_replay_goes_on_from_its_last_step() {
     let (dying, asked) = (first.clone(), replay.clone());
     assert!(tokio::spawn(async move { dying.replay(&asked, &Dies).await }).await.unwrap_err().is_panic());
     drop(first);
-    let again = Lakehouse::open(opened(directory.path())).await.unwrap();
+    let again = reopened(directory.path()).await;
     let replays = again.log().store().list(&lakebed_log::layout::replays()).await.unwrap();
     assert_eq!(replays.len(), 2, "two steps are kept");
     assert_eq!(again.replay(&replay, &()).await.unwrap().differed.len(), 0);
@@ -167,7 +162,7 @@ async fn a_plan_says_what_a_run_then_does() {
     let types = MODELS[1].1.replace("count(*)", "min(at) AS first, count(*)");
     std::fs::write(file("gold/types.sql"), types).unwrap();
     std::fs::remove_file(file("gold/far.sql")).unwrap();
-    let edited = Lakehouse::open(opened(directory.path())).await.unwrap();
+    let edited = reopened(directory.path()).await;
     let planned = actions(&edited).await;
     let expected = [
         ("silver.seen", Action::Nothing, "nothing that it reads has changed"),
@@ -192,7 +187,7 @@ async fn a_plan_says_what_a_run_then_does() {
     // A query that says the same in other words goes on with the table, and nothing that reads it is computed again.
     drop(edited);
     std::fs::write(file("silver/seen.sql"), MODELS[0].1.replace("bronze.events", "bronze.events WHERE true")).unwrap();
-    let reworded = Lakehouse::open(opened(directory.path())).await.unwrap();
+    let reworded = reopened(directory.path()).await;
     let refreshed = reworded.refresh(&[], &()).await.unwrap();
     assert!(refreshed.models.iter().all(|model| model.rows_written == 0), "{refreshed:?}");
     for verified in reworded.verify(&[]).await.unwrap() {
@@ -235,7 +230,7 @@ async fn a_replay_puts_right_what_cannot_be_read() {
             "gone" => std::fs::remove_dir_all(&models).unwrap(),
             _ => files_below(&models).iter().for_each(|file| std::fs::write(file, "no rows").unwrap()),
         }
-        let lake = Lakehouse::open(opened(directory.path())).await.unwrap();
+        let lake = reopened(directory.path()).await;
         let replayed = lake.replay(&Replay::default(), &()).await.unwrap();
         assert_eq!(replayed.differed.len(), MODELS.len(), "{damage}");
         assert_eq!(tables(&lake).await, before, "{damage}");
