@@ -21,8 +21,9 @@ async fn taken_up(lake: &Lakehouse, number: i64, events: &[(&str, &str)]) {
     lake.refresh(&[], &()).await.unwrap();
 }
 
-/// The lake with a model's file as it is now.
-async fn edited(directory: &Path, file: &str, sql: &str) -> Lakehouse {
+/// The lake with a model's file as it is now. One that was open is closed first: it has the state cache to itself.
+async fn edited(lake: Lakehouse, directory: &Path, file: &str, sql: &str) -> Lakehouse {
+    drop(lake);
     std::fs::write(directory.join("sql").join(file), sql).unwrap();
     reopened(directory).await
 }
@@ -134,10 +135,10 @@ async fn an_edit_that_is_undone() {
     let first = [("1", customer("a", "p")), ("2", customer("b", "p")), ("3", customer("c", "p"))];
     taken_up(&lake, 1, &first.each_ref().map(|(id, rest)| (*id, rest.as_str()))).await;
     taken_up(&lake, 2, &[("4", &customer("b", "q"))]).await;
-    let lake = edited(directory.path(), "silver/customers.sql", &LATEST.replace("n = 1", "n < 2")).await;
+    let lake = edited(lake, directory.path(), "silver/customers.sql", &LATEST.replace("n = 1", "n < 2")).await;
     lake.refresh(&[], &()).await.unwrap();
     assert_verified(&lake).await;
-    let lake = edited(directory.path(), "silver/customers.sql", LATEST).await;
+    let lake = edited(lake, directory.path(), "silver/customers.sql", LATEST).await;
     taken_up(&lake, 3, &[("5", &customer("c", "r"))]).await;
     assert_eq!(shown(&lake, None, "SELECT * FROM gold.plans").await, ["p|1", "q|1", "r|1"]);
     taken_up(&lake, 4, &[("6", &customer("c", "p"))]).await;
@@ -161,13 +162,13 @@ async fn a_parent_whose_rows_go_from_now_on() {
     ];
     let order = |who: &str, amount: u64| format!(r#","who":"{who}","amount":{amount}"#);
     let directory = TempDir::new().unwrap();
-    let lake = lake_of(directory.path(), MODELS).await;
+    let mut lake = lake_of(directory.path(), MODELS).await;
     let events: Vec<_> = (0..9).map(|n| (format!("o{n}"), order(["a", "b"][n as usize % 2], 10 * n))).collect();
     let events: Vec<_> = events.iter().map(|(id, rest)| (id.as_str(), rest.as_str())).collect();
     taken_up(&lake, 1, &[("c", r#","who":"a","amount":1,"coupon":"x""#)]).await;
     taken_up(&lake, 2, &events).await;
     for (number, sql) in [(3, LATEST), (4, ADDS), (5, LATEST)] {
-        let lake = edited(directory.path(), "silver/orders.sql", sql).await;
+        lake = edited(lake, directory.path(), "silver/orders.sql", sql).await;
         lake.refresh(&[], &()).await.unwrap();
         assert_verified(&lake).await;
         // The greatest becomes a small one where the latest counts.
