@@ -82,7 +82,8 @@ impl Log {
     /// [`Error::OtherProject`], [`Error::NewerFormat`], and any failure of the store.
     pub async fn open_or_create(store: Store, project: &str, at: DateTime<Utc>) -> Result<Self> {
         if identity(&store, project).await?.is_none() {
-            if store.exists(&layout::commit(0)).await? {
+            // Another may have made both since: the log comes after lake.json.
+            if store.exists(&layout::commit(0)).await? && identity(&store, project).await?.is_none() {
                 // Whose it is, nobody knows then.
                 return Err(Error::Corrupt {
                     path: layout::lake(),

@@ -56,6 +56,28 @@ enum Plan {
     /// One write, counted from 0 among those to a path that holds `only`, waits at a gate: before it is done, or done already and
     /// to be done `again`.
     Gate { gate: Arc<Gate>, at: usize, only: &'static str, again: bool, writes: AtomicUsize },
+    /// The answer to the first read of a path that holds `only` waits at a gate.
+    LateAnswer { gate: Arc<Gate>, only: &'static str, reads: AtomicUsize },
+}
+
+/// The object that a request is about, where it is about one.
+#[derive(Clone, Copy, Debug)]
+enum Access<'a> {
+    Read(&'a Path),
+    Write(&'a Path),
+    Listing,
+}
+
+impl Access<'_> {
+    /// Whether it is a write to a path that holds `only`.
+    fn writes(self, only: &str) -> bool {
+        matches!(self, Self::Write(path) if path.as_ref().contains(only))
+    }
+
+    /// Whether it is a read of one.
+    fn reads(self, only: &str) -> bool {
+        matches!(self, Self::Read(path) if path.as_ref().contains(only))
+    }
 }
 
 /// Where a request waits until the test lets it go on.
@@ -90,6 +112,7 @@ enum Fate {
     AnswerLost,
     Again,
     Held,
+    HeldAnswer,
     KilledBefore,
     KilledAfter,
 }
@@ -98,7 +121,7 @@ enum Fate {
 type Way = (Fate, Duration, Duration);
 
 impl Plan {
-    fn way(&self, written: Option<&Path>) -> Way {
+    fn way(&self, access: Access<'_>) -> Way {
         match self {
             Self::Weather(weather, dice) => {
                 let mut dice = dice.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,8 +130,7 @@ impl Plan {
                 (weather.fate(dice.random()), there, back)
             }
             Self::Strike { strike, at, only, kills, writes } => {
-                let counted = written.is_some_and(|path| path.as_ref().contains(only));
-                let struck = counted && writes.fetch_add(1, Ordering::SeqCst) == *at;
+                let struck = access.writes(only) && writes.fetch_add(1, Ordering::SeqCst) == *at;
                 let fate = match (struck, strike, kills) {
                     (false, ..) => Fate::Done,
                     (true, Strike::NotDone, false) => Fate::NotDone,
@@ -119,13 +141,16 @@ impl Plan {
                 (fate, Duration::ZERO, Duration::ZERO)
             }
             Self::Gate { at, only, again, writes, .. } => {
-                let counted = written.is_some_and(|path| path.as_ref().contains(only));
-                let fate = match (counted && writes.fetch_add(1, Ordering::SeqCst) == *at, again) {
+                let fate = match (access.writes(only) && writes.fetch_add(1, Ordering::SeqCst) == *at, again) {
                     (false, _) => Fate::Done,
                     (true, false) => Fate::Held,
                     (true, true) => Fate::Again,
                 };
                 (fate, Duration::ZERO, Duration::ZERO)
+            }
+            Self::LateAnswer { only, reads, .. } => {
+                let is_first = access.reads(only) && reads.fetch_add(1, Ordering::SeqCst) == 0;
+                (if is_first { Fate::HeldAnswer } else { Fate::Done }, Duration::ZERO, Duration::ZERO)
             }
         }
     }
@@ -133,7 +158,7 @@ impl Plan {
     /// Waits where the plan has a gate, and else for a while.
     async fn wait(&self, time: Duration) {
         match self {
-            Self::Gate { gate, .. } => gate.pass().await,
+            Self::Gate { gate, .. } | Self::LateAnswer { gate, .. } => gate.pass().await,
             _ => sleep(time).await,
         }
     }
@@ -249,6 +274,11 @@ impl Storm {
         Self::striking(inner, Plan::Gate { gate: Arc::clone(gate), at, only, again, writes: AtomicUsize::new(0) })
     }
 
+    /// Holds the answer to the first read of a path that holds `only` at the gate.
+    pub fn late_answer(inner: Arc<dyn ObjectStore>, only: &'static str, gate: &Arc<Gate>) -> Self {
+        Self::striking(inner, Plan::LateAnswer { gate: Arc::clone(gate), only, reads: AtomicUsize::new(0) })
+    }
+
     fn striking(inner: Arc<dyn ObjectStore>, plan: Plan) -> Self {
         Self(Arc::new(View { inner, process: 0, plan, trace: Arc::default(), dead: Arc::default() }))
     }
@@ -271,16 +301,16 @@ impl View {
         answer
     }
 
-    /// Does a request as its fate has it; `written` is the path of a write.
+    /// Does a request as its fate has it.
     async fn pass<T, F: Future<Output = Result<T>>>(
         &self,
-        written: Option<&Path>,
+        access: Access<'_>,
         request: impl Fn() -> F,
         deed: impl Fn(&Result<T>) -> Option<Deed>,
     ) -> Result<T> {
         self.alive()?;
         self.trace.requests.fetch_add(1, Ordering::Relaxed);
-        let (fate, there, back) = self.plan.way(written);
+        let (fate, there, back) = self.plan.way(access);
         sleep(there).await;
         self.alive()?;
         match fate {
@@ -291,6 +321,9 @@ impl View {
         }
         let mut answer = self.noted(request().await, &deed);
         sleep(back).await;
+        if fate == Fate::HeldAnswer {
+            self.plan.wait(Duration::ZERO).await;
+        }
         self.alive()?;
         if fate == Fate::Again {
             self.plan.wait(AGAIN * (1 + back.subsec_millis() % 4)).await;
@@ -333,7 +366,7 @@ impl ObjectStore for Storm {
             Err(_) => None,
         };
         let put = || self.0.inner.put_opts(location, payload.clone(), options.clone());
-        self.0.pass(Some(location), put, deed).await
+        self.0.pass(Access::Write(location), put, deed).await
     }
 
     async fn put_multipart_opts(
@@ -349,7 +382,7 @@ impl ObjectStore for Storm {
         // To be told that an object is there is not to have read it.
         let head = options.head;
         let deed = |answer: &Result<GetResult>| (!head).then(|| Deed::Get(location.clone(), answer.is_ok()));
-        self.0.pass(None, || self.0.inner.get_opts(location, options.clone()), deed).await
+        self.0.pass(Access::Read(location), || self.0.inner.get_opts(location, options.clone()), deed).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -359,7 +392,7 @@ impl ObjectStore for Storm {
             async move {
                 let location = location?;
                 let deed = |_: &Result<()>| Some(Deed::Delete(location.clone()));
-                view.pass(Some(&location), || view.inner.delete(&location), deed).await?;
+                view.pass(Access::Write(&location), || view.inner.delete(&location), deed).await?;
                 Ok(location)
             }
         };
@@ -372,7 +405,7 @@ impl ObjectStore for Storm {
             // A listing is the store's state at one moment.
             let listing = || async { view.inner.list(prefix.as_ref()).try_collect::<Vec<_>>().await };
             let deed = |_: &Result<_>| Some(Deed::List(prefix.clone().unwrap_or_default()));
-            stream::iter(match view.pass(None, listing, deed).await {
+            stream::iter(match view.pass(Access::Listing, listing, deed).await {
                 Ok(listed) => listed.into_iter().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             })
@@ -381,7 +414,7 @@ impl ObjectStore for Storm {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.0.pass(None, || self.0.inner.list_with_delimiter(prefix), |_| None).await
+        self.0.pass(Access::Listing, || self.0.inner.list_with_delimiter(prefix), |_| None).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

@@ -1,8 +1,11 @@
 //! Lakes that are not ours to write: another project's, a later format's, one with a foreign commit, and none at all.
 
+use std::sync::Arc;
+
 use lakebed_log::{Ack, Error, LAKE_FORMAT, Log, layout};
 use lakebed_tests::batches::{at, numbered};
 use lakebed_tests::lake::{Lake, PROJECT};
+use lakebed_tests::storm::{Gate, Storm};
 
 over_every_store!(
     another_projects_lake_is_refused,
@@ -10,6 +13,7 @@ over_every_store!(
     a_foreign_commit_is_named,
     no_lake_is_no_log,
     a_lake_is_made_once,
+    a_lake_that_another_makes_meanwhile_is_opened,
 );
 
 async fn another_projects_lake_is_refused(lake: Lake) {
@@ -62,4 +66,15 @@ async fn a_lake_is_made_once(lake: Lake) {
     }
     let (version, _) = opened[0].head().await.unwrap();
     assert_eq!(version, 8);
+}
+
+/// An opener is told that there is no lake, and another makes it before the opener's next request.
+async fn a_lake_that_another_makes_meanwhile_is_opened(lake: Lake) {
+    let gate = Arc::new(Gate::default());
+    let store = lake.behind(|inner| Storm::late_answer(inner, "lake.json", &gate));
+    let opening = tokio::spawn(async move { Log::open_or_create(store, PROJECT, at(0)).await });
+    gate.reached().await;
+    let made = lake.open().await;
+    gate.open();
+    assert_eq!(opening.await.unwrap().unwrap().table_id().await, made.table_id().await);
 }
