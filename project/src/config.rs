@@ -12,7 +12,7 @@ use std::time::Duration;
 use lakebed_log::{Ack, ColumnType, S3Settings, Store};
 
 use crate::error::{Error, Result};
-use crate::keys::KEYS;
+use crate::keys;
 use crate::settings::{
     AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, ServeConfig,
 };
@@ -161,10 +161,10 @@ impl Config {
         }
         config.target = flags.target.clone().or_else(|| environment(TARGET_NAME)).filter(|name| !name.is_empty());
         config.read(text, &file)?;
-        for (section, key) in KEYS {
-            let name = format!("LAKEBED_{}_{}", section.to_ascii_uppercase(), key.to_ascii_uppercase());
+        for key in keys::all() {
+            let name = key.variable();
             if let Some(value) = environment(&name) {
-                config.set(section, key, &value).map_err(|message| Error::Environment { name, message })?;
+                key.set(&mut config, &value).map_err(|message| Error::Environment { name, message })?;
             }
         }
         if let Some(lake) = &flags.lake {

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::{CONFIG_FILE, Config};
 use crate::document::{Document, kind_of};
 use crate::error::{Error, Result};
-use crate::keys::{KEYS, is_number};
+use crate::keys;
 
 /// The section of targets.
 const TARGET: &str = "target";
@@ -77,7 +77,7 @@ impl Config {
     ) -> Result<()> {
         for (section, value) in sections {
             let (name, at) = (section.get_ref().as_ref(), section.span().start);
-            let sections = || KEYS.iter().map(|(section, _)| *section).chain([COLUMNS, TARGET]);
+            let sections = || keys::all().map(|key| key.section).chain([COLUMNS, TARGET]);
             if !sections().any(|known| known == name) {
                 return Err(document.unknown(at, format!("there is no section [{name}]"), name, sections()));
             }
@@ -97,29 +97,29 @@ impl Config {
         // What is set beside a preset goes before it, wherever it stands.
         let is_preset = |(key, _): &(&Spanned<Cow<'_, str>>, _)| key.get_ref() == "preset";
         let (presets, others): (Vec<_>, Vec<_>) = table.iter().partition(is_preset);
-        for (key, value) in presets.into_iter().chain(others) {
-            let name = key.get_ref().as_ref();
-            let keys = || KEYS.iter().filter(|(of, _)| *of == section).map(|(_, key)| *key);
-            if !keys().any(|known| known == name) {
+        for (written, value) in presets.into_iter().chain(others) {
+            let name = written.get_ref().as_ref();
+            let of_section = || keys::all().filter(|key| key.section == section);
+            let Some(key) = of_section().find(|key| key.name == name) else {
                 let message = format!("there is no key '{name}' in [{section}]");
-                return Err(document.unknown(key.span().start, message, name, keys()));
-            }
-            let refused = |message: String| document.error(value.span().start, message, None);
-            // A file that is in a repository is no place for a secret.
-            if let Some(elsewhere) = place_of_secret(section, name, value.get_ref()) {
-                let message = format!("a secret does not belong in {CONFIG_FILE}");
-                return Err(document.error(value.span().start, message, Some(format!("set {elsewhere}"))));
-            }
-            let is_number = is_number(section, name);
+                return Err(document.unknown(written.span().start, message, name, of_section().map(|key| key.name)));
+            };
+            let refused = |message: String, hint: String| document.error(value.span().start, message, Some(hint));
             let given = match value.get_ref() {
-                DeValue::String(text) if !is_number => text.to_string(),
-                DeValue::Integer(number) if is_number && number.radix() == 10 => number.as_str().replace('_', ""),
+                DeValue::String(text) if !key.is_number() => text.to_string(),
+                DeValue::Integer(number) if key.is_number() && number.radix() == 10 => number.as_str().replace('_', ""),
                 other => {
-                    let wanted = if is_number { "a whole number" } else { "a text in quotes" };
-                    return Err(refused(format!("[{section}] {name} is {wanted}, not {}", kind_of(other))));
+                    let wanted = if key.is_number() { "a whole number" } else { "a text in quotes" };
+                    let message = format!("[{section}] {name} is {wanted}, not {}", kind_of(other));
+                    return Err(refused(message, key.description()));
                 }
             };
-            self.set(section, name, &given).map_err(|message| refused(format!("[{section}] {name}: {message}")))?;
+            if let Some(elsewhere) = (key.secret)(&given) {
+                let message = format!("a secret does not belong in {CONFIG_FILE}");
+                return Err(refused(message, format!("set {elsewhere}")));
+            }
+            key.set(self, &given)
+                .map_err(|message| refused(format!("[{section}] {name}: {message}"), key.description()))?;
         }
         Ok(())
     }
@@ -163,24 +163,4 @@ impl Config {
             None => Ok(()),
         }
     }
-}
-
-/// Where a secret belongs that is written into the file.
-fn place_of_secret(section: &str, name: &str, value: &DeValue<'_>) -> Option<&'static str> {
-    match (section, name, value) {
-        ("postgres", "password", _) => Some("LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file"),
-        ("postgres", "url", DeValue::String(url)) if has_password(url) => {
-            Some("LAKEBED_POSTGRES_PASSWORD, or use ~/.pgpass or [postgres] password_file")
-        }
-        ("serve", "webhook_secret", _) => Some("LAKEBED_SERVE_WEBHOOK_SECRET"),
-        ("serve", "secret", _) => Some("LAKEBED_SERVE_SECRET"),
-        _ => None,
-    }
-}
-
-/// Whether a URL has a password, of its user or among its parameters.
-fn has_password(url: &str) -> bool {
-    let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
-    let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
-    url.to_lowercase().contains("password=") || user.is_some_and(|user| user.contains(':'))
 }
