@@ -57,6 +57,12 @@ impl Admission {
         }
     }
 
+    /// How many statements are computed, or may go on once their client reads, and how many wait for their turn.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let again = self.limits.at_once - self.again.available_permits();
+        (self.line.taken() + again, self.line.waiting())
+    }
+
     /// How long a statement may be computed.
     pub(crate) fn time(&self) -> Duration {
         self.limits.time

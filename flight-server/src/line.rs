@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Turns, and those who wait for one.
 pub(crate) struct Line {
     turns: Arc<Semaphore>,
+    at_once: usize,
     waiting: AtomicUsize,
     most: usize,
 }
@@ -19,7 +20,17 @@ pub(crate) struct TooLong(pub(crate) usize);
 impl Line {
     /// `at_once` turns, for which `most` may wait.
     pub(crate) fn new(at_once: usize, most: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0), most }
+        Self { turns: Arc::new(Semaphore::new(at_once)), at_once, waiting: AtomicUsize::new(0), most }
+    }
+
+    /// How many have their turn.
+    pub(crate) fn taken(&self) -> usize {
+        self.at_once - self.turns.available_permits()
+    }
+
+    /// How many wait for theirs.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Waits for a turn, which lasts until what is returned is dropped.
@@ -59,12 +70,12 @@ mod tests {
         let first = line.turn().await.unwrap();
         let waiting = Arc::clone(&line);
         let waiting = tokio::spawn(async move { waiting.turn().await.is_ok() });
-        while line.waiting.load(Ordering::Relaxed) == 0 {
+        while line.waiting() == 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(line.turn().await.unwrap_err(), TooLong(1));
         drop(first);
         assert!(waiting.await.unwrap());
-        assert_eq!(line.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(line.waiting(), 0);
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use tonic::Code;
 
 use crate::error::Result;
@@ -31,13 +33,13 @@ impl Metrics {
     pub fn new() -> Result<Self> {
         let registry = Registry::new();
         let metrics = Self {
-            log_version: IntGauge::new("lakebed_log_version", "Log version that new requests are answered at")?,
+            log_version: IntGauge::new("lakebed_log_version", "Version of the log at which new requests are answered")?,
             requests: IntCounterVec::new(
-                Opts::new("lakebed_flight_requests_total", "Flight requests answered, by call and gRPC code"),
+                Opts::new("lakebed_flight_requests_total", "Flight SQL calls answered, by call and gRPC code"),
                 &["call", "code"],
             )?,
-            rows_sent: IntCounter::new("lakebed_flight_rows_sent_total", "Result rows sent to Flight clients")?,
-            bytes_sent: IntCounter::new("lakebed_flight_bytes_sent_total", "Result bytes sent to Flight clients")?,
+            rows_sent: IntCounter::new("lakebed_flight_rows_sent_total", "Rows of results sent over Flight SQL")?,
+            bytes_sent: IntCounter::new("lakebed_flight_bytes_sent_total", "Bytes of results sent over Flight SQL")?,
             query_seconds: Histogram::with_opts(
                 HistogramOpts::new(
                     "lakebed_query_seconds",
@@ -45,7 +47,10 @@ impl Metrics {
                 )
                 .buckets(QUERY_SECONDS.to_vec()),
             )?,
-            active_streams: IntGauge::new("lakebed_flight_active_streams", "Result streams under way")?,
+            active_streams: IntGauge::new(
+                "lakebed_flight_active_streams",
+                "Results that are being sent over Flight SQL",
+            )?,
             registry,
         };
         metrics.registry.register(Box::new(metrics.log_version.clone()))?;
@@ -60,6 +65,15 @@ impl Metrics {
     /// Where other rooms of the same process add counters of their own.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Adds a number that is asked for whenever the others are read.
+    ///
+    /// # Errors
+    /// [`crate::Error::Metrics`] for a name that is there already, or is none.
+    pub fn gauge(&self, name: &str, help: &str, value: impl Fn() -> f64 + Send + Sync + 'static) -> Result<()> {
+        let asked = Asked { gauge: Gauge::new(name, help)?, value: Box::new(value) };
+        Ok(self.registry.register(Box::new(asked))?)
     }
 
     /// Everything counted so far, in Prometheus' text format.
@@ -92,6 +106,23 @@ impl Metrics {
     pub(crate) fn stream_started(self: &Arc<Self>) -> ActiveStream {
         self.active_streams.inc();
         ActiveStream { metrics: Arc::clone(self), started: tokio::time::Instant::now() }
+    }
+}
+
+/// A gauge that asks for its value.
+struct Asked {
+    gauge: Gauge,
+    value: Box<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl Collector for Asked {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.gauge.set((self.value)());
+        self.gauge.collect()
     }
 }
 

@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 import urllib.request
 
 MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
@@ -37,6 +38,18 @@ def file_name(jar):
     return f"{jar[1]}-{jar[2]}.jar"
 
 
+def answered(address):
+    """What is at an address; a repository that is away for a moment is asked again."""
+    for pause in (5, 15, None):
+        try:
+            with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
+                return answer.read()
+        except OSError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+
+
 def fetch(directory, jars):
     """Puts the jars into the directory, each under its name only once it is whole and its SHA-256 is right.
 
@@ -51,8 +64,7 @@ def fetch(directory, jars):
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == expected:
             continue
         address = f"{repository}/{group.replace('.', '/')}/{artifact}/{version}/{path.name}"
-        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
-            content = answer.read()
+        content = answered(address)
         found = hashlib.sha256(content).hexdigest()
         if found != expected:
             raise ValueError(f"{address} has the SHA-256 {found}, expected {expected}")

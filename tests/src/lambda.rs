@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -40,16 +41,14 @@ impl RuntimeApi {
         let cargo_lambda = lambda().expect("cargo-lambda can be had");
         // It takes no port 0: another process may be quicker to take the one that was free.
         for _ in 0..5 {
-            let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
-            let port = free.local_addr().expect("it is bound").port();
-            drop(free);
+            let port = free_port();
             let mut command = Command::new(&cargo_lambda);
             command.args(["lambda", "watch", "--only-lambda-apis", "-A", "127.0.0.1", "-P", &port.to_string()]);
             command.arg("--manifest-path").arg(project.path().join("Cargo.toml")).env_remove("CARGO_TARGET_DIR");
             let mut server =
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
             let began = Instant::now();
-            while server.try_wait().expect("it can be asked").is_none() && began.elapsed() < Duration::from_secs(30) {
+            while server.try_wait().expect("it can be asked").is_none() && began.elapsed() < Duration::from_secs(120) {
                 if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                     return Self { port, server, _project: project };
                 }
@@ -85,6 +84,15 @@ impl RuntimeApi {
         command.env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128").envs(environment.iter().copied());
         Function(command.stdin(Stdio::null()).spawn().expect("the function starts"))
     }
+}
+
+/// A port that nobody listens on, below those that the system gives to whoever asks for any: of the many tests that do, none is
+/// given it before it is taken.
+fn free_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let next = || 20_000 + (std::process::id() * 100 + TRIED.fetch_add(1, Ordering::Relaxed)) % 10_000;
+    let mut ports = std::iter::repeat_with(next).take(10_000).filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
 }
 
 impl Drop for RuntimeApi {

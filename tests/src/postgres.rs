@@ -109,6 +109,23 @@ impl Server {
 
     /// Starts it, where it does not run.
     pub fn restart(&mut self) {
+        self.begin_to_run();
+        let (began, database) = (Instant::now(), Database { url: self.url("postgres") });
+        while let Err(error) = database.ask("SELECT 1") {
+            let log = self.log();
+            assert!(began.elapsed() < Duration::from_secs(180), "the server does not answer: {error}\n{log}");
+            // After a kill, until those are gone whom the one before gave work to: it has ended, and has to be started again.
+            if log.contains("pre-existing shared memory block") {
+                self.end();
+                self.begin_to_run();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn begin_to_run(&mut self) {
+        // What the one before said, if there was one.
+        let _ = std::fs::remove_file(self.directory.path().join("log"));
         let mut keeper = as_server(Path::new("sh"));
         keeper.args(["-c", KEEPER, "sh"]).arg(binary("postgres")).arg(self.directory.path()).arg(self.files);
         let mut keeper =
@@ -117,11 +134,6 @@ impl Server {
         let mut line = String::new();
         said.read_line(&mut line).expect("it says that it started");
         self.keeper = Some(keeper);
-        let (began, database) = (Instant::now(), Database { url: self.url("postgres") });
-        while let Err(error) = database.ask("SELECT 1") {
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not answer: {error}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// Kills the server and all that it does, in the middle of it.

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
 const LAMBDA_REQUIREMENTS: &str = include_str!("../python/lambda-requirements.txt");
@@ -134,7 +135,15 @@ fn make(root: &Path, needed: &str, options: &[&str]) -> Result<(), Failure> {
     let mut pip = Command::new(&interpreter);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(options);
     pip.arg("--requirement").arg(&requirements);
-    run(&mut pip, HINT_INDEX)?;
+    let mut tries = 1;
+    while let Err(failure) = run(&mut pip, HINT_INDEX) {
+        // An index may be away for a moment.
+        if tries == 3 {
+            return Err(failure);
+        }
+        tries += 1;
+        std::thread::sleep(Duration::from_secs(5));
+    }
     let unfinished = root.join("complete.unfinished");
     File::create(&unfinished)
         .and_then(|file| file.sync_all())

@@ -144,8 +144,11 @@ mod tests {
 
     #[test]
     fn a_rate_is_kept_over_the_whole() {
-        let stretches = Stretches { began: Instant::now(), first: 7, next: 7, end: 107, rate: Some(100.0) };
+        let began = Instant::now();
+        let stretches = Stretches { began, first: 7, next: 7, end: 107, rate: Some(100.0) };
         let last = stretches.last().unwrap();
-        assert!(last.0 <= Duration::from_millis(900) && last.0 > Duration::from_millis(700), "{last:?}");
+        let due = Duration::from_millis(900);
+        // What has gone by, on a machine that has other work, is not waited for again.
+        assert!(last.0 <= due && last.0 + began.elapsed() >= due, "{last:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! `lakebed serve`: the lake over Flight SQL and HTTP, until it is told to stop.
 
+mod counters;
 mod following;
 mod lookout;
 mod publisher;
@@ -7,7 +8,7 @@ mod publisher;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lakebed_flight_server::{Addresses, Key, Limits, Metrics, Options, Served, Server, Tls};
 use lakebed_ingest::http;
@@ -15,6 +16,7 @@ use lakebed_project::{ServeConfig, Tokens, Users};
 use lakebed_query::{Lakehouse, Policies, ReadSession, Rules, models};
 use tokio::sync::watch;
 
+use self::counters::Counters;
 use self::following::{Following, Keeping, tell_unlike};
 use self::lookout::{Lookout, State};
 use crate::alerts::Alerts;
@@ -90,15 +92,35 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         invocation.output.say("there are no users: programs on this machine may ask; `lakebed user add` makes one");
     }
     let config = &lakehouse.project().config;
-    let (state, states) =
-        watch::channel(State { lakehouse: lakehouse.clone(), behind: None, refreshing: None, publishing: None });
+    let up_to_date = (head, Instant::now());
+    let (state, states) = watch::channel(State {
+        lakehouse: lakehouse.clone(),
+        up_to_date,
+        behind: None,
+        refreshing: None,
+        publishing: None,
+    });
+    let metrics = server.metrics();
+    let counters = Counters::new(&metrics, states.clone(), arguments.watch)?;
     let alerts = Alerts::of(&config.alerts, config.owner());
     let lookout = Lookout::new(alerts, config.alerts.clone(), head);
     let looking = lookout.keep_looking(states, sessions.subscribe(), invocation.clock());
     let (watch, keeping) = (arguments.watch, Keeping::of(arguments.watch));
     let seen = (head, epoch);
-    let following = Following { invocation, lakehouse, sessions, state, watch, seen, behind, files, unlike, keeping };
-    let metrics = server.metrics();
+    let following = Following {
+        invocation,
+        lakehouse,
+        sessions,
+        state,
+        watch,
+        seen,
+        behind,
+        files,
+        unlike,
+        keeping,
+        counters,
+        up_to_date,
+    };
     // Dropping the sender would say that the lake has gone, so it lives as long as the server.
     tokio::select! {
         served = server.run(stopped) => Ok(served?),

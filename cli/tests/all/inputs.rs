@@ -136,7 +136,7 @@ fn a_pipe_that_nobody_writes_to_does_not_keep_a_process_that_is_told_to_end() {
         std::thread::sleep(Duration::from_secs(1));
         assert!(child.try_wait().unwrap().is_none(), "it waits for somebody to write");
         assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-        let ended = (0..200).find_map(|_| {
+        let ended = (0..1_200).find_map(|_| {
             std::thread::sleep(Duration::from_millis(50));
             child.try_wait().unwrap()
         });

@@ -17,6 +17,17 @@ fn event(id: &str) -> String {
     format!(r#"{{"event_id":"{id}","event_type":"view","event_time":"2026-11-01T00:00:00Z"}}"#)
 }
 
+/// Every metric that a server has is in the documents, with the words that it has itself.
+fn assert_documented(metrics: &str) {
+    let documented = include_str!("../../../docs/operating.md");
+    let helps: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).collect();
+    assert!(helps.len() > 5, "{metrics}");
+    for (name, help) in helps {
+        let is_told = |line: &str| line.starts_with(&format!("| `{name}")) && line.ends_with(&format!("` | {help} |"));
+        assert!(documented.lines().any(is_told), "docs/operating.md does not say of {name}: {help}");
+    }
+}
+
 fn gzip(text: &str) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(text.as_bytes()).unwrap();
@@ -58,6 +69,7 @@ fn every_form_is_taken_and_a_retry_is_not_taken_twice() {
             "lakebed_ingest_requests_total{status=\"409\"} 1",
         ],
     );
+    assert_documented(&metrics);
     served.stop();
     shop.done(&["log", "recover"]);
     assert_eq!(shop.count(), r#"[{"n":5}]"#);
@@ -271,7 +283,7 @@ fn under_pressure_senders_are_asked_to_come_again() {
     slow.write_all(head.as_bytes()).unwrap();
     slow.write_all(&long.as_bytes()[..1000]).unwrap();
     let body = format!("{}{}", " ".repeat(60_000), event("next"));
-    let refused = (0..100).find_map(|_| {
+    let refused = (0..1_000).find_map(|_| {
         // The first may come before the slow one's head was read.
         thread::sleep(Duration::from_millis(50));
         Some(served.post(PATH, &[], body.as_bytes())).filter(|(status, ..)| *status != 200)

@@ -2,15 +2,22 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::shop::Shop;
 
+/// Far longer than anything takes that a server is waited for, on a machine that has other work.
+const LONG: Duration = Duration::from_secs(180);
+
 /// A server on ports of its own; killed where a test fails.
 pub(crate) struct Served {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// What it said since it told where it listens, and who reads it: a server whose words nobody reads is held up by them.
+    said: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
     pub(crate) flight: String,
     pub(crate) http: String,
 }
@@ -41,7 +48,30 @@ impl Served {
             flight = flight.or_else(|| address("grpc://")).or_else(|| address("grpc+tls://"));
             http = http.or_else(|| address("http://"));
         }
-        Self { child, stderr, flight: flight.unwrap(), http: http.unwrap() }
+        let said = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&said);
+        let reader = thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut said = told.lock().unwrap();
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Self { child, said, reader: Some(reader), flight: flight.unwrap(), http: http.unwrap() }
+    }
+
+    /// What it said so far, since it told where it listens.
+    fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Waits until it has said something.
+    pub(crate) fn comes_to_say(&self, what: &str) {
+        let began = Instant::now();
+        while !self.said().contains(what) {
+            assert!(began.elapsed() < LONG, "it did not say '{what}' within {LONG:?}: {}", self.said());
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What a GET is answered: status and body.
@@ -71,6 +101,13 @@ impl Served {
         (status, head, body)
     }
 
+    /// A number among the metrics.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let (_, metrics) = self.get("/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("there is no {name}: {metrics}")).parse().unwrap()
+    }
+
     /// The version that `/healthz` tells.
     pub(crate) fn version(&self) -> u64 {
         let (status, answer) = self.get("/healthz");
@@ -83,8 +120,8 @@ impl Served {
     pub(crate) fn comes_to(&self, version: u64) {
         let began = Instant::now();
         while self.version() < version {
-            assert!(began.elapsed() < Duration::from_secs(60), "version {version} was not served within a minute");
-            std::thread::sleep(Duration::from_millis(50));
+            assert!(began.elapsed() < LONG, "version {version} was not served within {LONG:?}: {}", self.said());
+            thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -93,8 +130,9 @@ impl Served {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let status = self.child.wait().unwrap();
-        let mut said = String::new();
-        self.stderr.read_to_string(&mut said).unwrap();
+        // To the end of what it said.
+        self.reader.take().unwrap().join().unwrap();
+        let said = self.said();
         assert!(status.success(), "{status}: {said}");
         said
     }

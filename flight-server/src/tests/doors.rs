@@ -37,7 +37,7 @@ use super::{Client, Running, options};
 use crate::{Limits, Options, Tls};
 
 /// Far longer than what is to happen takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 /// A server for ana.
 async fn started() -> (TempDir, Running) {

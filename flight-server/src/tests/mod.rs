@@ -14,6 +14,7 @@ mod statements;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -152,13 +153,26 @@ fn rows(batches: &[RecordBatch]) -> usize {
     batches.iter().map(RecordBatch::num_rows).sum()
 }
 
-/// Waits until `holds` does, for at most five seconds.
+/// Waits until `holds` does: for far longer than it takes on a machine that has other work.
 async fn eventually(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..500 {
+    for _ in 0..12_000 {
         if holds() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("this did not come true: {what}");
+}
+
+/// Waits until a count stands still for so long, and gives it.
+async fn standing(what: &str, count: &AtomicUsize, still: Duration) -> usize {
+    let mut seen = count.load(Ordering::SeqCst);
+    for _ in 0..200 {
+        tokio::time::sleep(still).await;
+        match count.load(Ordering::SeqCst) {
+            now if now == seen => return now,
+            now => seen = now,
+        }
+    }
+    panic!("this goes on and on: {what}");
 }

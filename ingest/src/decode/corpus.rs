@@ -192,7 +192,8 @@ fn spoiled_bytes_come_to_the_same_in_both_ways() {
 }
 
 /// How many times as fast as the plain decoder this one is, on events like one another. Both are timed by turns in one run, and
-/// the best of each counts, so that it is a ratio of work and not of luck: 3.2 in a debug build, where this was written.
+/// the best of each counts, so that it is a ratio of work and not of luck: 3.2 in a debug build, where this was written. On a machine
+/// that has other work there are more turns, until each decoder had one to itself.
 #[test]
 fn it_has_not_become_slow() {
     let event = |n: u64| {
@@ -212,12 +213,16 @@ fn it_has_not_become_slow() {
         assert_eq!(events, 4_000);
         began.elapsed()
     };
-    let (fast, plain) = (0..15)
-        .map(|_| (time(decode), time(decode_plainly)))
-        .reduce(|best, next| (best.0.min(next.0), best.1.min(next.1)))
-        .unwrap();
-    let ratio = plain.as_secs_f64() / fast.as_secs_f64();
-    assert!(ratio > LEAST, "{ratio:.1} times as fast as the plain decoder, and no longer {LEAST}");
+    let (began, mut fast, mut plain) = (Instant::now(), Duration::MAX, Duration::MAX);
+    for turn in 1.. {
+        (fast, plain) = (fast.min(time(decode)), plain.min(time(decode_plainly)));
+        let ratio = plain.as_secs_f64() / fast.as_secs_f64();
+        if turn >= 15 && ratio > LEAST {
+            return;
+        }
+        let is_over = turn >= 15 && began.elapsed() > Duration::from_secs(120);
+        assert!(!is_over, "{ratio:.1} times as fast as the plain decoder, and no longer {LEAST}");
+    }
 }
 
 const LEAST: f64 = 2.0;

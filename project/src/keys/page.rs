@@ -9,7 +9,7 @@ use crate::config::Config;
 const HEAD: &str = "\
 # Every setting
 
-This page is written from the code: `LAKEBED_WRITE_PAGES=1 cargo test -p lakebed-project` writes it anew.
+This page is written from the code: `LAKEBED_WRITE_PAGES=1 cargo test --workspace the_page_says` writes it anew.
 
 A setting is taken from the first of these that has it: a flag (`--lake`, `--target`, `--flight`, `--http`), the environment variable
 `LAKEBED_SECTION_KEY`, lakebed.toml, its default. `[target.NAME.SECTION]` overlays any key, where `--target NAME` or `LAKEBED_TARGET=NAME`

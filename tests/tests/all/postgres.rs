@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lakebed_project::{Config, Flags, Secret, SinkKind};
 use lakebed_query::{Error, Lakehouse, Project};
@@ -367,9 +367,9 @@ async fn readers_see_whole_versions_whoever_publishes() {
     append(&one, 0).await;
     one.refresh(&[], &()).await.unwrap();
     let other = kept_in(directory.path(), &database).await;
-    let done = Arc::new(AtomicBool::new(false));
+    let (done, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let reading = {
-        let (database, done) = (database.clone(), Arc::clone(&done));
+        let (database, done, reads) = (database.clone(), Arc::clone(&done), Arc::clone(&reads));
         tokio::task::spawn_blocking(move || {
             let mut seen = Vec::new();
             while !done.load(Ordering::Relaxed) {
@@ -378,15 +378,19 @@ async fn readers_see_whole_versions_whoever_publishes() {
                      (SELECT max(version) FROM lakebed.watermarks), (SELECT rows FROM lakebed.watermarks WHERE model = 'silver.events')",
                 );
                 seen.push(read.unwrap());
+                reads.store(seen.len(), Ordering::Relaxed);
             }
             seen
         })
     };
-    for round in 1..5 {
+    for round in 1..50 {
         append(&one, round).await;
         let (left, right) = tokio::join!(one.refresh(&[], &()), other.refresh(&[], &()));
         left.unwrap();
         right.unwrap();
+        if round >= 4 && reads.load(Ordering::Relaxed) > 5 {
+            break;
+        }
     }
     done.store(true, Ordering::Relaxed);
     let seen = reading.await.unwrap();

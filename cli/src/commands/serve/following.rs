@@ -8,6 +8,7 @@ use lakebed_query::{Lakehouse, Progress, models};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::counters::Counters;
 use super::lookout::State;
 use super::publisher::Publisher;
 use super::served;
@@ -40,6 +41,9 @@ pub(super) struct Following<'i> {
     /// The models of which it was told that the tables are of other SQL.
     pub(super) unlike: Vec<String>,
     pub(super) keeping: Keeping,
+    pub(super) counters: Counters,
+    /// As in [`State`].
+    pub(super) up_to_date: (u64, Instant),
 }
 
 /// A version of the log, and an epoch.
@@ -85,13 +89,18 @@ impl Following<'_> {
                 }
                 worked => worked,
             };
-            let Self { invocation, lakehouse, behind, watch, keeping: Keeping { publisher, .. }, .. } = &mut self;
+            let Self { invocation, lakehouse, behind, watch, counters, keeping: Keeping { publisher, .. }, .. } =
+                &mut self;
             match worked {
                 Ok(Looked::Rested) => {}
                 worked => behind.refreshed(invocation, worked.map(drop), *watch)?,
             }
-            if let Some(published) = publisher.go_on(lakehouse).await {
+            if let Some((published, took)) = publisher.go_on(lakehouse).await {
+                counters.published(took, published.is_ok());
                 behind.published(invocation, published);
+            }
+            if publisher.is_done() && behind.what().is_none() {
+                self.up_to_date = (seen.0, Instant::now());
             }
             self.tell_state(None);
         }
@@ -100,7 +109,8 @@ impl Following<'_> {
     /// Says what it is at, and since when it refreshes.
     fn tell_state(&self, refreshing: Option<Instant>) {
         let (behind, publishing) = (self.behind.what().cloned(), self.keeping.publisher.under_way());
-        self.state.send_replace(State { lakehouse: self.lakehouse.clone(), behind, refreshing, publishing });
+        let (lakehouse, up_to_date) = (self.lakehouse.clone(), self.up_to_date);
+        self.state.send_replace(State { lakehouse, up_to_date, behind, refreshing, publishing });
     }
 
     /// Waits for the next look: until it is time, until this process has appended something, or until a publication has ended.
@@ -170,9 +180,11 @@ impl Following<'_> {
             }
         };
         let refreshed = tokio::select! {
-            refreshed = self.lakehouse.refresh_models(&told) => refreshed?,
+            refreshed = self.lakehouse.refresh_models(&told) => refreshed,
             () = serving => return Ok(None),
         };
+        self.counters.refreshed(began.elapsed(), refreshed.is_ok());
+        let refreshed = refreshed?;
         tracing::info!("version {} refreshed in {} ms", refreshed.version, began.elapsed().as_millis());
         self.keeping.publisher.note_new();
         Ok(served_epoch)

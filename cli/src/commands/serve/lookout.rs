@@ -25,12 +25,25 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct State {
     /// With its models as they are now.
     pub(super) lakehouse: Lakehouse,
+    /// The version at which the tables, and all sinks, last had all that was in the log, and when that was last seen.
+    pub(super) up_to_date: (u64, Instant),
     /// What keeps a refresh or a publication from its end, if something does.
     pub(super) behind: Option<String>,
     /// Since when a refresh is under way, if one is.
     pub(super) refreshing: Option<Instant>,
     /// The publication that was under way then, if one was, and since when.
     pub(super) publishing: Option<(Instant, AbortHandle)>,
+}
+
+impl State {
+    /// For how long the tables, or a sink, have not had all that is in the log.
+    pub(super) fn behind_for(&self) -> Duration {
+        let (version, at) = self.up_to_date;
+        match self.behind.is_none() && self.lakehouse.log().seen() <= version {
+            true => Duration::ZERO,
+            false => at.elapsed(),
+        }
+    }
 }
 
 /// What was seen, and what was told of it.
@@ -83,7 +96,7 @@ impl Lookout {
         // Where nobody is to be called there is nothing to look out for.
         while self.alerts.has_somebody() {
             tokio::time::sleep(EVERY).await;
-            let State { lakehouse, behind, refreshing, publishing } = state.borrow().clone();
+            let State { lakehouse, behind, refreshing, publishing, .. } = state.borrow().clone();
             let served = sessions.borrow().session.version();
             // One that takes so long does not come to its end: a sink, say, that is there and does not answer.
             let publishing = publishing.filter(|(_, publication)| !publication.is_finished()).map(|(began, _)| began);

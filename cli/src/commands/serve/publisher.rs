@@ -1,7 +1,7 @@
 //! The sinks of a server that refreshes, brought up beside the refreshes: they take as long as they take, and what is stored is
 //! served, and refreshed again, meanwhile.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lakebed_query::{Lakehouse, Publications};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -39,6 +39,11 @@ impl Publisher {
         self.under_way.as_ref().map(|under_way| (under_way.since, under_way.publication.abort_handle()))
     }
 
+    /// Whether the sinks have all that is stored, as far as this publisher knows.
+    pub(super) fn is_done(&self) -> bool {
+        self.under_way.is_none() && !self.due
+    }
+
     /// Whether there is something for [`Self::go_on`] to do.
     pub(super) fn is_ready(&self) -> bool {
         let rests = || self.failed.is_some_and(|failed| failed.elapsed() < AGAIN_AFTER);
@@ -48,18 +53,22 @@ impl Publisher {
         }
     }
 
-    /// Begins what is due, if nothing is under way; gives what became of a publication that has ended.
-    pub(super) async fn go_on(&mut self, lakehouse: &Lakehouse) -> Option<Result<()>> {
+    /// Begins what is due, if nothing is under way; gives what became of a publication that has ended, and how long it
+    /// took.
+    pub(super) async fn go_on(&mut self, lakehouse: &Lakehouse) -> Option<(Result<()>, Duration)> {
         if !self.is_ready() {
             return None;
         }
         let ended = match self.under_way.take() {
-            Some(UnderWay { since, publication }) => Some(Self::outcome(since, publication).await),
+            Some(UnderWay { since, publication }) => Some((outcome(publication).await, since.elapsed())),
             None => None,
         };
         match &ended {
-            Some(Err(_)) => (self.due, self.failed) = (true, Some(Instant::now())),
-            Some(Ok(())) => self.failed = None,
+            Some((Err(_), _)) => (self.due, self.failed) = (true, Some(Instant::now())),
+            Some((Ok(()), took)) => {
+                tracing::info!("published in {} ms", took.as_millis());
+                self.failed = None;
+            }
             None => {}
         }
         if self.is_ready() {
@@ -70,10 +79,9 @@ impl Publisher {
         }
         ended
     }
+}
 
-    async fn outcome(since: Instant, publication: JoinHandle<lakebed_query::Result<Publications>>) -> Result<()> {
-        publication.await??;
-        tracing::info!("published in {} ms", since.elapsed().as_millis());
-        Ok(())
-    }
+async fn outcome(publication: JoinHandle<lakebed_query::Result<Publications>>) -> Result<()> {
+    publication.await??;
+    Ok(())
 }
