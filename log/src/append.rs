@@ -183,10 +183,15 @@ impl Log {
             let key = BatchKey::of_unit(unit);
             match self.entry(&key).await? {
                 Place::Void => return Ok(Stand::Alone),
-                Place::Entry(entry) => {
-                    self.look_for_files(&entry).await?;
-                    return Ok(Stand::InUnit(entry));
-                }
+                Place::Entry(entry) => match self.look_for_files(&entry).await {
+                    Ok(()) => return Ok(Stand::InUnit(entry)),
+                    // Nobody can commit it, and its batches come one by one.
+                    Err(Error::Corrupt { .. }) => {
+                        self.store.put(&layout::inbox_entry(&key), Vec::new()).await?;
+                        return Ok(Stand::Alone);
+                    }
+                    Err(error) => return Err(error),
+                },
                 Place::Empty => self.store.put_if_absent(&layout::inbox_entry(&key), Vec::new()).await?,
             };
             // Read after the inbox: it may have been announced, committed and cleaned up meanwhile.
@@ -218,15 +223,31 @@ impl Log {
                     self.discard(&entry).await?;
                     return Ok(None);
                 }
-                (None, Place::Entry(first)) => {
-                    self.look_for_files(&first).await?;
-                    self.discard(&entry).await?;
-                    return Ok(Some(*first));
-                }
+                (None, Place::Entry(first)) => match self.look_for_files(&first).await {
+                    Ok(()) => {
+                        self.discard(&entry).await?;
+                        return Ok(Some(*first));
+                    }
+                    // Nobody can commit that one, so this one takes its place. If another sender's has taken it meanwhile and is
+                    // committed, that came after this one's head, and the scan finds it.
+                    Err(Error::Corrupt { .. }) => {
+                        self.store.put_json(&layout::inbox_entry(&key), &entry).await?;
+                        return Ok(Some(entry));
+                    }
+                    Err(error) => return Err(error),
+                },
                 // Taken back, because its lane stood elsewhere; or on its way.
                 (None, Place::Empty) => sleep(ON_ITS_WAY).await,
             }
         }
+    }
+
+    /// Makes sure that a vacuum has left what is announced by now, where its staging began so long ago that it need not have.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a file is gone; any failure of the store.
+    pub(crate) async fn look_for_files_after(&self, since: SystemTime, entry: &InboxEntry) -> Result<()> {
+        if is_recent(since) { Ok(()) } else { self.look_for_files(entry).await }
     }
 
     /// Deletes what a staging wrote that nobody will name.
@@ -339,7 +360,10 @@ impl Staged {
         let adopted = entry.unit != unit;
         match ack {
             // A lane's batch whose turn it is not is taken back, so nobody may be told that it is safe before it is committed.
-            Ack::Durable if entry.lane.is_none() => Ok(Appended::Durable),
+            Ack::Durable if entry.lane.is_none() => {
+                log.look_for_files_after(since, &entry).await?;
+                Ok(Appended::Durable)
+            }
             _ => log.commit(&entry, adopted, at).await,
         }
     }

@@ -170,8 +170,8 @@ impl Log {
     /// who are have had the time to commit.
     ///
     /// The rank is by the time at which entries were put, as the store tells it: all processes count alike, whatever their
-    /// clocks say. Each rank is given the time that a commit takes here, so that of many dead the next in line takes over,
-    /// and 256 appenders do not read each other's entries 256 times.
+    /// clocks say. The first is given the time that a commit takes here, then the next one, then two, four, …, so that of many dead
+    /// somebody takes over, and 256 appenders do not read each other's entries 256 times.
     async fn wait_for_turn(&self, head: &mut Head, own: &BatchKey) -> Result<()> {
         let mut passed_over = 0;
         while head.remembered(own).is_none() && passed_over < PASSED_OVER {
@@ -183,7 +183,9 @@ impl Log {
                 let before = self.rank(head, &listed, own);
                 // The more requests were made, the better is it known how long others take.
                 let pace = head.pace(listed.len());
-                let turn = began + pace.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
+                // Twice as many before it are one pace more: whoever commits, commits for all, and of any number of them it may be
+                // that nobody commits, as those are gone, or were content to have it durable.
+                let turn = began + pace.saturating_mul(before.checked_ilog2().map_or(0, |doublings| doublings + 1));
                 let left = turn.saturating_duration_since(Instant::now());
                 if before == 0 || left.is_zero() && listed_again {
                     return Ok(());

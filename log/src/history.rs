@@ -58,6 +58,9 @@ impl Snapshot {
     }
 }
 
+/// So many versions' bounds are held: a few MB.
+const BOUNDS: usize = 65_536;
+
 /// The active files and the bounds of the versions, folded from the newest checkpoint and the entries since; followed,
 /// never read twice. A bound from before the checkpoint is read when it is asked for.
 #[derive(Debug, Default)]
@@ -100,6 +103,10 @@ impl History {
     fn note(&mut self, version: u64, entry: &Entry) {
         self.newest = Some(version);
         self.bounds.insert(version, Bound { time: entry.time, next_offset: entry.record.next_offset });
+        // One that is older is read again when it is asked for.
+        while self.bounds.len() > BOUNDS {
+            self.bounds.pop_first();
+        }
     }
 
     fn apply(&mut self, version: u64, entry: Entry) {

@@ -128,6 +128,11 @@ pub fn deletion(model: &str, fingerprint: &str, deletion: Uuid) -> Path {
     Path::from(format!("models/{model}/{fingerprint}/{}.deleted", deletion.simple()))
 }
 
+/// The path of an object that another object of the lake names: it is spelled as a path already, whatever letters a model's name has.
+pub fn stored(path: &str) -> Path {
+    Path::parse(path).unwrap_or_else(|_| Path::from(path))
+}
+
 /// Where what is published for attaching lies, for a lake on local disk.
 pub const PUBLISHED: &str = "published";
 

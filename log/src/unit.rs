@@ -68,7 +68,10 @@ impl Log {
         }
         let Some(entry) = self.announce(entry).await? else { return Ok(None) };
         match ack {
-            Ack::Durable => Ok(Some(Appended::Durable)),
+            Ack::Durable => {
+                self.look_for_files_after(since, &entry).await?;
+                Ok(Some(Appended::Durable))
+            }
             Ack::Committed => self.commit(&entry, false, at).await.map(Some),
         }
     }

@@ -65,6 +65,9 @@ pub fn session(lake: &Store, runs: &Store) -> Result<SessionContext> {
     config.options_mut().execution.parquet.pushdown_filters = true;
     // It takes the columns of a union's inputs apart in different orders (`_doc ->> 'x'` over staged and compacted files).
     config.options_mut().optimizer.enable_leaf_expression_pushdown = false;
+    // Of several extremes it takes none for "all others pass": files are left out that have no value in one column, and the greatest of
+    // another.
+    config.options_mut().optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     config.options_mut().catalog.create_default_catalog_and_schema = false;
     let context = SessionContext::new_with_config(config);
     let catalog = MemoryCatalogProvider::new();

@@ -14,6 +14,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::hash::TableHash;
@@ -61,6 +62,10 @@ pub struct ModelState {
     pub strategy: String,
     /// The epoch in which the rows last changed.
     pub changed: u64,
+    /// What tells the writing of that epoch from every other: numbers of epochs come again, in a replay that begins anew or a copy
+    /// of a lake, and the state cache is to know of which it is. None in what an earlier release wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u64>,
     /// Column names and types, in order.
     pub columns: Vec<StoredColumn>,
     /// Columns that no two rows have the same values in; empty where none are known.
@@ -107,7 +112,17 @@ pub struct StoredColumn {
     pub kind: String,
 }
 
+/// A new [`ModelState::mark`]; a number that JSON's other readers keep as well.
+pub(crate) fn new_mark() -> u64 {
+    Uuid::new_v4().as_u64_pair().0 >> 11
+}
+
 impl ModelState {
+    /// Where a state cache stands that knows the history of these rows.
+    pub(crate) fn stand(&self) -> u64 {
+        self.mark.unwrap_or(self.changed)
+    }
+
     /// The address of the next row that is written.
     pub fn end(&self) -> u64 {
         self.runs.last().map_or(self.start, |run| run.addresses().end)
@@ -359,6 +374,7 @@ mod tests {
             query: String::new(),
             strategy: "full".into(),
             changed: 1,
+            mark: None,
             columns: columns_of(&schema),
             unique: Vec::new(),
             start: 0,

@@ -257,12 +257,12 @@ pub enum Error {
         /// The database file.
         path: PathBuf,
     },
-    /// There is a file where a sink publishes, and another project, or another target of this one, published it.
-    #[error("'{path}' is published by '{owner}'")]
+    /// There is a file where a sink publishes, and another project, another target of this one, or another lake published it.
+    #[error("'{path}' is published by {owner}")]
     FileTaken {
         /// The database file.
         path: PathBuf,
-        /// Who published it.
+        /// Who published it, in words.
         owner: String,
     },
     /// A role that a policy names, and that PostgreSQL has not.

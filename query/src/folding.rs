@@ -9,7 +9,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt, TryStreamExt};
 use lakebed_log::{Store, Vacuumed, layout};
 
-use crate::epoch::{self, Chain, Manifest, ModelState};
+use crate::epoch::{self, Chain, Manifest, ModelState, new_mark};
 use crate::error::{Error, Result};
 use crate::models::TableName;
 use crate::rows::{self, Deletion, Run};
@@ -67,7 +67,7 @@ pub async fn fold_runs(store: &Store) -> Result<(usize, usize)> {
             return Ok((before, written.len()));
         }
         for path in written {
-            store.delete(&path.into()).await?;
+            store.delete(&layout::stored(&path)).await?;
         }
     }
     Err(Error::Overtaken { tries: TRIES })
@@ -151,7 +151,7 @@ pub(crate) async fn renew(store: &Store, chain: &Chain, before: &Manifest) -> Re
         let read = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), read));
         let (store, fingerprint) = (store.clone(), state.fingerprint.clone());
         let written = NewRuns { store, name: table, fingerprint, schema, hashes: 0 }.write(state.end(), read).await?;
-        (state.start, state.changed) = (state.end(), manifest.epoch);
+        (state.start, state.changed, state.mark) = (state.end(), manifest.epoch, Some(new_mark()));
         (state.runs, state.deletions) = (written.runs, Vec::new());
         paths.extend(state.runs.iter().map(|run| run.path.clone()));
         renewed.push(name.clone());
@@ -163,7 +163,7 @@ pub(crate) async fn renew(store: &Store, chain: &Chain, before: &Manifest) -> Re
         return Ok(Some((manifest, renewed)));
     }
     for path in paths {
-        store.delete(&path.into()).await?;
+        store.delete(&layout::stored(&path)).await?;
     }
     Ok(None)
 }

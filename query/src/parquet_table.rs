@@ -16,6 +16,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::{ExecutionPlan, project_schema};
+use lakebed_log::layout;
 use parquet::arrow::arrow_reader::RowSelection;
 use uuid::Uuid;
 
@@ -71,7 +72,10 @@ impl ParquetTable {
         files: impl IntoIterator<Item = TableFile>,
     ) -> Self {
         let file = |file: TableFile| {
-            let listed = PartitionedFile::new(file.path, file.bytes).with_partition_values(file.constants);
+            let location = layout::stored(&file.path);
+            let mut listed = PartitionedFile::new(file.path, file.bytes).with_partition_values(file.constants);
+            // Its own would be spelled a second time.
+            listed.object_meta.location = location;
             match file.rows {
                 Some(rows) => listed.with_extension(ParquetRowSelection::new(rows)),
                 None => listed,

@@ -17,14 +17,14 @@ use std::thread::available_parallelism;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use lakebed_log::Store;
+use lakebed_log::{Store, layout};
 use tokio::task::JoinSet;
 
 pub(crate) use self::addresses::put_addresses;
 pub(crate) use self::computed::{Alone, Computed, Inputs, Remembered, Said, not_kept};
 use self::planning::{Growth, Planner, events_came, unplannable};
 use crate::dataflow::Dataflow;
-use crate::epoch::{LAYOUT, Manifest, ModelState, columns_of};
+use crate::epoch::{LAYOUT, Manifest, ModelState, columns_of, new_mark};
 use crate::error::Result;
 use crate::folding;
 use crate::models::{Model, TableName};
@@ -112,9 +112,11 @@ pub(crate) async fn compute(inputs: &Arc<Inputs>, progress: &dyn Progress) -> Re
         }
     }
     computed.models.sort_by_key(|done| inputs.models.iter().position(|model| model.name.to_string() == done.name));
+    let mark = new_mark();
     for model in &inputs.models {
         let state = computed.manifest.models.get_mut(&model.name.to_string());
         if let Some(state) = state.filter(|state| state.changed == epoch) {
+            state.mark = Some(mark);
             let folded = folding::fold_if_many(&inputs.runs, &model.name, state).await?;
             computed.written.extend(folded.written);
         }
@@ -125,7 +127,7 @@ pub(crate) async fn compute(inputs: &Arc<Inputs>, progress: &dyn Progress) -> Re
     computed.written = kept;
     let gone: Vec<String> = gone;
     for path in gone {
-        inputs.runs.delete(&path.into()).await?;
+        inputs.runs.delete(&layout::stored(&path)).await?;
     }
     Ok(computed)
 }
@@ -144,7 +146,7 @@ pub(crate) async fn prepare(inputs: &Arc<Inputs>, known: &BTreeSet<String>) -> R
         let refresh = ModelRefresh::plan(&planner, inputs, model, manifest, &strategies).await?;
         strategies.insert(model.name.clone(), refresh.strategy.clone());
         let cache = refresh.cache(cache);
-        let unlearnt = refresh.kept_up_to_date().is_some_and(|(_, state)| cache.epoch() != Some(state.changed));
+        let unlearnt = refresh.kept_up_to_date().is_some_and(|(_, state)| cache.stand() != Some(state.stand()));
         if unlearnt && !known.contains(&model.name.to_string()) {
             waiting.push_back((refresh, cache));
         }
@@ -338,7 +340,7 @@ pub(crate) fn model_cache(cache: &StateCache, model: &str, fingerprint: &str) ->
 /// Any failure of the store.
 pub(crate) async fn discard(store: &Store, computed: &Computed) -> Result<()> {
     for path in &computed.written {
-        store.delete(&path.as_str().into()).await?;
+        store.delete(&layout::stored(path)).await?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use lakebed_project::SinkKind;
 
 use crate::catalog::BRONZE;
-use crate::epoch::{Manifest, ModelState, another_identity};
+use crate::epoch::{Manifest, ModelState, another_identity, new_mark};
 use crate::error::{Error, Result};
 use crate::lakehouse::{AsOf, Lakehouse, Publish, Refreshed, TRIES};
 use crate::models::Model;
@@ -191,7 +191,8 @@ impl Lakehouse {
             for name in &differed {
                 if let Some(state) = replayed.models.get(name) {
                     let identity = another_identity(&state.identity, manifest.epoch);
-                    let state = ModelState { identity, changed: manifest.epoch, ..state.clone() };
+                    let state =
+                        ModelState { identity, changed: manifest.epoch, mark: Some(new_mark()), ..state.clone() };
                     manifest.models.insert(name.clone(), state);
                 }
             }

@@ -170,7 +170,7 @@ pub(crate) async fn put_deletion(
 /// Any failure of the store, and [`Error::Manifest`] for an object that is gone or no such set.
 pub(crate) async fn read_deletion(store: &Store, deletion: &Deletion) -> Result<RoaringTreemap> {
     let wrong = |reason: &str| Error::Manifest { path: deletion.path.clone(), reason: reason.to_owned() };
-    let bytes = store.get(&deletion.path.as_str().into()).await?.ok_or_else(|| wrong("it is gone"))?;
+    let bytes = store.get(&layout::stored(&deletion.path)).await?.ok_or_else(|| wrong("it is gone"))?;
     from_bytes(&bytes).ok_or_else(|| wrong("it is no set of addresses"))
 }
 

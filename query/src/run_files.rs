@@ -186,7 +186,7 @@ pub(crate) struct StoredRuns(pub(crate) Store);
 
 impl ReadRun for StoredRuns {
     fn read(&self, run: &Run, rows: Option<RowSelection>) -> BoxStream<'static, Result<RecordBatch>> {
-        let (store, path) = (self.0.clone(), object_store::path::Path::from(run.path.as_str()));
+        let (store, path) = (self.0.clone(), layout::stored(&run.path));
         futures::stream::once(async move {
             // A run is small enough to be held whole while it is decoded batch by batch.
             let gone = || Error::Manifest { path: path.to_string(), reason: "it is gone".to_owned() };

@@ -1,8 +1,8 @@
-//! The local state cache: what a model has to know of its history, by key, as of an epoch. Rebuildable, never the truth.
+//! The local state cache: what a model has to know of its history, by key, as of a writing of its rows. Rebuildable, never the truth.
 //!
 //! Each shelf of a model is a stack of [layers](layer), sorted files of entries, the newest on top. A commit writes one file,
-//! with one layer for each shelf that it changes, and then `layers.json`, which lists every layer and the epoch that each model
-//! stands at, under another name that is then given the right one: it is there whole or not at all. The new layer takes up those
+//! with one layer for each shelf that it changes, and then `layers.json`, which lists every layer and where each model
+//! stands, under another name that is then given the right one: it is there whole or not at all. The new layer takes up those
 //! below it that are not much larger, so that a shelf has few layers and an entry is seldom written again.
 //!
 //! Nothing is synced. Each block has a checksum: what a power cut or a disk makes of a file is noticed, and the cache is made
@@ -55,7 +55,8 @@ struct Held {
 #[derive(Clone, Debug, Default)]
 struct Kept {
     fingerprint: String,
-    epoch: Option<u64>,
+    /// [`ModelCache::stand`].
+    stand: Option<u64>,
     /// The layers of each shelf, the newest first.
     shelves: BTreeMap<Shelf, Vec<Arc<Layer>>>,
 }
@@ -90,9 +91,10 @@ pub(crate) struct ModelCache {
 }
 
 impl ModelCache {
-    /// The epoch it stands at; `None`: it is empty and to be rebuilt from the model's runs.
-    pub(crate) fn epoch(&self) -> Option<u64> {
-        self.stored(|kept| kept.epoch)
+    /// Of which writing of the model's rows it knows the history ([`crate::epoch::ModelState::stand`]); `None`: it is empty and to be
+    /// rebuilt from the model's runs.
+    pub(crate) fn stand(&self) -> Option<u64> {
+        self.stored(|kept| kept.stand)
     }
 
     /// Opens a shelf as it is now.
@@ -106,12 +108,12 @@ impl ModelCache {
         Ok(Reader { layers: layers.map_err(|error| failed(&path, &error))?, path })
     }
 
-    /// Keeps what is said and moves to `epoch` if there is one: one commit. Until there is an epoch, what is held is not whole.
+    /// Keeps what is said and moves to `stand` if there is one: one commit. Until there is one, what is held is not whole.
     ///
     /// # Errors
     /// As [`Self::put_together`].
-    pub(crate) fn put(&self, entries: Entries, epoch: Option<u64>) -> Result<()> {
-        Self::put_together(vec![(self, entries, epoch)])
+    pub(crate) fn put(&self, entries: Entries, stand: Option<u64>) -> Result<()> {
+        Self::put_together(vec![(self, entries, stand)])
     }
 
     /// The same for several models of one cache, in one commit.
@@ -120,15 +122,15 @@ impl ModelCache {
     /// [`Error::Cache`], or [`Error::CacheBroken`] where what is stored is damaged; nothing was kept.
     pub(crate) fn put_together(puts: Vec<(&Self, Entries, Option<u64>)>) -> Result<()> {
         let Some(held) = puts.first().map(|(model, ..)| Arc::clone(&model.held)) else { return Ok(()) };
-        let puts: Vec<_> = puts.into_iter().map(|(model, entries, epoch)| (model, entries.sorted(), epoch)).collect();
+        let puts: Vec<_> = puts.into_iter().map(|(model, entries, stand)| (model, entries.sorted(), stand)).collect();
         held.change(|models| {
             let mut writer = None;
-            for (model, shelves, epoch) in puts {
+            for (model, shelves, stand) in puts {
                 let kept = models.entry(model.model.clone()).or_default();
                 if kept.fingerprint != model.fingerprint {
                     *kept = Kept { fingerprint: model.fingerprint.clone(), ..Kept::default() };
                 }
-                kept.epoch = epoch.or(kept.epoch);
+                kept.stand = stand.or(kept.stand);
                 for (shelf, entries) in shelves {
                     let writer = match &mut writer {
                         Some(writer) => writer,
@@ -153,7 +155,7 @@ impl ModelCache {
         })
     }
 
-    /// Empties it: no key, no epoch. What the model held under another fingerprint goes too.
+    /// Empties it: no key, no stand. What the model held under another fingerprint goes too.
     ///
     /// # Errors
     /// [`Error::Cache`].

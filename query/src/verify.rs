@@ -5,7 +5,7 @@ mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use lakebed_project::SinkKind;
@@ -29,8 +29,11 @@ const LOG: &str = "bronze.events";
 /// So often it looks, while the lake is published beside it.
 const MOST_LOOKS: usize = 4;
 
-/// Time for a publication to end.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// How often it looks how far a publication has come.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
+/// A sink that is behind and has not moved for so long is brought up by nobody.
+const STANDS: Duration = Duration::from_secs(10);
 
 /// What the comparison of one model found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,27 +68,41 @@ impl Lakehouse {
     /// or nothing was stored yet; any failure on the way. A difference is no error but an answer.
     pub async fn verify(&self, only: &[String]) -> Result<Vec<Verified>> {
         for _ in 1..MOST_LOOKS {
-            let before = self.epoch().await?;
+            let before = (self.epoch().await?, self.sinks_stand().await);
             let verified = self.look(only).await?;
-            if verified.iter().all(Verified::holds) || !self.is_being_published(before).await? {
+            // Where nothing has moved meanwhile, what differs is no matter of time.
+            if verified.iter().all(Verified::holds) || before == (self.epoch().await?, self.sinks_stand().await) {
                 return Ok(verified);
             }
-            // A server that watches may be in the middle of it.
-            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
         self.look(only).await
     }
 
-    /// Whether somebody refreshed the lake since an epoch, or has not published yet what the newest one has.
-    async fn is_being_published(&self, before: Option<u64>) -> Result<bool> {
-        let Some(newest) = self.chain().newest(self.log().store()).await? else { return Ok(false) };
-        let in_duckdb = self.published_at().await.unwrap_or(None);
-        let in_postgres = match self.postgres() {
+    /// The versions that DuckDB and PostgreSQL have, as far as they can be asked.
+    async fn sinks_stand(&self) -> [Option<u64>; 2] {
+        let is_kept_in = |sink| self.project().models.iter().any(|model| model.is_kept_in(sink));
+        let in_duckdb = match is_kept_in(SinkKind::DuckDb) {
+            true => self.published_at().await.unwrap_or(None),
+            false => None,
+        };
+        let has_log = self.project().config.postgres.events;
+        let in_postgres = match self.postgres().filter(|_| has_log || is_kept_in(SinkKind::Postgres)) {
             Some(sink) => sink.watermarks().await.unwrap_or_default().iter().map(|watermark| watermark.version).max(),
             None => None,
         };
-        let is_behind = |stands_at: Option<u64>| stands_at.is_some_and(|version| version < newest.version);
-        Ok(Some(newest.epoch) != before || is_behind(in_duckdb) || is_behind(in_postgres))
+        [in_duckdb, in_postgres]
+    }
+
+    /// Waits until the sinks have a version, or stand still: a server stores an epoch first, and publishes it beside the next ones.
+    async fn wait_for_sinks(&self, version: u64) {
+        let (mut stand, mut since) = (self.sinks_stand().await, Instant::now());
+        while stand.iter().flatten().any(|at| *at < version) && since.elapsed() < STANDS {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            let now = self.sinks_stand().await;
+            if now != stand {
+                (stand, since) = (now, Instant::now());
+            }
+        }
     }
 
     async fn look(&self, only: &[String]) -> Result<Vec<Verified>> {
@@ -101,6 +118,7 @@ impl Lakehouse {
             && only.iter().all(is_log)
         {
             // Of it there is nothing to replay.
+            self.wait_for_sinks(manifest.version).await;
             return Ok(vec![self.verify_events(sink, manifest.version).await?]);
         }
         if let Some(name) = only.iter().find(|name| !manifest.models.contains_key(*name) && !is_log(name)) {
@@ -122,6 +140,8 @@ impl Lakehouse {
         if !models.is_empty() {
             return Err(Error::Stale { models });
         }
+        // What is compared from here on is of this epoch, or of a later one, which is told by its manifest.
+        self.wait_for_sinks(manifest.version).await;
         let mut verified = Vec::new();
         for (name, state) in manifest.models.iter().filter(|(name, _)| only.is_empty() || only.contains(name)) {
             let Some(replay) = replayed.models.get(name) else { continue };

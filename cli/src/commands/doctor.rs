@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use chrono::TimeDelta;
+use lakebed_flight_server::Addresses;
 use lakebed_log::{Log, Put, Store, layout};
 use lakebed_project::{Config, SinkKind, Users};
 use lakebed_query::{Error as QueryError, Lakehouse, Policies, Project, sinks, time_text};
 use uuid::Uuid;
 
+use super::serve::{check_addresses, tls};
 use crate::columns::{optional_texts, texts};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -101,6 +103,13 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
             Some(address) => Finding::of(what, may(address).and_then(|()| port(address))),
             None => Finding::good(what, "off"),
         });
+    }
+    let addresses = Addresses { flight: config.serve.flight, http: config.serve.http };
+    findings.extend(check_addresses(&addresses).err().map(|error| Finding::bad("serve", &error)));
+    match tls(&invocation.directory, &config.serve) {
+        Ok(None) => {}
+        Ok(Some(_)) => findings.push(Finding::good("tls", "the certificate and its key are there")),
+        Err(error) => findings.push(Finding::bad("tls", &error)),
     }
     findings
 }

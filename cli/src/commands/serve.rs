@@ -135,13 +135,24 @@ fn addresses(arguments: &ServeArguments, configured: &ServeConfig) -> Result<Add
     let of = |argument: Option<Listen>, configured| argument.map_or(configured, |Listen(address)| address);
     let flight = of(arguments.flight, configured.flight);
     let http = of(arguments.http, configured.http);
-    if flight.is_none() && http.is_none() {
-        return Err(Error::Usage {
-            message: "there is nowhere to listen: flight and http are both off".to_owned(),
-            hint: "give an address, such as --flight 127.0.0.1:31337".to_owned(),
-        });
+    let addresses = Addresses { flight, http };
+    check_addresses(&addresses)?;
+    Ok(addresses)
+}
+
+/// Whether there is somewhere to listen, and one thing to say at each address.
+pub(crate) fn check_addresses(addresses: &Addresses) -> Result<()> {
+    let wrong = |message: String, hint: &str| Err(Error::Usage { message, hint: hint.to_owned() });
+    match (addresses.flight, addresses.http) {
+        (None, None) => wrong(
+            "there is nowhere to listen: flight and http are both off".to_owned(),
+            "give an address, such as --flight 127.0.0.1:31337",
+        ),
+        (Some(flight), Some(http)) if flight == http && flight.port() != 0 => {
+            wrong(format!("flight and http are both at {flight}"), "give each an address of its own")
+        }
+        _ => Ok(()),
     }
-    Ok(Addresses { flight, http })
 }
 
 /// Says where it listens, and whether everybody reads everything there.
@@ -176,7 +187,7 @@ async fn give_memory_back(metrics: &Metrics) {
 }
 
 /// The certificate that the settings name, if they do.
-fn tls(directory: &Path, config: &ServeConfig) -> Result<Option<Tls>> {
+pub(crate) fn tls(directory: &Path, config: &ServeConfig) -> Result<Option<Tls>> {
     let read = |path: &PathBuf| {
         let path = directory.join(path);
         std::fs::read(&path).map_err(|source| Error::File { path, source })

@@ -41,10 +41,32 @@ fn targets_keep_apart() {
     shop.done(&["run"]);
     let said = shop.fails(&["--target", "prod", "run"], 1);
     says(&said, &["lakebed.duckdb' is published by 'shop'", "hint: "]);
+    // Another lake of the same project, mistyped, say, has no tables, and they are not to take the place of these.
+    let said = shop.fails(&["--lake", "./lkae", "run"], 1);
+    says(&said, &["lakebed.duckdb' is published by another lake of 'shop'", "hint: "]);
     says(&shop.fails(&["--target", "pord", "run"], 1), &["there is no target 'pord'", "there are prod"]);
 }
 
 /// Each thing is tried, and what does not work comes with what to do.
+#[test]
+fn the_doctor_knows_what_a_server_refuses() {
+    let shop = Shop::new();
+    let toml = fs::read_to_string(shop.path().join("lakebed.toml")).unwrap();
+    for (settings, said) in [
+        ("flight = \"off\"\nhttp = \"off\"", "flight and http are both off"),
+        ("flight = \"127.0.0.1:8080\"", "flight and http are both at 127.0.0.1:8080"),
+        ("tls_cert = \"./server.pem\"", "a certificate and its key go together"),
+        ("tls_cert = \"./server.pem\"\ntls_key = \"./server.key\"", "server.pem"),
+    ] {
+        shop.edit("lakebed.toml", &format!("{toml}\n[serve]\n{settings}\n"));
+        for command in ["doctor", "serve"] {
+            let output = shop.command(&[command]).output().unwrap();
+            let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+            assert!(!output.status.success() && told.contains(said), "{command}: {told}");
+        }
+    }
+}
+
 #[test]
 fn the_doctor_tries_everything() {
     let shop = Shop::new();

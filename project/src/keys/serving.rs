@@ -53,7 +53,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "serve",
         "tls_cert",
-        "the certificate that Flight SQL and HTTP show, and the chain behind it: a PEM file",
+        "the certificate that Flight SQL shows, and the chain behind it: a PEM file",
         Set::Some(|config, text| config.serve.tls_cert = Some(PathBuf::from(text))),
     ),
     Key::new(

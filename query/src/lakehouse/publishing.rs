@@ -64,11 +64,38 @@ impl Lakehouse {
         if let Some(model) = in_postgres.filter(|_| self.postgres().is_none()) {
             return Err(Error::NoPostgres { model: model.name.to_string() });
         }
+        // The directories of Delta tables are URLs to their readers, who spell other letters each in their own way.
+        let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-. ".contains(&byte));
+        if let Some(odd) =
+            models.iter().find(|model| model.is_kept_in(SinkKind::Delta) && !is_plain(&model.name.to_string()))
+        {
+            let message = format!("a Delta table cannot be called '{}'", odd.name.name);
+            let hint =
+                "give the file a name of ASCII letters, digits and _, or leave delta out of its sinks".to_owned();
+            return Err(Error::Model { path: odd.path.clone(), line: 1, message, hint: Some(hint) });
+        }
         self.delta().map(drop)
     }
 
     /// Brings the sinks up to an epoch, side by side. One that fails keeps the others from nothing.
     pub(super) async fn publish(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Publications> {
+        let mut published = self.publish_epoch(manifest, publish).await?;
+        let mut epoch = manifest.epoch;
+        // A sink goes by the log's version. Whoever published a later epoch of this one meanwhile, an edit's, say, may have been
+        // before us there: then it has our rows now.
+        while matches!(publish, Publish::Models)
+            && let Some(newest) = self.chain().newest(self.log().store()).await?
+            && newest.version == manifest.version
+            && newest.epoch > epoch
+        {
+            published = self.publish_epoch(&newest, publish).await?;
+            epoch = newest.epoch;
+        }
+        Ok(published)
+    }
+
+    /// Brings the sinks to an epoch.
+    async fn publish_epoch(&self, manifest: &Manifest, publish: Publish<'_>) -> Result<Publications> {
         let runs = StoredRuns(self.log().store().clone());
         let Images { duckdb, postgres, delta } = self.images(manifest, publish).await?;
         let events = match &postgres {

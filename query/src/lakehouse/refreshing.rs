@@ -178,7 +178,7 @@ impl Lakehouse {
         publish: Publish<'_>,
     ) -> Result<Publications> {
         let inputs = Arc::new(Inputs { before: Some(computed.manifest.clone()), ..inputs });
-        let (new, epoch) = (std::mem::take(&mut computed.remembered), computed.manifest.epoch);
+        let new = std::mem::take(&mut computed.remembered);
         // They do not stand at this epoch before they are remembered, and must not be learnt meanwhile.
         let known: BTreeSet<String> = new.iter().map(|new| new.model.clone()).collect();
         let learning = async {
@@ -188,7 +188,7 @@ impl Lakehouse {
             }
         };
         let of_it = Arc::clone(&inputs);
-        let remembering = tokio::task::spawn_blocking(move || remember(&of_it, new, epoch));
+        let remembering = tokio::task::spawn_blocking(move || remember(&of_it, new));
         let publishing = self.publish(&computed.manifest, publish);
         let (published, learnt, remembered) = futures::join!(publishing, learning, remembering);
         // The refresh is over, and this is no failure of it; the next one meets it again.
@@ -211,9 +211,9 @@ impl Lakehouse {
             };
             let cache = refresh::model_cache(cache, &name, &new.fingerprint);
             // What is not up to date is built from nothing when it is needed.
-            if cache.epoch() == Some(old.changed) {
+            if cache.stand() == Some(old.stand()) {
                 cache.empty(ADDRESSES)?;
-                refresh::put_addresses(store, new, &cache, Some(new.changed)).await?;
+                refresh::put_addresses(store, new, &cache, Some(new.stand())).await?;
             }
         }
         Ok(manifest.epoch)
@@ -231,20 +231,20 @@ fn same_state(before: &Manifest, now: &Manifest) -> bool {
     before.version == now.version && before.models.len() == now.models.len() && models.0.zip(models.1).all(same)
 }
 
-/// Has the state cache take up what an epoch changed.
-fn remember(inputs: &Inputs, new: Vec<Remembered>, epoch: u64) -> Result<()> {
-    let Some(cache) = &inputs.cache else { return Ok(()) };
+/// Has the state cache take up what the epoch `inputs.before` changed.
+fn remember(inputs: &Inputs, new: Vec<Remembered>) -> Result<()> {
+    let Some((cache, stored)) = inputs.cache.as_ref().zip(inputs.before.as_ref()) else { return Ok(()) };
     let mut models = Vec::new();
     for new in new {
         let model = refresh::model_cache(cache, &new.model, &new.fingerprint);
         if new.said == Said::Everything {
             model.clear()?;
         }
-        models.push((model, new.entries));
+        models.push((model, new.entries, stored.models.get(&new.model).map(ModelState::stand)));
     }
-    let puts = models.iter_mut().map(|(model, new)| (&*model, std::mem::take(new), Some(epoch))).collect();
+    let puts = models.iter_mut().map(|(model, new, stand)| (&*model, std::mem::take(new), *stand)).collect();
     match ModelCache::put_together(puts) {
-        Err(Error::CacheBroken) => models.iter().try_for_each(|(model, _)| model.clear()),
+        Err(Error::CacheBroken) => models.iter().try_for_each(|(model, ..)| model.clear()),
         put => put,
     }
 }

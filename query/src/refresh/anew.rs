@@ -105,6 +105,7 @@ impl ModelRefresh {
             fingerprint: self.fingerprint.clone(),
             strategy: self.strategy.name().to_owned(),
             changed,
+            mark: None,
             columns: columns_of(&self.schema),
             unique: self.unique.clone(),
             start: 0,

@@ -59,7 +59,7 @@ impl ModelRefresh {
     /// Which keys were seen by the epoch before: from the cache, or where it is not there or not up to date, from the log.
     async fn seen(&self, inputs: &Inputs, before: &ModelState, keys: &[u128]) -> Result<Vec<bool>> {
         let cached = inputs.cache.as_ref().map(|cache| self.cache(cache));
-        if let Some(cached) = cached.as_ref().filter(|cached| cached.epoch() == Some(before.changed)) {
+        if let Some(cached) = cached.as_ref().filter(|cached| cached.stand() == Some(before.stand())) {
             match cached.read(SEEN).and_then(|mut seen| seen.has(keys)) {
                 Err(Error::CacheBroken) => self.warn_of_broken_cache(),
                 seen => return seen,
@@ -69,7 +69,7 @@ impl ModelRefresh {
         let old = self.first_rows(&tables).await?;
         if let Some(cached) = cached {
             cached.clear()?;
-            cached.put(first_wins::seen(old.keys().iter().copied()), Some(before.changed))?;
+            cached.put(first_wins::seen(old.keys().iter().copied()), Some(before.stand()))?;
         }
         Ok(keys.iter().map(|key| old.keys().binary_search(key).is_ok()).collect())
     }

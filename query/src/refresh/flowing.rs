@@ -25,7 +25,7 @@ impl ModelRefresh {
         computed: &mut Computed,
     ) -> Result<ModelState> {
         let tables = changes(inputs, &self.model, &computed.manifest, &computed.gone).await?;
-        if cache.epoch() != Some(before.changed) {
+        if cache.stand() != Some(before.stand()) {
             self.learn(inputs, flow, before, cache).await?;
         }
         let (applied, addressed, mut entries) = match self.take_in(flow, &tables, cache).await {
@@ -117,8 +117,8 @@ impl ModelRefresh {
             cache.put(learnt.entries, None)?;
         }
         match flow.only_adds {
-            true => cache.put(Entries::default(), Some(state.changed)),
-            false => put_addresses(&inputs.runs, state, cache, Some(state.changed)).await,
+            true => cache.put(Entries::default(), Some(state.stand())),
+            false => put_addresses(&inputs.runs, state, cache, Some(state.stand())).await,
         }
     }
 }

@@ -70,7 +70,8 @@ impl FunctionRewrite for SqlTypes {
         Ok(match expr {
             Expr::ScalarFunction(mut call) => {
                 let takes_alike = ["coalesce", "greatest", "least", "nullif", "nvl"].contains(&call.func.name());
-                let changed = takes_alike && alike(&mut call.args.iter_mut().collect::<Vec<_>>(), schema);
+                let mut values: Vec<_> = call.args.iter_mut().collect();
+                let changed = takes_alike && (as_durations(&mut values, schema) || alike(&mut values, schema));
                 Transformed::new_transformed(Expr::ScalarFunction(call), changed)
             }
             Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) => {
@@ -124,11 +125,40 @@ fn plain_cast(expr: Box<Expr>, field: FieldRef, or_null: bool) -> Expr {
 
 /// Makes values alike that are compared. Gives whether anything changed.
 fn coerce_operands(mut sides: Vec<&mut Expr>, schema: &DFSchema) -> bool {
-    if of_json(&mut sides, schema) {
+    if of_json(&mut sides, schema) || as_durations(&mut sides, schema) {
         return true;
     }
     let read = read_numbers(&mut sides, schema);
     alike(&mut sides, schema) || read
+}
+
+/// An interval beside a difference of times, which is so many microseconds: it is as many, a day as 24 hours and a month as 30 days, as
+/// PostgreSQL and DuckDB compare them. DataFusion compares months first, then days, and a difference has none of both. Gives whether
+/// anything changed.
+fn as_durations(sides: &mut [&mut Expr], schema: &DFSchema) -> bool {
+    const NANOS_OF_A_DAY: i128 = 86_400_000_000_000;
+    let unit = sides.iter().find_map(|side| match side.get_type(schema) {
+        Ok(DataType::Duration(unit)) => Some(unit),
+        _ => None,
+    });
+    let Some(unit) = unit else { return false };
+    let mut changed = false;
+    for side in sides {
+        let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) = &**side else { continue };
+        let days = i128::from(interval.months) * 30 + i128::from(interval.days);
+        let nanos = days * NANOS_OF_A_DAY + i128::from(interval.nanoseconds);
+        let of = |of_one: i128| i64::try_from(nanos / of_one).ok();
+        let duration = match unit {
+            TimeUnit::Second => ScalarValue::DurationSecond(of(1_000_000_000)),
+            TimeUnit::Millisecond => ScalarValue::DurationMillisecond(of(1_000_000)),
+            TimeUnit::Microsecond => ScalarValue::DurationMicrosecond(of(1_000)),
+            TimeUnit::Nanosecond => ScalarValue::DurationNanosecond(of(1)),
+        };
+        if !duration.is_null() {
+            (**side, changed) = (Expr::Literal(duration, None), true);
+        }
+    }
+    changed
 }
 
 fn results(case: &mut Case) -> Vec<&mut Expr> {

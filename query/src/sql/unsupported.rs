@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, GroupByExpr, LimitClause, Query, Select, SelectFlavor, SetExpr, SetOperator, SetQuantifier,
-    Statement, TableFactor, Visit, Visitor,
+    BinaryOperator, Expr, GroupByExpr, Join, JoinConstraint, JoinOperator, LimitClause, Query, Select, SelectFlavor,
+    SetExpr, SetOperator, SetQuantifier, Statement, TableFactor, TableWithJoins, Visit, Visitor,
 };
 
 use crate::sql::expansion::refuse_expanding;
@@ -109,7 +109,8 @@ impl Visitor for Looking {
             (!select.sort_by.is_empty(), "SORT BY", "write ORDER BY"),
             (!select.cluster_by.is_empty(), "CLUSTER BY", "write ORDER BY"),
             (!select.distribute_by.is_empty(), "DISTRIBUTE BY", "leave it out"),
-        ])
+        ])?;
+        select.from.iter().try_for_each(refuse_joined_keys)
     }
 
     fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<Refused> {
@@ -120,6 +121,7 @@ impl Visitor for Looking {
                 (!partitions.is_empty(), "PARTITION", "write WHERE"),
                 (!with_hints.is_empty() || !index_hints.is_empty(), "a table's hints", "leave them out"),
             ]),
+            TableFactor::NestedJoin { table_with_joins, .. } => refuse_joined_keys(table_with_joins),
             TableFactor::Derived { sample, .. } => refuse([(sample.is_some(), SAMPLE, by_value)]),
             _ => ControlFlow::Continue(()),
         }
@@ -142,6 +144,21 @@ impl Visitor for Looking {
         self.in_each_other -= usize::from(takes_twice_as_long(expr));
         ControlFlow::Continue(())
     }
+}
+
+/// The key of a row that is of the right side alone is the left side's to the planner, which has none.
+fn refuse_joined_keys(tables: &TableWithJoins) -> ControlFlow<Refused> {
+    let keeps_right = |join: &Join| match &join.join_operator {
+        JoinOperator::Right(on) | JoinOperator::RightOuter(on) | JoinOperator::FullOuter(on) => {
+            matches!(on, JoinConstraint::Using(_) | JoinConstraint::Natural)
+        }
+        _ => false,
+    };
+    refuse([(
+        tables.joins.iter().any(keeps_right),
+        "RIGHT or FULL JOIN with USING, or NATURAL",
+        "write ON a.key = b.key, and coalesce(a.key, b.key) for the key of both",
+    )])
 }
 
 fn refuse<const N: usize>(passed_over: [(bool, &'static str, &'static str); N]) -> ControlFlow<Refused> {
@@ -200,6 +217,9 @@ mod tests {
             ("SELECT FROM t", "FROM without columns"),
             ("SELECT a FROM t LIMIT 1 BY a", "LIMIT … BY"),
             ("SELECT a FROM t PARTITION (p)", "PARTITION"),
+            ("SELECT a, b FROM t FULL JOIN u USING (a)", "RIGHT or FULL JOIN with USING, or NATURAL"),
+            ("SELECT a FROM (t RIGHT JOIN u USING (a))", "RIGHT or FULL JOIN with USING, or NATURAL"),
+            ("SELECT a FROM v JOIN t USING (a) NATURAL FULL JOIN u", "RIGHT or FULL JOIN with USING, or NATURAL"),
         ];
         for (sql, word) in wrong {
             assert_eq!(refused(sql).as_deref(), Some(word), "{sql}");
@@ -207,6 +227,8 @@ mod tests {
         let right = [
             "SELECT x FROM silver.plain",
             "FROM t SELECT a",
+            "SELECT a FROM t LEFT JOIN u USING (a)",
+            "SELECT coalesce(t.a, u.a) FROM t FULL JOIN u ON t.a = u.a",
             "SELECT a FROM t WHERE EXISTS (SELECT FROM u WHERE u.a = t.a)",
             "SELECT count(*) FROM t GROUP BY ROLLUP (a)",
             "SELECT a FROM t EXCEPT SELECT a FROM u INTERSECT SELECT 1 UNION ALL SELECT 2",

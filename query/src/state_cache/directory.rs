@@ -14,7 +14,7 @@ use super::entries::Shelf;
 use super::layer::{Layer, LayerFile, Place, Writer};
 
 /// The directory of the files in the cache's. Another layout of them, of the entries or of the keys' hash gets another number.
-pub(super) const FORMAT: &str = "format-5";
+pub(super) const FORMAT: &str = "format-6";
 const ANY_FORMAT: &str = "format-";
 const LIST: &str = "layers.json";
 const NEW_LIST: &str = "layers.json.new";
@@ -45,7 +45,7 @@ pub(super) struct Directory {
 #[derive(Serialize, Deserialize)]
 struct Listed {
     fingerprint: String,
-    epoch: Option<u64>,
+    stand: Option<u64>,
     shelves: BTreeMap<Shelf, Vec<Place>>,
 }
 
@@ -133,7 +133,7 @@ impl Listed {
     fn of(kept: &Kept) -> Self {
         let places = |layers: &Vec<Arc<Layer>>| layers.iter().map(|layer| layer.place).collect();
         let shelves = kept.shelves.iter().map(|(shelf, layers)| (*shelf, places(layers))).collect();
-        Self { fingerprint: kept.fingerprint.clone(), epoch: kept.epoch, shelves }
+        Self { fingerprint: kept.fingerprint.clone(), stand: kept.stand, shelves }
     }
 
     /// `None` where a file is not there, or shorter than it was.
@@ -146,6 +146,6 @@ impl Listed {
             };
             shelves.insert(shelf, places.into_iter().map(layer).collect::<Option<_>>()?);
         }
-        Some(Kept { fingerprint: self.fingerprint, epoch: self.epoch, shelves })
+        Some(Kept { fingerprint: self.fingerprint, stand: self.stand, shelves })
     }
 }

@@ -45,16 +45,16 @@ fn what_is_added_is_seen_also_after_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().join("cache/of/a/lake");
     let keys = open(&place).model("silver.orders", "a");
-    assert_eq!(keys.epoch(), None);
+    assert_eq!(keys.stand(), None);
     assert_eq!(keys.seen(&[0, 1]).unwrap(), [false, false]);
     keys.add(vec![9, 1, u128::MAX, 1, 0], 4).unwrap();
     drop(keys);
     let keys = open(&place).model("silver.orders", "a");
-    assert_eq!(keys.epoch(), Some(4));
+    assert_eq!(keys.stand(), Some(4));
     assert_eq!(keys.seen(&[0, 1, 2, 9, u128::MAX]).unwrap(), [true, true, false, true, true]);
     keys.add(vec![2], 5).unwrap();
     keys.add(vec![], 6).unwrap();
-    assert_eq!(keys.epoch(), Some(6));
+    assert_eq!(keys.stand(), Some(6));
     assert_eq!(keys.seen(&[0, 1, 2, 3]).unwrap(), [true, true, true, false]);
     assert_eq!(keys.seen(&[]).unwrap(), [false; 0]);
 }
@@ -131,7 +131,7 @@ proptest! {
                 }
             }
             let model = cache.model("gold.m", "f");
-            prop_assert_eq!(model.epoch(), epoch);
+            prop_assert_eq!(model.stand(), epoch);
             let mut shelf = model.read(OPERATORS).unwrap();
             for (key, rest) in asked.keys().rev().chain(asked.keys()) {
                 let value = expected.get(&(*key, rest.clone()));
@@ -158,7 +158,7 @@ fn many_commits_over_reopenings_are_read_as_a_set_would_be_and_lie_in_few_files(
     let mut set = std::collections::BTreeSet::new();
     for epoch in 0..60_u64 {
         let keys = open(directory.path()).model("gold.m", "f");
-        assert_eq!(keys.epoch(), epoch.checked_sub(1));
+        assert_eq!(keys.stand(), epoch.checked_sub(1));
         let drawn = (0..200_u64).map(|draw| u128::from((epoch * 7_919 + draw * 104_729) % 20_000) << 64);
         keys.add(drawn.clone().collect(), epoch).unwrap();
         set.extend(drawn);
@@ -183,7 +183,7 @@ fn a_process_that_ends_before_its_commit_leaves_what_was_there_and_its_files_go(
     drop(cache);
     assert_eq!(files(directory.path()), 2);
     let keys = open(directory.path()).model("m", "f");
-    assert_eq!(keys.epoch(), Some(1));
+    assert_eq!(keys.stand(), Some(1));
     assert_eq!(keys.seen(&[1, 2]).unwrap(), [true, false]);
     assert_eq!(files(directory.path()), 1);
 }
@@ -209,12 +209,12 @@ fn another_fingerprint_is_empty_and_takes_the_models_place_at_its_first_add() {
     old.add((0..1_000).collect(), 7).unwrap();
     other.add(vec![5], 7).unwrap();
     let new = cache.model("m", "new");
-    assert_eq!((new.epoch(), new.seen(&[5]).unwrap()), (None, vec![false]));
-    assert_eq!(old.epoch(), Some(7), "asking takes nothing away");
+    assert_eq!((new.stand(), new.seen(&[5]).unwrap()), (None, vec![false]));
+    assert_eq!(old.stand(), Some(7), "asking takes nothing away");
     new.add(vec![6], 8).unwrap();
-    assert_eq!((new.epoch(), new.seen(&[5, 6]).unwrap()), (Some(8), vec![false, true]));
-    assert_eq!((old.epoch(), old.seen(&[5, 6]).unwrap()), (None, vec![false, false]));
-    assert_eq!((other.epoch(), other.seen(&[5, 6]).unwrap()), (Some(7), vec![true, false]));
+    assert_eq!((new.stand(), new.seen(&[5, 6]).unwrap()), (Some(8), vec![false, true]));
+    assert_eq!((old.stand(), old.seen(&[5, 6]).unwrap()), (None, vec![false, false]));
+    assert_eq!((other.stand(), other.seen(&[5, 6]).unwrap()), (Some(7), vec![true, false]));
     assert_eq!(files(directory.path()), 2, "the file with the thousand keys is gone");
 }
 
@@ -228,11 +228,11 @@ fn a_cleared_model_is_empty_and_can_be_filled_again() {
     other.add(vec![1], 1).unwrap();
     let mut reader = keys.read(SEEN).unwrap();
     keys.clear().unwrap();
-    assert_eq!((keys.epoch(), keys.seen(&[1]).unwrap()), (None, vec![false]));
+    assert_eq!((keys.stand(), keys.seen(&[1]).unwrap()), (None, vec![false]));
     assert_eq!(reader.get(1, &[]).unwrap(), Some(&[][..]), "who reads a shelf reads on");
     keys.add(vec![2], 2).unwrap();
-    assert_eq!((keys.epoch(), keys.seen(&[1, 2]).unwrap()), (Some(2), vec![false, true]));
-    assert_eq!((other.epoch(), other.seen(&[1, 2]).unwrap()), (Some(1), vec![true, false]));
+    assert_eq!((keys.stand(), keys.seen(&[1, 2]).unwrap()), (Some(2), vec![false, true]));
+    assert_eq!((other.stand(), other.seen(&[1, 2]).unwrap()), (Some(1), vec![true, false]));
     drop(reader);
     assert_eq!(files(directory.path()), 2);
 }
@@ -242,7 +242,7 @@ fn a_cache_that_cannot_be_read_is_made_anew() {
     let directory = tempfile::tempdir().unwrap();
     let list = directory.path().join(FORMAT).join("layers.json");
     let add = || open(directory.path()).model("m", "f").add(vec![1], 1).unwrap();
-    let epoch = || open(directory.path()).model("m", "f").epoch();
+    let epoch = || open(directory.path()).model("m", "f").stand();
     let layers = || {
         let mut files = fs::read_dir(directory.path().join(FORMAT)).unwrap().map(|file| file.unwrap().path());
         files.find(|path| path.extension().is_some_and(|extension| extension == "layers")).unwrap()
@@ -276,7 +276,7 @@ fn a_directory_that_was_deleted_under_it_is_made_again() {
     keys.add(vec![2], 2).unwrap();
     assert_eq!(keys.seen(&[1, 2]).unwrap(), [false, true]);
     drop(keys);
-    assert_eq!(open(directory.path()).model("m", "f").epoch(), Some(2));
+    assert_eq!(open(directory.path()).model("m", "f").stand(), Some(2));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use lakebed_log::{Ack, Appended, Log, Store};
@@ -10,6 +11,7 @@ use lakebed_tests::batches::{at, numbered};
 use lakebed_tests::lake::{Lake, PROJECT};
 use lakebed_tests::rows::rows;
 use lakebed_tests::storm::{Storm, Trace, Weather};
+use tokio::time::Instant;
 
 const CROWD: usize = 256;
 
@@ -65,4 +67,25 @@ async fn appenders_do_not_read_each_others_entries_over_and_over() {
     let (head, _) = handles[0].head().await.unwrap();
     println!("{CROWD} appends in {head} commits, {:.1} requests each", requests as f64 / CROWD as f64);
     assert!(requests <= REQUESTS * CROWD, "{requests} requests for {CROWD} appends");
+}
+
+/// Nobody commits what its senders were content to have durable, until somebody comes who does: that one does not wait for each
+/// of them. By the test's clock, too.
+#[tokio::test(start_paused = true)]
+async fn durable_entries_are_not_waited_for_one_by_one() {
+    let (lake, weather) = (Lake::memory(), Weather { delay_ms: 5, ..Weather::default() });
+    let log = lake.open().await;
+    for number in 0..200 {
+        log.append(&numbered(&format!("d{number}"), 1), Ack::Durable, at(1)).await.unwrap();
+    }
+    let view = lake.behind(|inner| Storm::new(inner, 0, weather, 7, Arc::default(), Arc::default()));
+    let other = Log::open(view, PROJECT).await.unwrap();
+    let began = Instant::now();
+    let appended = other.append(&numbered("last", 1), Ack::Committed, at(2)).await.unwrap();
+    let took = began.elapsed();
+    println!("committed with 200 before it after {took:?}");
+    assert_eq!(appended, Appended::Committed { version: 1 });
+    assert_eq!(other.snapshot().await.unwrap().next_offset, 201);
+    // For each of them it would be a quarter of a second.
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }

@@ -2,14 +2,15 @@
 //! replay. Each is what its SQL says over all events.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lakebed_log::Ack;
 use lakebed_project::{Config, Flags};
-use lakebed_query::{Lakehouse, Progress, Replay};
-use lakebed_tests::batches::{at, batch, event};
+use lakebed_query::{AsOf, Lakehouse, Progress, Project, Replay};
+use lakebed_tests::batches::{at, batch, decoded, event, settings_of};
 use tempfile::TempDir;
 
 use crate::grouped::shown;
@@ -269,4 +270,113 @@ async fn the_log_has_as_many_columns_as_it_may() {
     assert_eq!(shown(&lake, None, "SELECT prices_c, pinned FROM bronze.events").await, ["3.0|∅", "∅|5.0", "∅|∅"]);
     let texts = shown(&lake, None, "SELECT _doc ->> 'prices' FROM bronze.events WHERE event_id = 'e1'").await;
     assert_eq!(texts, [r#"{"c":3,"d":4}"#]);
+}
+
+/// A copy of a lake has epochs of the same numbers, and the table's id: what one of them learnt is not the other's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_lake() {
+    const MODELS: &[(&str, &str)] =
+        &[("gold/kinds.sql", "SELECT kind, count(*) AS events FROM bronze.events GROUP BY 1")];
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    taken_up(&lake, 1, &[("a", r#","kind":"both""#)]).await;
+    drop(lake);
+    let copied = Command::new("cp").args(["-r", "lake", "copy"]).current_dir(&directory).status().unwrap();
+    assert!(copied.success());
+    let opened = async |place: &str| {
+        let flags = Flags { lake: Some(place.to_owned()), ..Flags::default() };
+        let config = Config::load(directory.path(), &|_| None, &flags).unwrap();
+        Lakehouse::open(Project::load(directory.path(), config).unwrap()).await.unwrap()
+    };
+    for number in 2..5 {
+        for place in ["lake", "copy"] {
+            let (id, kind) = (format!("{place}{number}"), format!(r#","kind":"{place}""#));
+            taken_up(&opened(place).await, number, &[(&id, &kind)]).await;
+        }
+    }
+    for place in ["lake", "copy"] {
+        let lake = opened(place).await;
+        let mut expected = vec!["both|1".to_owned(), format!("{place}|3")];
+        expected.sort();
+        assert_eq!(shown(&lake, None, "SELECT * FROM gold.kinds").await, expected);
+        assert_verified(&lake).await;
+    }
+}
+
+/// A file may be called as people call things; what its table is stored under is spelled as a path.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_other_letters() {
+    const COUNTS: &str = "SELECT kind, count(*) AS events FROM bronze.events GROUP BY 1";
+    const MODELS: &[(&str, &str)] = &[
+        ("gold/ums\u{e4}tze.sql", COUNTS),
+        ("gold/n~old.sql", COUNTS),
+        ("gold/n#1.sql", COUNTS),
+        ("gold/n%2.sql", COUNTS),
+        ("gold/n[1].sql", COUNTS),
+        ("gold/sum.sql", "SELECT sum(events) AS events FROM gold.\"ums\u{e4}tze\""),
+    ];
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    // So often that runs are folded, and those that were deleted.
+    for number in 1..12 {
+        let kind = format!(r#","kind":"k{}""#, number % 2);
+        taken_up(&lake, number, &[(&format!("e{number}"), &kind)]).await;
+    }
+    for name in ["ums\u{e4}tze", "n~old", "n#1", "n%2", "n[1]"] {
+        let sql = format!("SELECT * FROM gold.\"{name}\"");
+        assert_eq!(shown(&lake, None, &sql).await, ["k0|5", "k1|6"], "{name}");
+        assert_eq!(shown(&lake, Some(AsOf::Version(3)), &sql).await, ["k0|1", "k1|2"], "{name}");
+    }
+    assert_eq!(shown(&lake, None, "SELECT * FROM gold.sum").await, ["11"]);
+    assert_verified(&lake).await;
+    let lake = edited(lake, directory.path(), "gold/n#1.sql", &format!("-- sinks: delta\n{COUNTS}")).await;
+    let refused = lake.refresh(&[], &()).await.unwrap_err().to_string();
+    assert!(refused.contains("n#1.sql:1: a Delta table cannot be called 'n#1'"), "{refused}");
+}
+
+/// The extremes of two columns, where files have values in one of them only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn extremes_of_columns_with_few_values() {
+    const MODELS: &[(&str, &str)] = &[("gold/m.sql", "SELECT max(a) AS a, max(b) AS b FROM bronze.events")];
+    let directory = TempDir::new().unwrap();
+    drop(lake_of(directory.path(), MODELS).await);
+    let settings = "[project]\nname = \"shop\"\n[columns]\na = \"INTEGER\"\nb = \"INTEGER\"\n";
+    std::fs::write(directory.path().join("lakebed.toml"), settings).unwrap();
+    let lake = reopened(directory.path()).await;
+    for (number, (day, value)) in (1..).zip([(3, r#""a":3"#), (2, r#""b":2"#), (1, r#""a":1"#)]) {
+        let time = format!("2026-11-0{day}T00:00:00Z");
+        let line = format!(r#"{{"event_id":"e{day}","event_type":"t","event_time":"{time}",{value}}}"#);
+        let batch = Arc::new(decoded(&format!("b{number}"), line.as_bytes(), &settings_of(settings)));
+        lake.log().append(&batch, Ack::Committed, at(number)).await.unwrap();
+        lake.refresh(&[], &()).await.unwrap();
+    }
+    for _ in 0..5 {
+        assert_eq!(shown(&lake, None, "SELECT max(a), max(b) FROM bronze.events").await, ["3|2"]);
+    }
+    assert_eq!(shown(&lake, None, "SELECT a, b FROM gold.m").await, ["3|2"]);
+    assert_verified(&lake).await;
+}
+
+/// A difference of times beside days and months.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn differences_of_times_beside_intervals() {
+    const MODELS: &[(&str, &str)] = &[(
+        "gold/gaps.sql",
+        "SELECT gap > INTERVAL '1 day' AS day, gap <= INTERVAL '7 days' AS week, gap > INTERVAL '1 month' AS month,
+                gap BETWEEN INTERVAL '2 days' AND INTERVAL '3 days' AS within, greatest(gap, INTERVAL '5 days') > INTERVAL '4 days' AS most
+         FROM (SELECT CAST(later AS TIMESTAMP) - CAST(earlier AS TIMESTAMP) AS gap FROM bronze.events) AS g",
+    )];
+    let directory = TempDir::new().unwrap();
+    let lake = lake_of(directory.path(), MODELS).await;
+    let between = |earlier: &str, later: &str| format!(r#","earlier":"{earlier}","later":"{later}""#);
+    for (number, (earlier, later)) in (1..).zip([
+        ("2026-01-01T00:00:00", "2026-01-01T23:00:00"),
+        ("2026-01-01T00:00:00", "2026-01-03T01:30:00"),
+        ("2026-01-01T00:00:00", "2026-02-20T00:00:00"),
+    ]) {
+        taken_up(&lake, number, &[(&format!("e{number}"), &between(earlier, later))]).await;
+    }
+    let expected = ["false|true|false|false|true", "true|false|true|false|true", "true|true|false|true|true"];
+    assert_eq!(shown(&lake, None, "SELECT * FROM gold.gaps").await, expected);
+    assert_verified(&lake).await;
 }

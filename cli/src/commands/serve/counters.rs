@@ -41,7 +41,8 @@ impl Counters {
         let help = "Newest version of the log that this server has seen";
         let log = state.clone();
         metrics.gauge("lakebed_log_newest_version", help, move || log.borrow().lakehouse.log().seen() as f64)?;
-        let help = "Seconds since the tables and all their sinks had all that is in the log; 0 where they have it";
+        let help =
+            "Seconds for which something was in the log that the tables, or a sink, do not have; 0 where they have all";
         if refreshes_here {
             metrics.gauge("lakebed_tables_behind_seconds", help, move || state.borrow().behind_for().as_secs_f64())?;
         }

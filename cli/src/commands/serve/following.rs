@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::counters::Counters;
 use super::lookout::State;
-use super::publisher::Publisher;
+use super::publisher::{Covered, Ended, Publisher};
 use super::served;
 use crate::commands::run::behind::Behind;
 use crate::commands::run::maintain;
@@ -43,7 +43,7 @@ pub(super) struct Following<'i> {
     pub(super) keeping: Keeping,
     pub(super) counters: Counters,
     /// As in [`State`].
-    pub(super) up_to_date: (u64, Instant),
+    pub(super) up_to_date: Covered,
 }
 
 /// A version of the log, and an epoch.
@@ -76,7 +76,7 @@ impl Following<'_> {
         let mut seen = self.seen;
         loop {
             self.wait(seen.0).await;
-            let before = self.lakehouse.clone();
+            let (before, looked) = (self.lakehouse.clone(), Instant::now());
             // Where one model fails already, it is not the edit that keeps the others from their end.
             let was_stuck = self.behind.is_stuck();
             let edited = self.watch && self.reload();
@@ -89,18 +89,20 @@ impl Following<'_> {
                 }
                 worked => worked,
             };
-            let Self { invocation, lakehouse, behind, watch, counters, keeping: Keeping { publisher, .. }, .. } =
-                &mut self;
+            let Self { invocation, lakehouse, behind, watch, counters, up_to_date, keeping, .. } = &mut self;
+            let publisher = &mut keeping.publisher;
             match worked {
                 Ok(Looked::Rested) => {}
                 worked => behind.refreshed(invocation, worked.map(drop), *watch)?,
             }
-            if let Some((published, took)) = publisher.go_on(lakehouse).await {
-                counters.published(took, published.is_ok());
-                behind.published(invocation, published);
+            let covers = behind.what().is_none().then_some((seen.0, looked));
+            if let Some(Ended { outcome, took, covers }) = publisher.go_on(lakehouse, covers).await {
+                counters.published(took, outcome.is_ok());
+                *up_to_date = covers.filter(|_| outcome.is_ok()).unwrap_or(*up_to_date);
+                behind.published(invocation, outcome);
             }
-            if publisher.is_done() && behind.what().is_none() {
-                self.up_to_date = (seen.0, Instant::now());
+            if publisher.is_done() {
+                *up_to_date = covers.unwrap_or(*up_to_date);
             }
             self.tell_state(None);
         }

@@ -11,6 +11,7 @@ use lakebed_query::checks::Checked;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use super::publisher::Covered;
 use crate::alerts::Alerts;
 use crate::error::Result;
 
@@ -25,8 +26,8 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct State {
     /// With its models as they are now.
     pub(super) lakehouse: Lakehouse,
-    /// The version at which the tables, and all sinks, last had all that was in the log, and when that was last seen.
-    pub(super) up_to_date: (u64, Instant),
+    /// The newest version that the tables and all sinks are known to have, and when nothing was known of a later one.
+    pub(super) up_to_date: Covered,
     /// What keeps a refresh or a publication from its end, if something does.
     pub(super) behind: Option<String>,
     /// Since when a refresh is under way, if one is.
@@ -36,7 +37,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// For how long the tables, or a sink, have not had all that is in the log.
+    /// For how long something has been in the log that the tables, or a sink, do not have; at most, where they are brought up all
+    /// the time.
     pub(super) fn behind_for(&self) -> Duration {
         let (version, at) = self.up_to_date;
         match self.behind.is_none() && self.lakehouse.log().seen() <= version {
@@ -96,7 +98,9 @@ impl Lookout {
         // Where nobody is to be called there is nothing to look out for.
         while self.alerts.has_somebody() {
             tokio::time::sleep(EVERY).await;
-            let State { lakehouse, behind, refreshing, publishing, .. } = state.borrow().clone();
+            let State { lakehouse, up_to_date, behind, refreshing, publishing } = state.borrow().clone();
+            // While events come all the time there is always something that the tables do not have yet.
+            self.fresh = self.fresh.max(up_to_date.1);
             let served = sessions.borrow().session.version();
             // One that takes so long does not come to its end: a sink, say, that is there and does not answer.
             let publishing = publishing.filter(|(_, publication)| !publication.is_finished()).map(|(began, _)| began);

@@ -9,6 +9,17 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::commands::run::behind::AGAIN_AFTER;
 use crate::error::Result;
 
+/// A version of the log that the tables have, and when nothing was known of a later one.
+pub(super) type Covered = (u64, Instant);
+
+/// What became of a publication.
+pub(super) struct Ended {
+    pub(super) outcome: Result<()>,
+    pub(super) took: Duration,
+    /// What the sinks have where it succeeded, if that was known when it began.
+    pub(super) covers: Option<Covered>,
+}
+
 /// One publication after the other, each of the newest epoch.
 pub(super) struct Publisher {
     under_way: Option<UnderWay>,
@@ -20,6 +31,7 @@ pub(super) struct Publisher {
 
 struct UnderWay {
     since: Instant,
+    covers: Option<Covered>,
     publication: JoinHandle<lakebed_query::Result<Publications>>,
 }
 
@@ -53,19 +65,21 @@ impl Publisher {
         }
     }
 
-    /// Begins what is due, if nothing is under way; gives what became of a publication that has ended, and how long it
-    /// took.
-    pub(super) async fn go_on(&mut self, lakehouse: &Lakehouse) -> Option<(Result<()>, Duration)> {
+    /// Begins what is due, if nothing is under way, with tables that have what `covers` says; gives what became of a publication
+    /// that has ended.
+    pub(super) async fn go_on(&mut self, lakehouse: &Lakehouse, covers: Option<Covered>) -> Option<Ended> {
         if !self.is_ready() {
             return None;
         }
         let ended = match self.under_way.take() {
-            Some(UnderWay { since, publication }) => Some((outcome(publication).await, since.elapsed())),
+            Some(UnderWay { since, covers, publication }) => {
+                Some(Ended { outcome: outcome(publication).await, took: since.elapsed(), covers })
+            }
             None => None,
         };
         match &ended {
-            Some((Err(_), _)) => (self.due, self.failed) = (true, Some(Instant::now())),
-            Some((Ok(()), took)) => {
+            Some(Ended { outcome: Err(_), .. }) => (self.due, self.failed) = (true, Some(Instant::now())),
+            Some(Ended { took, .. }) => {
                 tracing::info!("published in {} ms", took.as_millis());
                 self.failed = None;
             }
@@ -75,7 +89,7 @@ impl Publisher {
             self.due = false;
             let lakehouse = lakehouse.clone();
             let publication = tokio::spawn(async move { lakehouse.publish_newest().await });
-            self.under_way = Some(UnderWay { since: Instant::now(), publication });
+            self.under_way = Some(UnderWay { since: Instant::now(), covers, publication });
         }
         ended
     }

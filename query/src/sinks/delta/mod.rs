@@ -122,7 +122,8 @@ impl DeltaSink {
             let open = self.open(table).await?;
             open.check_owner(image, table)?;
             let same = open.fingerprint() == Some(&table.fingerprint);
-            if same && open.version_of_log() > Some(image.version) {
+            // Tables of a lake never go back: what is there is of a later epoch, of whatever SQL.
+            if open.version_of_log() > Some(image.version) {
                 return Ok(Outcome::Unchanged);
             }
             let keeps = same && !anew;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
@@ -73,23 +74,53 @@ pub(super) fn create(database: &Database) -> Result<()> {
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.watermarks (model VARCHAR, fingerprint VARCHAR,
              version UBIGINT, rows UBIGINT, content_hash VARCHAR, as_of TIMESTAMP WITH TIME ZONE);
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.owner (name VARCHAR);
+         CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.lake (id VARCHAR);
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.addresses (model VARCHAR, first UBIGINT, next UBIGINT,
              deleted BLOB);
          CREATE TABLE IF NOT EXISTS {CATALOG}.{BOOKKEEPING}.tables (model VARCHAR, description VARCHAR);"
     ))
 }
 
-/// Whose tables they are; `None` for a file that does not say it.
-pub(super) fn owner(database: &Database) -> Option<String> {
-    let mut owner = None;
-    let select = format!("SELECT name FROM {CATALOG}.{BOOKKEEPING}.owner");
-    let mut read = |batch: RecordBatch| {
-        owner = batch.column(0).as_string::<i32>().iter().flatten().next().map(str::to_owned);
-        Ok(())
-    };
-    // A file of an earlier build has no such table.
-    database.query(&select, &mut read).ok()?;
-    owner
+/// Whose tables they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The project's name, or its target's.
+    name: Option<String>,
+    /// The lake's id.
+    lake: Option<String>,
+}
+
+impl Owner {
+    /// As the file says it; one of an earlier build says less.
+    pub(super) fn of(database: &Database) -> Self {
+        let text = |select: String| {
+            let mut found = None;
+            let mut read = |batch: RecordBatch| {
+                found = batch.column(0).as_string::<i32>().iter().flatten().next().map(str::to_owned);
+                Ok(())
+            };
+            // A table that is not there says nothing.
+            database.query(&select, &mut read).ok()?;
+            found
+        };
+        Self {
+            name: text(format!("SELECT name FROM {CATALOG}.{BOOKKEEPING}.owner")),
+            lake: text(format!("SELECT id FROM {CATALOG}.{BOOKKEEPING}.lake")),
+        }
+    }
+
+    /// Makes sure that an image is of the same lake.
+    ///
+    /// # Errors
+    /// [`Error::FileTaken`].
+    pub(super) fn check(&self, image: &Image, path: PathBuf) -> Result<()> {
+        let owner = match (&self.name, &self.lake) {
+            (Some(name), _) if *name != image.owner => format!("'{name}'"),
+            (_, Some(lake)) if *lake != image.lake => format!("another lake of '{}'", image.owner),
+            _ => return Ok(()),
+        };
+        Err(Error::FileTaken { path, owner })
+    }
 }
 
 /// What the file holds of each model, by name.
@@ -131,7 +162,9 @@ pub(super) fn descriptions(database: &Database) -> Result<HashMap<String, Option
 /// Says that the tables are those of the image.
 pub(super) fn record(database: &Database, image: &Image) -> Result<()> {
     record_descriptions(database, image)?;
-    replace(database, "owner", [("name", Arc::new(StringArray::from(vec![image.owner.as_str()])) as ArrayRef)])?;
+    let one = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+    replace(database, "owner", [("name", one(&image.owner))])?;
+    replace(database, "lake", [("id", one(&image.lake))])?;
     record_addresses(database, image)?;
     record_watermarks(database, image)
 }

@@ -58,7 +58,7 @@ pub struct Published {
 #[derive(Default)]
 struct PublicFile {
     /// Whose the tables are, if it says so.
-    owner: Option<String>,
+    owner: bookkeeping::Owner,
     watermarks: Vec<Watermark>,
     instance: Option<Instance>,
 }
@@ -128,7 +128,7 @@ impl DuckDbSink {
     fn published(&self) -> Result<PublicFile> {
         let Some(public) = self.open_public()? else { return Ok(PublicFile::default()) };
         let watermarks = bookkeeping::watermarks(&public.database)?.unwrap_or_default();
-        let owner = bookkeeping::owner(&public.database);
+        let owner = bookkeeping::Owner::of(&public.database);
         // The mark goes last: publishers leave the file alone until nothing of this process holds it.
         let Reading { database, mark: _mark } = public;
         Ok(PublicFile { owner, watermarks, instance: Some(database.detach()?) })
@@ -167,21 +167,20 @@ impl DuckDbSink {
         let _alone = self.files.lock()?;
         self.files.recover()?;
         let (work, newest) = match self.published() {
-            Ok(PublicFile { owner: Some(owner), .. }) if owner != image.owner => {
-                return Err(Error::FileTaken { path: self.path(), owner });
+            Ok(PublicFile { owner, watermarks, instance }) => {
+                owner.check(image, self.path())?;
+                match superseding(image, &watermarks) {
+                    Some(version) => return Ok(self.unchanged(version)),
+                    None => (self.open_work(instance)?, Some(watermarks)),
+                }
             }
-            Ok(PublicFile { watermarks, instance, .. }) => match superseding(image, &watermarks) {
-                Some(version) => return Ok(self.unchanged(version)),
-                None => (self.open_work(instance)?, Some(watermarks)),
-            },
             // Someone opened the public file for writing, or damaged it. Only a copy of it can be looked into.
             Err(Error::Held { .. } | Error::DuckDb { .. }) => {
                 let work = self.open_copy(None)?;
-                let owner = bookkeeping::owner(&work.database);
-                if let Some(owner) = owner.filter(|owner| *owner != image.owner) {
+                if let Err(taken) = bookkeeping::Owner::of(&work.database).check(image, self.path()) {
                     drop(work);
                     self.files.discard_work()?;
-                    return Err(Error::FileTaken { path: self.path(), owner });
+                    return Err(taken);
                 }
                 let published = bookkeeping::watermarks(&work.database);
                 match published.map(|published| superseding(image, &published.unwrap_or_default())) {

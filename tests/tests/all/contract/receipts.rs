@@ -11,6 +11,7 @@ over_every_store!(
     other_content_is_a_conflict,
     a_staged_batch_guards_its_id,
     a_batch_whose_version_is_lost_comes_again,
+    a_batch_whose_files_are_gone_is_sent_again,
 );
 
 async fn a_retry_is_a_duplicate(lake: Lake) {
@@ -75,4 +76,29 @@ async fn a_staged_batch_guards_its_id(lake: Lake) {
     assert!(matches!(error, Error::BatchConflict { .. }), "{error}");
     assert_eq!(log.drain(at(3)).await.unwrap().committed, 1);
     assert_eq!(rows(&log, &log.snapshot().await.unwrap()).await[0].event_id, "a");
+}
+
+/// What waits in the inbox and has lost its files is nothing that anybody could commit: its senders' retries are.
+async fn a_batch_whose_files_are_gone_is_sent_again(lake: Lake) {
+    let log = lake.open().await;
+    let together = [numbered("x", 2), numbered("y", 2)];
+    log.append(&numbered("a", 3), Ack::Durable, at(1)).await.unwrap();
+    log.append(&numbered("b", 3), Ack::Durable, at(1)).await.unwrap();
+    for appended in log.append_together(&together, Ack::Durable, at(1)).await {
+        assert_eq!(appended.unwrap(), Appended::Durable);
+    }
+    let objects = lake.store().list(&"events".into()).await.unwrap();
+    let files: Vec<_> = objects.iter().filter(|object| object.location.as_ref().ends_with(".parquet")).collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        lake.store().delete(&file.location).await.unwrap();
+    }
+    assert_eq!(log.drain(at(2)).await.unwrap().left.len(), 3, "they are told, and stay");
+    assert_eq!(log.append(&numbered("a", 3), Ack::Durable, at(3)).await.unwrap(), Appended::Durable);
+    for batch in [&numbered("b", 3), &together[0], &together[1], &numbered("a", 3)] {
+        let appended = lake.open().await.append(batch, Ack::Committed, at(4)).await.unwrap();
+        assert!(matches!(appended, Appended::Committed { .. } | Appended::Duplicate { .. }), "{appended:?}");
+    }
+    assert_eq!(rows(&log, &log.snapshot().await.unwrap()).await.len(), 10);
+    assert_eq!(log.drain(at(5)).await.unwrap().left, [""; 0]);
 }
