@@ -50,8 +50,9 @@ pub(crate) enum Error {
     /// `--strict`.
     #[error("{quarantined} of {sent} events went to quarantine")]
     Quarantined { quarantined: u64, sent: u64 },
-    #[error("{} not what a replay of the log gives: {}", if models.len() == 1 { "one model is" } else { "models are" }, models.join(", "))]
-    DoesNotHold { models: Vec<String> },
+    /// `verify`; `sinks` where it is these alone that have other rows.
+    #[error("{} not what a replay of the log gives: {}", what_differs(models, sinks), models.join(", "))]
+    DoesNotHold { models: Vec<String>, sinks: Vec<&'static str> },
     /// `test`.
     #[error("{failed} {} not hold", if *failed == 1 { "check does" } else { "checks do" })]
     ChecksFailed { failed: usize },
@@ -135,8 +136,12 @@ impl Error {
             Self::Quarantined { .. } => {
                 Some("`lakebed quarantine list` has the reasons; the other events are in the log".to_owned())
             }
-            Self::DoesNotHold { models } if models.iter().any(|model| model == "bronze.events") => Some(
+            Self::DoesNotHold { models, .. } if models.iter().any(|model| model == "bronze.events") => Some(
                 "DROP TABLE bronze.events in PostgreSQL, and the next `lakebed run` writes it anew; `lakebed replay` puts the models right"
+                    .to_owned(),
+            ),
+            Self::DoesNotHold { sinks, .. } if !sinks.is_empty() => Some(
+                "what is stored is right: `lakebed run` brings up a sink that is behind, `lakebed replay` puts right what was changed there"
                     .to_owned(),
             ),
             Self::DoesNotHold { .. } => Some(
@@ -185,5 +190,14 @@ impl Error {
     /// Whether the command line was wrong, rather than the work.
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Usage { .. })
+    }
+}
+
+/// Whose rows differ, with their verb.
+fn what_differs(models: &[String], sinks: &[&str]) -> String {
+    match (sinks, models) {
+        ([], [_]) => "one model is".to_owned(),
+        ([], _) => "models are".to_owned(),
+        _ => format!("what is published in {} is", sinks.join(" and ")),
     }
 }

@@ -57,10 +57,14 @@ impl Admission {
         }
     }
 
-    /// How many statements are computed, or may go on once their client reads, and how many wait for their turn.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        let again = self.limits.at_once - self.again.available_permits();
-        (self.line.taken() + again, self.line.waiting())
+    /// How many statements are being computed.
+    pub(crate) fn running(&self) -> usize {
+        self.line.taken() + self.limits.at_once - self.again.available_permits()
+    }
+
+    /// How many wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.line.waiting()
     }
 
     /// How long a statement may be computed.

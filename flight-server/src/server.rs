@@ -124,12 +124,6 @@ pub fn check_flight(address: SocketAddr, has_users: bool, has_tls: bool) -> Resu
     }
 }
 
-/// Gauges, each of one of the two that [`Admission::counts`] gives.
-const QUERIES: [(&str, &str, fn((usize, usize)) -> usize); 2] = [
-    ("lakebed_queries_running", "Statements that are being computed", |(running, _)| running),
-    ("lakebed_queries_waiting", "Statements that wait for their turn", |(_, waiting)| waiting),
-];
-
 impl Server {
     /// Listens on `addresses` for questions about the newest session of `lake`.
     ///
@@ -148,10 +142,11 @@ impl Server {
         let metrics = Arc::new(Metrics::new()?);
         metrics.serve_version(lake.borrow().session.version());
         let admission = Arc::new(Admission::new(limits));
-        for (name, help, of) in QUERIES {
-            let admission = Arc::clone(&admission);
-            metrics.gauge(name, help, move || of(admission.counts()) as f64)?;
-        }
+        let (running, waiting) = (Arc::clone(&admission), Arc::clone(&admission));
+        let help = "Statements that are being computed";
+        metrics.gauge("lakebed_queries_running", help, move || running.running() as f64)?;
+        let help = "Statements that wait for their turn";
+        metrics.gauge("lakebed_queries_waiting", help, move || waiting.waiting() as f64)?;
         let readers = Readers::new(lake.clone(), policies, runtime.threads());
         let shared = Shared {
             statements: Statements::new(Plans::new(readers, runtime.threads()), key.clone()),

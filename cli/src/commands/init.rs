@@ -26,7 +26,8 @@ pub(crate) fn init(arguments: &InitArguments, output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Makes a project. Everything is written beside it first; what is there of the directory stays.
+/// Makes a project. Everything is written under another name first, in the directory if it is there, which may be a mount; what is there
+/// of it stays.
 ///
 /// # Errors
 /// [`Error::ProjectExists`] and [`Error::InTheWay`], [`Error::NoName`] for a path such as `/`.
@@ -45,7 +46,8 @@ pub(crate) fn make(directory: &Path) -> Result<()> {
     };
     let name = name.to_string_lossy();
     fs::create_dir_all(parent).map_err(failed(parent))?;
-    let draft = parent.join(format!(".{name}.lakebed-init-{}", std::process::id()));
+    let within = if whole.exists() { &whole } else { parent };
+    let draft = within.join(format!(".{name}.lakebed-init-{}", std::process::id()));
     let made = write(&draft, &name).and_then(|()| publish(&draft, &whole));
     if made.is_err() {
         // Whatever went wrong is told; a draft that cannot be removed is only untidy.

@@ -28,7 +28,16 @@ pub(crate) async fn verify(invocation: &Invocation, arguments: &VerifyArguments)
         invocation.output.say(&format!("{} models hold", verified.len()));
         return Ok(());
     }
-    Err(Error::DoesNotHold { models })
+    Err(Error::DoesNotHold { models, sinks: wrong_sinks(&verified) })
+}
+
+/// The sinks that have other rows, where what is stored is right and replayed alike.
+fn wrong_sinks(verified: &[Verified]) -> Vec<&'static str> {
+    let is_wrong = |sink: SinkKind| verified.iter().any(|model| model.sinks.get(&sink) == Some(&false));
+    match verified.iter().all(|model| model.stored && model.replay) {
+        true => SinkKind::ALL.into_iter().filter(|sink| is_wrong(*sink)).map(SinkKind::name).collect(),
+        false => Vec::new(),
+    }
 }
 
 fn table(verified: &[Verified]) -> Result<RecordBatch> {

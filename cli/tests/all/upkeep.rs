@@ -45,7 +45,13 @@ fn verify_names_what_was_changed_by_hand() {
     drop(duckdb);
     let (code, rows, said) = verified(&[]);
     assert_eq!(code, Some(1), "{said}");
-    says(&said, &["error: one model is not what a replay of the log gives: gold.revenue", "hint: "]);
+    says(
+        &said,
+        &[
+            "error: what is published in duckdb is not what a replay of the log gives: gold.revenue",
+            "hint: what is stored is right",
+        ],
+    );
     let wrong: Vec<_> = rows.lines().filter(|row| row.contains("false")).collect();
     assert!(
         matches!(wrong[..], [row] if row.starts_with("gold.revenue,") && row.contains(",true,false,,,true,false,") && row.contains("duckdb: day=")),
