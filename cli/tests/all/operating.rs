@@ -212,6 +212,23 @@ fn receiver() -> (String, mpsc::Receiver<String>) {
     (url, hear)
 }
 
+/// A server that does not refresh tells that nobody does.
+#[test]
+fn tables_that_nobody_refreshes_are_stale() {
+    let shop = Shop::with_tables();
+    let (url, hear) = receiver();
+    let toml = fs::read_to_string(shop.path().join("lakebed.toml")).unwrap();
+    shop.edit("lakebed.toml", &format!("{toml}\n[alerts]\nwebhook = \"{url}\"\nstale_after = 1\n"));
+    let served = Served::start(&shop, &[]);
+    shop.done(&["ingest", shop.events(500).to_str().unwrap()]);
+    let told = hear.recv_timeout(Duration::from_secs(180)).unwrap();
+    says(&told, &["\"alert\":\"stale\"", "\"resolved\":false"]);
+    shop.done(&["run"]);
+    let told = hear.recv_timeout(Duration::from_secs(180)).unwrap();
+    says(&told, &["\"alert\":\"stale\"", "\"resolved\":true"]);
+    served.stop();
+}
+
 /// A burst of quarantine, a check that fails and a sink that is away are told to a webhook and to a command, again where it is busy.
 #[test]
 fn somebody_is_called_when_something_goes_wrong() {

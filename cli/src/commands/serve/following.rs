@@ -95,7 +95,8 @@ impl Following<'_> {
                 Ok(Looked::Rested) => {}
                 worked => behind.refreshed(invocation, worked.map(drop), *watch)?,
             }
-            let covers = behind.what().is_none().then_some((seen.0, looked));
+            // Where others refresh, it is they who know what the tables have.
+            let covers = (*watch && behind.what().is_none()).then_some((seen.0, looked));
             if let Some(Ended { outcome, took, covers }) = publisher.go_on(lakehouse, covers).await {
                 counters.published(took, outcome.is_ok());
                 *up_to_date = covers.filter(|_| outcome.is_ok()).unwrap_or(*up_to_date);
