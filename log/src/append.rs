@@ -183,15 +183,14 @@ impl Log {
             let key = BatchKey::of_unit(unit);
             match self.entry(&key).await? {
                 Place::Void => return Ok(Stand::Alone),
-                Place::Entry(entry) => match self.look_for_files(&entry).await {
-                    Ok(()) => return Ok(Stand::InUnit(entry)),
-                    // Nobody can commit it, and its batches come one by one.
-                    Err(Error::Corrupt { .. }) => {
-                        self.store.put(&layout::inbox_entry(&key), Vec::new()).await?;
-                        return Ok(Stand::Alone);
+                Place::Entry(entry) => {
+                    if self.missing_file(&entry).await?.is_none() {
+                        return Ok(Stand::InUnit(entry));
                     }
-                    Err(error) => return Err(error),
-                },
+                    // Nobody can commit it, and its batches come one by one.
+                    self.store.put(&layout::inbox_entry(&key), Vec::new()).await?;
+                    return Ok(Stand::Alone);
+                }
                 Place::Empty => self.store.put_if_absent(&layout::inbox_entry(&key), Vec::new()).await?,
             };
             // Read after the inbox: it may have been announced, committed and cleaned up meanwhile.
@@ -223,19 +222,16 @@ impl Log {
                     self.discard(&entry).await?;
                     return Ok(None);
                 }
-                (None, Place::Entry(first)) => match self.look_for_files(&first).await {
-                    Ok(()) => {
+                (None, Place::Entry(first)) => {
+                    if self.missing_file(&first).await?.is_none() {
                         self.discard(&entry).await?;
                         return Ok(Some(*first));
                     }
                     // Nobody can commit that one, so this one takes its place. If another sender's has taken it meanwhile and is
                     // committed, that came after this one's head, and the scan finds it.
-                    Err(Error::Corrupt { .. }) => {
-                        self.store.put_json(&layout::inbox_entry(&key), &entry).await?;
-                        return Ok(Some(entry));
-                    }
-                    Err(error) => return Err(error),
-                },
+                    self.store.put_json(&layout::inbox_entry(&key), &entry).await?;
+                    return Ok(Some(entry));
+                }
                 // Taken back, because its lane stood elsewhere; or on its way.
                 (None, Place::Empty) => sleep(ON_ITS_WAY).await,
             }

@@ -261,12 +261,22 @@ impl Log {
 
     /// Makes sure that an entry's data files are there.
     pub(crate) async fn look_for_files(&self, entry: &InboxEntry) -> Result<()> {
-        for file in &entry.files {
-            if !self.store.exists(&layout::in_table(&file.path)).await? {
-                let reason = format!("its data file '{}' is gone", file.path);
-                return Err(Error::Corrupt { path: layout::inbox_entry(&entry.key()), reason });
+        match self.missing_file(entry).await? {
+            None => Ok(()),
+            Some(file) => {
+                let reason = format!("its data file '{file}' is gone");
+                Err(Error::Corrupt { path: layout::inbox_entry(&entry.key()), reason })
             }
         }
-        Ok(())
+    }
+
+    /// The first of the data files that an entry names and that are not there.
+    pub(crate) async fn missing_file<'e>(&self, entry: &'e InboxEntry) -> Result<Option<&'e str>> {
+        for file in &entry.files {
+            if !self.store.exists(&layout::in_table(&file.path)).await? {
+                return Ok(Some(&file.path));
+            }
+        }
+        Ok(None)
     }
 }

@@ -10,9 +10,19 @@ use crate::settings::{EventsConfig, PRESETS};
 const MOST_BYTES: usize = 512 << 20;
 
 pub(super) const KEYS: &[Key] = &[
-    Key::new("project", "name", "by what a lake knows whose it is; the directory's name where it is not set", Set::Text(name)),
-    Key::new("lake", "url", "where the lake is: a directory, relative to the project's, or `s3://bucket/prefix`", Set::Text(lake))
-        .by_default("./lake"),
+    Key::new(
+        "project",
+        "name",
+        "by what a lake knows whose it is; the directory's name where it is not set",
+        Set::Text(name),
+    ),
+    Key::new(
+        "lake",
+        "url",
+        "where the lake is: a directory, relative to the project's, or `s3://bucket/prefix`",
+        Set::Text(lake),
+    )
+    .by_default("./lake"),
     Key::new(
         "lake",
         "fsync",
@@ -44,13 +54,27 @@ pub(super) const KEYS: &[Key] = &[
         "the secret to it; in the environment where the file is in a repository",
         Set::Some(|config, text| config.s3.secret_access_key = Some(text.to_owned())),
     ),
-    Key::new("events", "preset", "whose events they are, which says where the fields are: `lakebed`, `cloudevents`, `segment`, \
-        `snowplow`, `github`, `debezium` or `eventbridge`; the other keys of this section go before it", Set::Text(preset))
-        .by_default("lakebed"),
-    Key::new("events", "id", "where an event's id is: a path such as `meta.id`, `header:NAME`, `content-hash`, several with `|` for the first \
-        that is there, or with `+` for all of them, joined", Set::Text(id))
-        .by_default("event_id"),
-    Key::new("events", "type", "where its type is: a path, a header, or several with `|`", Set::Text(event_type)).by_default("event_type"),
+    Key::new(
+        "events",
+        "preset",
+        "whose events they are, by one of the presets of docs/events.md, which say where the fields are; other keys of this section go before it",
+        Set::Text(preset),
+    )
+    .by_default("lakebed"),
+    Key::new(
+        "events",
+        "id",
+        "where an event's id is: a path such as `meta.id`, `header:NAME`, `content-hash`, several with `|` for the first that is there, or with `+` for all of them, joined",
+        Set::Text(id),
+    )
+    .by_default("event_id"),
+    Key::new(
+        "events",
+        "type",
+        "where its type is: a path, a header, or several with `|`",
+        Set::Text(event_type),
+    )
+    .by_default("event_type"),
     Key::new(
         "events",
         "time",
@@ -58,9 +82,19 @@ pub(super) const KEYS: &[Key] = &[
         Set::Text(event_time),
     )
     .by_default("event_time"),
-    Key::new("events", "unflattened", "paths, with commas between them, whose values get no columns: they stay in `_doc`", Set::Text(unflattened)),
-    Key::new("ingest", "ack", "when an append is answered: once the batch is `committed`, or once it is `durable` and will be", Set::Text(ack))
-        .by_default("committed"),
+    Key::new(
+        "events",
+        "unflattened",
+        "paths, with commas between them, whose values get no columns: they stay in `_doc`",
+        Set::Text(unflattened),
+    ),
+    Key::new(
+        "ingest",
+        "ack",
+        "when an append is answered: once the batch is `committed`, or once it is `durable` and will be",
+        Set::Text(ack),
+    )
+    .by_default("committed"),
     Key::new(
         "ingest",
         "max_event_bytes",

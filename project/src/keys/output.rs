@@ -20,16 +20,14 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "models",
         "sinks",
-        "where tables are published whose headers do not say it: some of `duckdb`, `postgres` and `delta`, with commas \
-        between them",
+        "where tables are published whose headers do not say it: some of `duckdb`, `postgres` and `delta`, with commas between them",
         Set::Text(sinks),
     )
     .by_default("duckdb"),
     Key::new(
         "duckdb",
         "directory",
-        "where the DuckDB file is, relative to the project's directory; `published` in the lake where it is not \
-        set, and `published` beside lakebed.toml for a lake in a bucket",
+        "where the DuckDB file is, relative to the project's directory; `published` in the lake where it is not set, and `published` beside lakebed.toml for a lake in a bucket",
         Set::Text(duckdb_directory),
     ),
     Key::new(
@@ -69,8 +67,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "delta",
         "url",
-        "where Delta tables are: a directory, relative to the project's, or `s3://bucket/prefix`; `delta` in the lake \
-        where it is not set",
+        "where Delta tables are: a directory, relative to the project's, or `s3://bucket/prefix`; `delta` in the lake where it is not set",
         Set::Text(delta_url),
     ),
 ];

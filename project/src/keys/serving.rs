@@ -45,8 +45,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::new(
         "serve",
         "secret",
-        "what tickets and prepared statements are signed with, 16 characters or more; without it, what one process signed is good with \
-         that process alone",
+        "what tickets and prepared statements are signed with, 16 characters or more; without it, what one process signed is good with that process alone",
         Set::Text(secret),
     )
     .secret(|_| Some("LAKEBED_SERVE_SECRET")),
