@@ -1,5 +1,6 @@
 //! The name of every object of a lake. Nobody else formats a path.
 
+use chrono::{DateTime, Utc};
 use object_store::path::Path;
 use uuid::Uuid;
 
@@ -105,6 +106,18 @@ pub fn epoch(replay: Option<&str>, number: u64) -> Path {
     epochs(replay).join(format!("{number:020}.json"))
 }
 
+/// Where those of the lake's own are that stay when old ones are thinned.
+pub fn landmarks() -> Path {
+    Path::from(LANDMARKS)
+}
+
+const LANDMARKS: &str = "landmarks";
+
+/// An epoch that stays, and when it was put: its age decides for how long.
+pub fn landmark(number: u64, put: DateTime<Utc>) -> Path {
+    landmarks().join(format!("{number:020}-{}.json", put.format("%Y%m%dT%H%M%SZ")))
+}
+
 /// Where the epochs of replays are, each under its name.
 pub const REPLAYS: &str = "replays";
 
@@ -155,7 +168,7 @@ pub fn kind_of(path: &Path) -> &'static str {
         _ if begins("_inbox/") => INBOX_ENTRY,
         _ if begins("_quarantine/") => "quarantine file",
         _ if begins(PARTITION) => "data file",
-        _ if path.starts_with("epochs/") => "epoch",
+        _ if path.starts_with("epochs/") || path.starts_with(LANDMARKS) => "epoch",
         _ if path.starts_with(REPLAYS) => "epoch of a replay",
         _ if path.starts_with("models/") => "model run",
         _ if path.starts_with(PUBLISHED) => "published file",

@@ -1,16 +1,17 @@
 //! Epochs: one manifest for each refresh, put if absent, that lists the runs of every model at one version of the log.
 
+mod chain;
+#[cfg(test)]
+mod tests;
+mod thinning;
+
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt};
-use lakebed_log::search::Search;
-use lakebed_log::{Store, layout};
-use object_store::ObjectMeta;
+use lakebed_log::Store;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
@@ -22,11 +23,11 @@ use crate::rows::{self, Deletion, Rows, Run};
 use crate::run_files::Written;
 use crate::runner::Reading;
 
+pub use chain::Chain;
+pub use thinning::{Thinned, Thinning, thin, wants_thinning};
+
 /// The layout of manifests that this build writes. The first one had no addresses.
 pub const LAYOUT: u32 = 2;
-
-/// So many manifests are asked for at once.
-const READ_AT_ONCE: usize = 16;
 
 /// All models at one version: what is not listed here is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,138 +178,9 @@ pub fn columns_of(schema: &Schema) -> Vec<StoredColumn> {
     schema.fields().iter().map(column).collect()
 }
 
-/// A line of epochs: the lake's own, or that of a replay beside it. They are counted from 1, and of the lake's own none is ever
-/// deleted: so the newest is found by its number, however many there are.
-#[derive(Clone, Debug, Default)]
-pub struct Chain {
-    replay: Option<String>,
-    /// The newest number that was seen; 0 before the first look.
-    seen: Arc<AtomicU64>,
-}
-
-/// So many epochs are listed at most to find the newest: a page of an object store's listing.
-const LISTED: usize = 1_000;
-
-impl Chain {
-    /// The line of a replay.
-    pub fn of_replay(name: impl Into<String>) -> Self {
-        Self { replay: Some(name.into()), seen: Arc::default() }
-    }
-
-    /// The replay's name, if it is one's.
-    pub fn replay(&self) -> Option<&str> {
-        self.replay.as_deref()
-    }
-
-    fn path(&self, number: u64) -> Path {
-        layout::epoch(self.replay(), number)
-    }
-
-    /// The newest epoch, or `None` before the first refresh.
-    ///
-    /// # Errors
-    /// Any failure of the store; [`Error::Log`] for a manifest that is no JSON of ours.
-    pub async fn newest(&self, store: &Store) -> Result<Option<Manifest>> {
-        let Some(number) = self.newest_number(store).await? else { return Ok(None) };
-        if let Some(newest) = read(store, &self.path(number)).await? {
-            return Ok(Some(newest));
-        }
-        // Another lake has been put into this one's place.
-        self.seen.store(0, Ordering::Relaxed);
-        match self.newest_number(store).await? {
-            Some(number) => read(store, &self.path(number)).await,
-            None => Ok(None),
-        }
-    }
-
-    /// The number of the newest epoch, or `None` before the first refresh.
-    ///
-    /// # Errors
-    /// Any failure of the store.
-    pub async fn newest_number(&self, store: &Store) -> Result<Option<u64>> {
-        let known = match self.seen.load(Ordering::Relaxed) {
-            0 => {
-                let listed = store.list_some(&layout::epochs(self.replay()), LISTED).await?;
-                listed.iter().filter_map(number_of).max().unwrap_or(0)
-            }
-            seen => seen,
-        };
-        let mut search = Search::from(known);
-        while let Some(number) = search.next() {
-            search.learn(store.exists(&self.path(number)).await?);
-        }
-        let last = search.last();
-        self.seen.fetch_max(last, Ordering::Relaxed);
-        Ok((last > 0).then_some(last))
-    }
-
-    /// The newest epoch that holds no event at an offset or beyond it.
-    ///
-    /// # Errors
-    /// As [`Self::newest`].
-    pub async fn before(&self, store: &Store, next_offset: u64) -> Result<Option<Manifest>> {
-        // An epoch never has fewer events than the one before it.
-        let newest = self.newest_number(store).await?.unwrap_or(0);
-        let (mut search, mut found) = (Search::between(0, newest + 1), None);
-        while let Some(number) = search.next() {
-            let manifest = read(store, &self.path(number)).await?;
-            let before = manifest.filter(|manifest| manifest.next_offset <= next_offset);
-            search.learn(before.is_some());
-            found = before.or(found);
-        }
-        Ok(found)
-    }
-
-    /// All epochs after one, oldest first; after 0, all that there are.
-    ///
-    /// # Errors
-    /// As [`Self::newest`].
-    pub async fn after(&self, store: &Store, epoch: u64) -> Result<Vec<Manifest>> {
-        let newest = self.newest_number(store).await?.unwrap_or(0);
-        let reads = (epoch + 1..=newest).map(|number| {
-            let (store, path) = (store.clone(), self.path(number));
-            async move { read(&store, &path).await }
-        });
-        let read: Vec<_> = futures::stream::iter(reads).buffered(READ_AT_ONCE).try_collect().await?;
-        Ok(read.into_iter().flatten().collect())
-    }
-
-    /// Puts an epoch; `false` where another refresh was first.
-    ///
-    /// # Errors
-    /// Any failure of the store.
-    pub async fn put(&self, store: &Store, manifest: &Manifest) -> Result<bool> {
-        let is_ours = store.put_or_read(&self.path(manifest.epoch), manifest.clone()).await? == *manifest;
-        if is_ours {
-            self.seen.fetch_max(manifest.epoch, Ordering::Relaxed);
-        }
-        Ok(is_ours)
-    }
-
-    /// Deletes all epochs of a replay; the lake's own stay.
-    ///
-    /// # Errors
-    /// Any failure of the store.
-    pub async fn delete(&self, store: &Store) -> Result<()> {
-        if self.replay.is_some() {
-            // The newest last, so that what a kill leaves is a replay that is done.
-            for object in store.list(&layout::epochs(self.replay())).await? {
-                store.delete(&object.location).await?;
-            }
-            self.seen.store(0, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-}
-
 /// An identity for a table that takes the place of one with this identity, in an epoch.
 pub(crate) fn another_identity(identity: &str, epoch: u64) -> String {
     blake3::hash(format!("{identity}/{epoch}").as_bytes()).to_hex()[..32].to_owned()
-}
-
-/// The number in the name of an epoch's object.
-fn number_of(object: &ObjectMeta) -> Option<u64> {
-    object.location.filename()?.strip_suffix(".json")?.parse().ok()
 }
 
 /// The newest epoch of the lake, or `None` before the first refresh.
@@ -351,64 +223,5 @@ mod as_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TableHash, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::datatypes::TimeUnit;
-
-    use super::*;
-
-    #[test]
-    fn a_schema_survives_its_spelling() {
-        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let item = Arc::new(Field::new_list_field(DataType::Utf8, true));
-        let kinds =
-            [DataType::Utf8, DataType::Int64, DataType::Decimal128(38, 2), DataType::Date32, utc, DataType::List(item)];
-        let fields = kinds.iter().enumerate().map(|(at, kind)| Field::new(format!("c{at}"), kind.clone(), true));
-        let schema = Schema::new(fields.collect::<Vec<_>>());
-        let state = ModelState {
-            fingerprint: String::new(),
-            identity: String::new(),
-            query: String::new(),
-            strategy: "full".into(),
-            changed: 1,
-            mark: None,
-            columns: columns_of(&schema),
-            unique: Vec::new(),
-            start: 0,
-            runs: Vec::new(),
-            deletions: Vec::new(),
-            rows: 0,
-            content_hash: TableHash::EMPTY,
-            work: Work::default(),
-        };
-        assert_eq!(*state.schema().unwrap(), schema);
-    }
-
-    fn manifest(epoch: u64) -> Manifest {
-        let time = DateTime::UNIX_EPOCH;
-        Manifest { layout: LAYOUT, epoch, version: epoch, time, next_offset: epoch * 10, models: BTreeMap::new() }
-    }
-
-    #[tokio::test]
-    async fn the_newest_epoch_is_found_however_many_there_are() {
-        let (store, chain) = (Store::memory(), Chain::default());
-        assert_eq!(chain.newest_number(&store).await.unwrap(), None);
-        for many in [1, 2, 7, 2_500] {
-            let others = Chain::default();
-            for epoch in others.newest_number(&store).await.unwrap().unwrap_or(0) + 1..=many {
-                assert!(others.put(&store, &manifest(epoch)).await.unwrap());
-            }
-            for of in [&chain, &Chain::default()] {
-                assert_eq!(of.newest_number(&store).await.unwrap(), Some(many));
-                assert_eq!(of.newest(&store).await.unwrap(), Some(manifest(many)));
-            }
-        }
-        assert_eq!(chain.before(&store, 12_345).await.unwrap(), Some(manifest(1_234)));
-        assert_eq!(chain.before(&store, 9).await.unwrap(), None);
-        assert_eq!(chain.after(&store, 2_498).await.unwrap(), [manifest(2_499), manifest(2_500)]);
-        assert_eq!(chain.after(&store, 0).await.unwrap().len(), 2_500);
     }
 }

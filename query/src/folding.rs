@@ -171,8 +171,8 @@ pub(crate) async fn renew(store: &Store, chain: &Chain, before: &Manifest) -> Re
 /// No refresh takes longer: what is younger may be a run of one that is under way.
 const LONGEST_REFRESH: TimeDelta = TimeDelta::days(1);
 
-/// Deletes the runs that no epoch lists, left by refreshes that were killed, once they are older than `retain` and than a day.
-/// Runs of older epochs stay: their tables can be asked for.
+/// Deletes the runs that no epoch lists, left by refreshes that were killed or listed by epochs that were thinned, once they are
+/// older than `retain` and than a day. Runs of the older epochs that are there stay: their tables can be asked for.
 ///
 /// # Errors
 /// Any failure of the store.
@@ -182,13 +182,22 @@ pub async fn vacuum_runs(store: &Store, retain: TimeDelta, at: DateTime<Utc>) ->
     let mut listed = BTreeSet::new();
     // Read after the runs were listed: what an epoch has taken up since is found here. And the lake's own are listed after those of
     // replays were read: a replay in place hands its runs on to one of them before it goes.
-    for epochs in [layout::replays(), layout::epochs(None)] {
-        for object in store.list(&epochs).await? {
-            let epoch = epoch::read(store, &object.location).await?;
-            for model in epoch.into_iter().flat_map(|epoch| epoch.models.into_values()) {
-                listed.extend(model.objects().map(str::to_owned));
+    let mut list = |epoch: Manifest| {
+        for model in epoch.models.values() {
+            // Most are in the epoch before, too.
+            for path in model.objects() {
+                if !listed.contains(path) {
+                    listed.insert(path.to_owned());
+                }
             }
         }
+    };
+    for object in store.list(&layout::replays()).await? {
+        epoch::read(store, &object.location).await?.into_iter().for_each(&mut list);
+    }
+    let mut epochs = Chain::default().after(store, 0).await?;
+    while let Some(epoch) = epochs.try_next().await? {
+        list(epoch);
     }
     let mut vacuumed = Vacuumed::default();
     for run in runs.iter().filter(|run| !listed.contains(run.location.as_ref()) && run.last_modified <= cutoff) {

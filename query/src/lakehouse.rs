@@ -4,6 +4,7 @@ mod as_of;
 mod publishing;
 mod reading;
 mod refreshing;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -36,6 +36,7 @@ mod strategy;
 mod system_tables;
 mod verify;
 
+pub use epoch::{Thinned, Thinning, thin};
 pub use error::{Error, Result};
 pub use explain::{Action, Explained, Planned};
 pub use folding::{fold_runs, vacuum_runs};

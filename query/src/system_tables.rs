@@ -1,6 +1,7 @@
 //! What the lake says of itself, as tables of the schema `lakebed`. They are read when they are asked, as of the session's
 //! version: nothing that came later is in them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -10,6 +11,7 @@ use chrono::{DateTime, Utc};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::TableType;
+use futures::TryStreamExt;
 use lakebed_log::{Entry, Log, Snapshot, quarantine};
 
 use crate::epoch::{Chain, Manifest};
@@ -231,16 +233,21 @@ impl Source {
     }
 
     async fn runs(&self) -> Result<Vec<ArrayRef>> {
-        let epochs = self.chain.after(self.log.store(), 0).await?;
         let upto = self.manifest.as_ref().map_or(0, |manifest| manifest.epoch);
-        let changed: Vec<_> = epochs
-            .iter()
-            .filter(|epoch| epoch.epoch <= upto)
-            .flat_map(|epoch| epoch.models.iter().map(move |(name, state)| (epoch, name, state)))
-            .filter(|(epoch, _, state)| state.changed == epoch.epoch)
-            .collect();
+        let mut epochs = self.chain.after(self.log.store(), 0).await?;
+        let (mut changed, mut last) = (Vec::new(), BTreeMap::new());
+        while let Some(mut epoch) = epochs.try_next().await?.filter(|epoch| epoch.epoch <= upto) {
+            // A model's last change before an epoch is told, too, where the epoch of that change was thinned.
+            for (name, mut state) in std::mem::take(&mut epoch.models) {
+                if last.insert(name.clone(), state.changed) != Some(state.changed) {
+                    // What is many is not shown.
+                    (state.runs, state.deletions) = (Vec::new(), Vec::new());
+                    changed.push((epoch.clone(), name, state));
+                }
+            }
+        }
         Ok(vec![
-            numbers(changed.iter().map(|(epoch, ..)| epoch.epoch)),
+            numbers(changed.iter().map(|(.., state)| state.changed)),
             numbers(changed.iter().map(|(epoch, ..)| epoch.version)),
             times(changed.iter().map(|(epoch, ..)| epoch.time)),
             texts(changed.iter().map(|(_, name, _)| name)),

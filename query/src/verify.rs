@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use futures::TryStreamExt;
 use lakebed_project::SinkKind;
 
 pub use self::difference::{Difference, Differs};
@@ -240,7 +241,8 @@ impl Lakehouse {
         // Listed after the sink was read: an epoch is stored before it is published.
         let later = self.chain().after(self.log().store(), epoch).await?;
         let name = model.name.to_string();
-        let states: Vec<_> = later.iter().filter_map(|manifest| manifest.models.get(&name)).collect();
+        let states = later.try_filter_map(async |mut manifest| Ok(manifest.models.remove(&name)));
+        let states: Vec<_> = states.try_collect().await?;
         if states.iter().any(|state| (state.rows, state.content_hash) == there) {
             return Ok(true);
         }
@@ -249,7 +251,7 @@ impl Lakehouse {
             SinkKind::Postgres => PostgresSink::as_kept,
             SinkKind::Delta => DeltaSink::as_kept,
         };
-        for state in states.into_iter().filter(|state| state.rows == there.0) {
+        for state in states.iter().filter(|state| state.rows == there.0) {
             let stored = Stored { store: self.log().store(), state };
             let table = &self.table_image(model, state).await?;
             if content(&AsKept { stored, table, kept }).await? == there {

@@ -107,7 +107,7 @@ async fn keep_up(invocation: &Invocation, lakehouse: &Lakehouse) {
     }
 }
 
-/// Compacts the log and writes a checkpoint, where the time has come.
+/// Compacts the log, writes a checkpoint, and thins old epochs, where the time has come.
 pub(crate) async fn maintain(invocation: &Invocation, lakehouse: &Lakehouse) -> Result<()> {
     let maintained = lakehouse.log().maintain(&Thresholds::default(), invocation.now()).await?;
     if maintained.compacted.before.0 > 0 {
@@ -119,6 +119,10 @@ pub(crate) async fn maintain(invocation: &Invocation, lakehouse: &Lakehouse) -> 
     }
     if let Some(version) = maintained.checkpoint {
         tracing::info!("checkpoint of the log at version {version}");
+    }
+    let (thinned, runs) = lakehouse.tidy(invocation.now()).await?;
+    if thinned.gone + runs.objects > 0 {
+        tracing::info!("{} old epochs are gone, and {} files of models that none lists", thinned.gone, runs.objects);
     }
     Ok(())
 }

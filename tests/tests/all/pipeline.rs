@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use lakebed_ingest::Settings;
 use lakebed_log::{Ack, Batch, Compaction, Entry, layout};
 use lakebed_project::{Config, Flags};
-use lakebed_query::{AsOf, Lakehouse, Project, epoch, fold_runs, vacuum_runs};
+use lakebed_query::{AsOf, Lakehouse, Project, Thinning, epoch, fold_runs, thin, vacuum_runs};
 use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_settings};
 use lakebed_tests::s3::Bucket;
 use tempfile::TempDir;
@@ -274,6 +274,13 @@ async fn folding_runs_changes_nothing() {
     let vacuumed = vacuum_runs(store, TimeDelta::hours(1), Utc::now() + TimeDelta::days(2)).await.unwrap();
     assert_eq!((vacuumed.objects, vacuumed.bytes), (1, 4));
     assert_eq!(number(stepped, Some(AsOf::Version(10)), count).await, 59);
+    let (later, thinning) = (Utc::now() + TimeDelta::days(60), Thinning { least: 2, ..Thinning::default() });
+    let thinned = thin(store, &thinning, later).await.unwrap();
+    assert!(thinned.gone > 20 && (1..=2).contains(&thinned.landmarks), "{thinned:?}");
+    assert!(vacuum_runs(store, TimeDelta::hours(1), later).await.unwrap().objects > 20, "of epochs that are gone");
+    let reopened = Lakehouse::open(stepped.project().clone()).await.unwrap();
+    assert_eq!(number(&reopened, Some(AsOf::Version(10)), count).await, 59, "it is computed");
+    assert_eq!(tables(&reopened).await, tables(at_once).await);
 }
 
 /// The same SQL, run by DuckDB from its published `silver.events` on, against what is published.

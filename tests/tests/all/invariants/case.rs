@@ -20,17 +20,19 @@ pub(super) enum Upkeep {
     VacuumLog,
     FoldRuns,
     VacuumRuns,
+    Thin,
     /// The state cache is deleted, and the project opened again.
     ForgetCache,
     Reopen,
 }
 
-const UPKEEP: [Upkeep; 7] = [
+const UPKEEP: [Upkeep; 8] = [
     Upkeep::Compact,
     Upkeep::Checkpoint,
     Upkeep::VacuumLog,
     Upkeep::FoldRuns,
     Upkeep::VacuumRuns,
+    Upkeep::Thin,
     Upkeep::ForgetCache,
     Upkeep::Reopen,
 ];

@@ -9,7 +9,7 @@ use chrono::{TimeDelta, Utc};
 use futures::TryStreamExt;
 use lakebed_log::{Ack, Compaction};
 use lakebed_project::{Config, Flags, Secret, SinkKind};
-use lakebed_query::{AsOf, Lakehouse, Project, Refreshed, TableHash, epoch, fold_runs, vacuum_runs};
+use lakebed_query::{AsOf, Lakehouse, Project, Refreshed, TableHash, Thinning, epoch, fold_runs, thin, vacuum_runs};
 use lakebed_tests::batches::at;
 use lakebed_tests::postgres::Database;
 use lakebed_tests::s3::Bucket;
@@ -128,6 +128,10 @@ impl<'a> Lake<'a> {
             Upkeep::VacuumLog => drop(log.vacuum(TimeDelta::days(1), later).await.unwrap()),
             Upkeep::FoldRuns => drop(fold_runs(log.store()).await.unwrap()),
             Upkeep::VacuumRuns => drop(vacuum_runs(log.store(), TimeDelta::days(1), later).await.unwrap()),
+            Upkeep::Thin => {
+                let thinning = Thinning { least: 1, ..Thinning::default() };
+                drop(thin(log.store(), &thinning, later + TimeDelta::days(40)).await.unwrap());
+            }
             Upkeep::ForgetCache => self.reopen(true).await,
             Upkeep::Reopen => self.reopen(false).await,
         }
