@@ -110,7 +110,7 @@ pub(crate) enum Command {
     Query(QueryArguments),
     /// Compare what is stored and published with a replay of the log from its beginning
     Verify(VerifyArguments),
-    /// Ask the checks of the models of the tables as they are
+    /// Try the unit tests of the models, and ask their checks of the tables as they are
     Test(TestArguments),
     /// Look at the log
     #[command(subcommand)]
@@ -215,6 +215,9 @@ pub(crate) struct TestArguments {
     /// Models such as gold.revenue; all of them if none is named
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
+    /// Try the unit tests alone, which need no lake
+    #[arg(long)]
+    pub(crate) unit: bool,
 }
 
 #[derive(Args, Debug)]

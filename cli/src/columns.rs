@@ -18,3 +18,8 @@ pub(crate) fn optional_texts<T: AsRef<str>>(values: impl IntoIterator<Item = Opt
 pub(crate) fn numbers(values: impl IntoIterator<Item = u64>) -> ArrayRef {
     Arc::new(UInt64Array::from_iter_values(values))
 }
+
+/// The same, of which some may be missing.
+pub(crate) fn optional_numbers(values: impl IntoIterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.into_iter().collect::<UInt64Array>())
+}

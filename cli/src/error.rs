@@ -54,8 +54,8 @@ pub(crate) enum Error {
     #[error("{} not what a replay of the log gives: {}", what_differs(models, sinks), models.join(", "))]
     DoesNotHold { models: Vec<String>, sinks: Vec<&'static str> },
     /// `test`.
-    #[error("{failed} {} not hold", if *failed == 1 { "check does" } else { "checks do" })]
-    ChecksFailed { failed: usize },
+    #[error("{} not hold", what_fails(*tests, *checks))]
+    TestsFailed { tests: usize, checks: usize },
     #[error("there are no policies: sql/policies has no statement")]
     NoPolicies,
     #[error("'{path}' has no event to learn from")]
@@ -115,7 +115,10 @@ impl Error {
             Self::InTheWay { .. } => Some("move it away, or name another directory".to_owned()),
             Self::NoName { .. } => Some("name a directory, such as `lakebed init shop`".to_owned()),
             Self::NoSuchBatch { .. } => Some("`lakebed quarantine list` names those that have".to_owned()),
-            Self::ChecksFailed { .. } => Some("ask the table for the rows: `lakebed query`, WHERE NOT (the check)".to_owned()),
+            Self::TestsFailed { tests: 1.., .. } => {
+                Some("what is missing and what is too many is told above: put the model right, or its test".to_owned())
+            }
+            Self::TestsFailed { .. } => Some("ask the table for the rows: `lakebed query`, WHERE NOT (the check)".to_owned()),
             Self::NoPolicies => Some(
                 "write one, such as GRANT SELECT ON ALL TABLES IN SCHEMA gold TO analysts; until then everybody reads everything"
                     .to_owned(),
@@ -191,6 +194,17 @@ impl Error {
     pub(crate) fn is_usage(&self) -> bool {
         matches!(self, Self::Usage { .. })
     }
+}
+
+/// What does not hold, with its verb.
+fn what_fails(tests: usize, checks: usize) -> String {
+    let counted = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        _ => Some(format!("{count} {what}s")),
+    };
+    let what = [counted(tests, "unit test"), counted(checks, "check")].into_iter().flatten().collect::<Vec<_>>();
+    format!("{} {}", what.join(" and "), if tests + checks == 1 { "does" } else { "do" })
 }
 
 /// Whose rows differ, with their verb.

@@ -3,14 +3,14 @@
 /// The lakebed.toml; `"{name}"` stands for the project's name.
 const CONFIG: &str = include_str!("../starter/lakebed.toml");
 
-macro_rules! models {
+macro_rules! files {
     ($($path:literal),* $(,)?) => {
-        /// Every model, by its path in a project.
-        pub(crate) const MODELS: &[(&str, &str)] = &[$(($path, include_str!(concat!("../../", $path)))),*];
+        /// Every model and every file of unit tests, by its path in a project.
+        pub(crate) const FILES: &[(&str, &str)] = &[$(($path, include_str!(concat!("../../", $path)))),*];
     };
 }
 
-models![
+files![
     "sql/gold/cohort_retention.sql",
     "sql/gold/conversion_funnel.sql",
     "sql/gold/daily_activity.sql",
@@ -23,7 +23,14 @@ models![
     "sql/silver/page_views.sql",
     "sql/silver/purchases.sql",
     "sql/silver/sessions.sql",
+    "sql/tests/conversion_funnel.toml",
+    "sql/tests/revenue.toml",
 ];
+
+/// How many models there are.
+pub(crate) fn models() -> usize {
+    FILES.iter().filter(|(path, _)| path.ends_with(".sql")).count()
+}
 
 /// The lakebed.toml of a project of this name.
 pub(crate) fn config(name: &str) -> String {
@@ -45,11 +52,11 @@ mod tests {
     }
 
     #[test]
-    fn every_model_of_the_repository_is_embedded() {
+    fn every_file_of_the_repository_is_embedded() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut there = BTreeSet::new();
         files_below(&root.join("sql"), &mut there);
-        let embedded: BTreeSet<PathBuf> = MODELS.iter().map(|(path, _)| root.join(path)).collect();
+        let embedded: BTreeSet<PathBuf> = FILES.iter().map(|(path, _)| root.join(path)).collect();
         assert_eq!(embedded, there);
     }
 

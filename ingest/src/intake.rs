@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::buffer::Buffer;
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use lakebed_log::{Ack, Appended, Batch, BatchId, ColumnLimit, ContentHash, Day, LaneStep, Log, Quarantined};
 use lakebed_project::{Config, EventsConfig};
 use serde::de::IgnoredAny;
@@ -17,15 +17,11 @@ use crate::decode::{Decoded, decode};
 use crate::decompress::text_of;
 use crate::error::Error;
 use crate::event;
-use crate::fields::Given;
 use crate::frame::{frame_events, frame_text};
 use crate::json;
 use crate::raw_batch::RawBatch;
 use crate::settings::Settings;
 pub use outlet::Outlet;
-
-/// An `event_time` further ahead of the clock than this is a bad clock's, and goes to quarantine.
-const AHEAD: TimeDelta = TimeDelta::days(366);
 
 /// A log, and how events are read on their way into it. Cheap to clone.
 #[derive(Clone)]
@@ -239,9 +235,7 @@ impl Intake {
 
     /// How events are read that come now.
     pub fn settings(&self) -> Settings {
-        let now = self.now();
-        let given = Given { arrival: Some(now), ..Given::default() };
-        Settings { latest: Some(now + AHEAD), given, ..Settings::clone(&self.settings) }
+        Settings::clone(&self.settings).at(self.now())
     }
 
     /// The same log, for events whose id, type and time are elsewhere.

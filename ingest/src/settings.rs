@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use lakebed_log::{ColumnType, column_name};
 use lakebed_project::{Config, EventsConfig, IngestConfig};
 
 use crate::fields::Given;
+
+/// An `event_time` further ahead of the clock than this is a bad clock's, and goes to quarantine.
+const AHEAD: TimeDelta = TimeDelta::days(366);
 
 /// The settings of a reader. `Settings::default()` is right for most; `latest` is the caller's, who knows the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +53,16 @@ impl Settings {
         self.declared.get(&column_name(&path)).copied()
     }
 
+    /// The same for events that come at a time.
+    #[must_use]
+    pub fn at(self, now: DateTime<Utc>) -> Self {
+        let given = Given { arrival: Some(now), ..self.given };
+        Self { latest: now.checked_add_signed(AHEAD), given, ..self }
+    }
+
     /// The same for a batch that is never cut.
-    pub(crate) fn uncut(self) -> Self {
+    #[must_use]
+    pub fn uncut(self) -> Self {
         Self { batch_events: usize::MAX, batch_bytes: usize::MAX, ..self }
     }
 }

@@ -1,4 +1,5 @@
-//! lakebed.toml → settings: what a project says about itself, read the same by every room and every binary.
+//! lakebed.toml → settings: what a project says about itself, read the same by every room and every binary; and the texts of its unit
+//! tests.
 
 mod config;
 mod document;
@@ -10,6 +11,7 @@ mod reading;
 mod settings;
 mod sinks;
 mod tokens;
+mod unit_tests;
 mod users;
 
 pub use config::{CONFIG_FILE, Config, Flags};
@@ -22,4 +24,5 @@ pub use settings::{
 };
 pub use sinks::SinkKind;
 pub use tokens::{Token, Tokens};
+pub use unit_tests::{GivenTable, UnitTest, Written, unit_tests};
 pub use users::{LoggedIn, USERS_FILE, User, Users};

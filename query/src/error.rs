@@ -114,6 +114,18 @@ pub enum Error {
         /// What to do.
         hint: Option<String>,
     },
+    /// A unit test of a model that cannot hold, or says nothing.
+    #[error("{}:{line}: {message}", path.display())]
+    UnitTest {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, one sentence.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// An epoch manifest that cannot be understood.
     #[error("'{path}' of the lake cannot be read: {reason}")]
     Manifest {

@@ -215,7 +215,7 @@ fn without_nesting(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
 }
 
 /// Each value as JSON; null stays null.
-fn as_json(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn as_json(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     const BEFORE: &str = "{\"v\":";
     let rows = RecordBatch::try_from_iter_with_nullable([("v", Arc::clone(values), true)])?;
     let mut writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());

@@ -62,6 +62,20 @@ impl Project {
         let models = models.into_iter().map(Arc::new).collect();
         Ok((Self { directory: directory.to_owned(), config, models }, wrong))
     }
+
+    /// Refuses names that are no model's.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`] for the first of them.
+    pub(crate) fn check_names(&self, names: &[String]) -> Result<()> {
+        let known = || self.models.iter().map(|model| model.name.to_string());
+        match names.iter().find(|name| !known().any(|known| known == **name)) {
+            Some(name) => {
+                Err(Error::UnknownTable { name: name.clone(), nearest: crate::error::nearest(name, known()) })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// A project with its lake open. Cheap to clone.
@@ -110,7 +124,11 @@ impl Lakehouse {
         Self::over(project, log)
     }
 
-    fn over(project: Project, log: Log) -> Result<Self> {
+    /// A project over a log that is open.
+    ///
+    /// # Errors
+    /// Where `[postgres] url` cannot be read.
+    pub(crate) fn over(project: Project, log: Log) -> Result<Self> {
         // What is attached is a file: a lake in a bucket publishes beside the project's lakebed.toml.
         let beside = log.store().directory().unwrap_or(&project.directory).join(layout::PUBLISHED);
         let duckdb = &project.config.duckdb;
@@ -218,13 +236,7 @@ impl Lakehouse {
     }
 
     pub(crate) fn check_names(&self, names: &[String]) -> Result<()> {
-        let known = || self.project().models.iter().map(|model| model.name.to_string());
-        match names.iter().find(|name| !known().any(|known| known == **name)) {
-            Some(name) => {
-                Err(Error::UnknownTable { name: name.clone(), nearest: crate::error::nearest(name, known()) })
-            }
-            None => Ok(()),
-        }
+        self.project().check_names(names)
     }
 
     pub(crate) fn inputs(

@@ -34,6 +34,7 @@ mod state_cache;
 pub mod statement;
 mod strategy;
 mod system_tables;
+pub mod unit_tests;
 mod verify;
 
 pub use epoch::{Thinned, Thinning, thin};

@@ -50,6 +50,11 @@ impl Scratch {
         Ok(Self { store: Store::local(&directory)?, directory, _lock: lock })
     }
 
+    /// The directory.
+    pub(crate) fn directory(&self) -> &FilePath {
+        &self.directory
+    }
+
     /// The directory as a store.
     pub(crate) fn store(&self) -> &Store {
         &self.store

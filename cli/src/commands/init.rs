@@ -18,8 +18,7 @@ const GITIGNORE: &str = "/lake/\n/.lakebed/\n/users.toml\n";
 pub(crate) fn init(arguments: &InitArguments, output: &Output) -> Result<()> {
     make(&arguments.directory)?;
     let directory = arguments.directory.display();
-    output
-        .say(&format!("made the project '{directory}': lakebed.toml, and {} models under sql/", starter::MODELS.len()));
+    output.say(&format!("made the project '{directory}': lakebed.toml, and {} models under sql/", starter::models()));
     output.say(&format!(
         "next: lakebed generate | lakebed --project {directory} ingest && lakebed --project {directory} run"
     ));
@@ -58,7 +57,7 @@ pub(crate) fn make(directory: &Path) -> Result<()> {
 
 fn write(draft: &Path, name: &str) -> Result<()> {
     let config = starter::config(name);
-    let files = starter::MODELS.iter().copied().chain([(".gitignore", GITIGNORE), (CONFIG_FILE, config.as_str())]);
+    let files = starter::FILES.iter().copied().chain([(".gitignore", GITIGNORE), (CONFIG_FILE, config.as_str())]);
     for (path, text) in files {
         let path = draft.join(path);
         let written = match path.parent() {
@@ -106,7 +105,7 @@ mod tests {
         make(&root.path().join("deep/shop")).unwrap();
         assert_eq!(names(&root.path().join("deep")), ["shop"]);
         assert_eq!(names(&root.path().join("deep/shop")), [".gitignore", "lakebed.toml", "sql"]);
-        for (path, text) in starter::MODELS {
+        for (path, text) in starter::FILES {
             assert_eq!(fs::read_to_string(root.path().join("deep/shop").join(path)).unwrap(), *text);
         }
     }

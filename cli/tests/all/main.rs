@@ -31,4 +31,6 @@ mod shop;
 #[cfg(test)]
 mod syncs;
 #[cfg(test)]
+mod unit_tests;
+#[cfg(test)]
 mod upkeep;

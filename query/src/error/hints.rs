@@ -13,7 +13,7 @@ impl Error {
             Self::Model { hint, .. } => {
                 Some(hint.clone().unwrap_or_else(|| "try the SELECT by itself with `lakebed query`".to_owned()))
             }
-            Self::Policy { hint, .. } => hint.clone(),
+            Self::Policy { hint, .. } | Self::UnitTest { hint, .. } => hint.clone(),
             Self::Unanswered { hint, .. } => Some(hint.clone()),
             Self::Project(error) => error.hint(),
             Self::UnknownTable { nearest: None, .. } => Some(
