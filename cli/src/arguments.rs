@@ -106,6 +106,10 @@ pub(crate) enum Command {
     Replay(ReplayArguments),
     /// Say how models are kept up to date, and what stands in the way of something cheaper
     Explain(ExplainArguments),
+    /// Say where the columns of models come from
+    Lineage(LineageArguments),
+    /// Show the rows of a model that came, went or changed between two versions
+    Diff(DiffArguments),
     /// Answer one SELECT
     Query(QueryArguments),
     /// Compare what is stored and published with a replay of the log from its beginning
@@ -189,6 +193,26 @@ pub(crate) struct ExplainArguments {
     /// Models such as gold.revenue; all of them if none is named
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LineageArguments {
+    /// Models such as gold.revenue, or columns of them such as gold.revenue.day; all models if none is named
+    #[arg(value_name = "MODEL[.COLUMN]")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DiffArguments {
+    /// A model such as gold.revenue
+    pub(crate) model: String,
+    /// The earlier version, or a time such as 2026-11-01T12:00:00Z; without it, that of the refresh before the one in which
+    /// the model last changed
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) from: Option<AsOf>,
+    /// The later version, or a time; without it, the newest that was refreshed
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) to: Option<AsOf>,
 }
 
 #[derive(Args, Debug)]

@@ -1,11 +1,13 @@
 //! One module a command; each of them calls the rooms below and says what came of it.
 
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod generate;
 pub(crate) mod ingest;
 pub(crate) mod init;
+pub(crate) mod lineage;
 pub(crate) mod log;
 pub(crate) mod plan;
 pub(crate) mod policy;

@@ -25,8 +25,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
 use crate::commands::{
-    demo, doctor, explain, generate, ingest, init, log, plan, policy, quarantine, query, replay, run, schema, serve,
-    test, token, user, verify,
+    demo, diff, doctor, explain, generate, ingest, init, lineage, log, plan, policy, quarantine, query, replay, run,
+    schema, serve, test, token, user, verify,
 };
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -114,6 +114,8 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Plan => plan::plan(invocation).await,
         Command::Replay(arguments) => replay::replay(invocation, &arguments).await,
         Command::Explain(arguments) => explain::explain(invocation, &arguments).await,
+        Command::Lineage(arguments) => lineage::lineage(invocation, &arguments).await,
+        Command::Diff(arguments) => diff::diff(invocation, arguments).await,
         Command::Query(arguments) => query::query(invocation, arguments).await,
         Command::Verify(arguments) => verify::verify(invocation, &arguments).await,
         Command::Test(arguments) => test::test(invocation, &arguments).await,

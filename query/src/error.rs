@@ -154,6 +154,9 @@ pub enum Error {
         /// Where they are.
         stands_at: u64,
     },
+    /// Two versions to compare, of which the first is the later one.
+    #[error("version {0} is after version {1}")]
+    Backwards(u64, u64),
     /// Arrow refused a conversion.
     #[error("arrow: {0}")]
     Arrow(#[from] arrow::error::ArrowError),

@@ -17,6 +17,7 @@ pub use self::as_of::{AsOf, InvalidAsOf, time_text};
 pub use self::publishing::Publications;
 pub(crate) use self::publishing::Publish;
 use self::reading::Sessions;
+pub(crate) use self::reading::plannable;
 pub use self::refreshing::Refreshed;
 pub(crate) use self::refreshing::TRIES;
 use crate::epoch::{Chain, Manifest};

@@ -133,6 +133,21 @@ impl ReadSession {
         Self { version: self.version, now: self.now, tables, context, state: OnceLock::new(), store }
     }
 
+    /// The same session for plans that sort all that they read within so many bytes: one sort of one stream, where each of several would
+    /// keep its share of the memory to itself.
+    pub(crate) fn for_sorting_within(&self, bytes: usize) -> Self {
+        let mut state = self.context.state();
+        let options = state.config_mut().options_mut();
+        options.optimizer.repartition_sorts = false;
+        let execution = &mut options.execution;
+        execution.target_partitions = 1;
+        // What a sort keeps for merging what it has put on disk.
+        execution.sort_spill_reservation_bytes = execution.sort_spill_reservation_bytes.min(bytes / 16);
+        let (tables, store) = (Arc::clone(&self.tables), self.store.clone());
+        let context = SessionContext::new_with_state(state);
+        Self { version: self.version, now: self.now, tables, context, state: OnceLock::new(), store }
+    }
+
     /// The session's context with the schemas of others beside its own.
     fn context_with(&self, others: &[(AsOf, Arc<Self>)]) -> Result<SessionContext> {
         let state = self.context.state();

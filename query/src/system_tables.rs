@@ -16,9 +16,10 @@ use lakebed_log::{Entry, Log, Snapshot, quarantine};
 
 use crate::epoch::{Chain, Manifest};
 use crate::error::Result;
-use crate::lakehouse::Lakehouse;
+use crate::lakehouse::{Lakehouse, plannable};
 use crate::lazy_table::{LazyTable, Load};
-use crate::models::Model;
+use crate::lineage;
+use crate::refresh::Inputs;
 use crate::session::{TableInfo, TableKind};
 
 /// The schema that they are in.
@@ -37,11 +38,13 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 
 /// All of them, over a lake at a version.
 pub(crate) fn all(lakehouse: &Lakehouse, snapshot: &Snapshot, manifest: Option<Manifest>) -> Vec<SystemTable> {
+    // Plans go by the columns of the log alone.
+    let without_files = Snapshot { claims: Arc::clone(&snapshot.claims), files: Vec::new(), ..*snapshot };
     let source = Arc::new(Source {
         log: lakehouse.log().clone(),
         chain: lakehouse.chain().clone(),
-        models: lakehouse.project().models.clone(),
         version: snapshot.version,
+        inputs: lakehouse.inputs(&without_files, None, None, lakehouse.log().store()),
         manifest,
     });
     let table = |about: &'static About| {
@@ -88,6 +91,7 @@ enum Kind {
     Watermarks,
     Checks,
     Lineage,
+    ColumnLineage,
 }
 
 #[derive(Debug)]
@@ -100,7 +104,7 @@ struct About {
 
 use Column::{Number, Text, Time};
 
-static TABLES: [About; 7] = [
+static TABLES: [About; 8] = [
     About {
         name: "versions",
         kind: Kind::Versions,
@@ -186,14 +190,21 @@ static TABLES: [About; 7] = [
         description: "Which table each model reads.",
         columns: &[Text("model"), Text("reads")],
     },
+    About {
+        name: "column_lineage",
+        kind: Kind::ColumnLineage,
+        description: "Which columns each column of each model comes from, and how.",
+        columns: &[Text("model"), Text("column"), Text("from_table"), Text("from_column"), Text("how")],
+    },
 ];
 
 /// What the tables are read from.
 struct Source {
     log: Log,
     chain: Chain,
-    models: Vec<Arc<Model>>,
     version: u64,
+    /// The models as they are here, over the log as of that version.
+    inputs: Inputs,
     manifest: Option<Manifest>,
 }
 
@@ -207,6 +218,7 @@ impl Source {
             Kind::Watermarks => self.watermarks(),
             Kind::Checks => self.checks(),
             Kind::Lineage => self.lineage(),
+            Kind::ColumnLineage => self.column_lineage().await?,
         })
     }
 
@@ -278,7 +290,7 @@ impl Source {
 
     fn checks(&self) -> Vec<ArrayRef> {
         let checks: Vec<_> =
-            self.models.iter().flat_map(|model| model.checks.iter().map(move |check| (model, check))).collect();
+            self.inputs.models.iter().flat_map(|model| model.checks.iter().map(move |check| (model, check))).collect();
         vec![
             texts(checks.iter().map(|(model, _)| model.name.to_string())),
             texts(checks.iter().map(|(_, check)| &check.text)),
@@ -287,12 +299,36 @@ impl Source {
     }
 
     fn lineage(&self) -> Vec<ArrayRef> {
-        let reads: Vec<_> =
-            self.models.iter().flat_map(|model| model.references.iter().map(move |read| (model, read))).collect();
+        let reads: Vec<_> = self
+            .inputs
+            .models
+            .iter()
+            .flat_map(|model| model.references.iter().map(move |read| (model, read)))
+            .collect();
         vec![
             texts(reads.iter().map(|(model, _)| model.name.to_string())),
             texts(reads.iter().map(|(_, read)| read.to_string())),
         ]
+    }
+
+    /// Without the models that do not plan, and what reads them.
+    async fn column_lineage(&self) -> Result<Vec<ArrayRef>> {
+        let mut inputs = self.inputs.clone();
+        let (shapes, _) = plannable(&mut inputs).await?;
+        let lineages = lineage::of(&inputs, &shapes).await?;
+        let links: Vec<_> =
+            lineages.iter().flat_map(|of| of.links().into_iter().map(|link| (of.model.as_str(), link))).collect();
+        let from = |part: fn((&str, &str)) -> String| {
+            let parts = links.iter().map(|(_, link)| link.from.map(part));
+            Arc::new(parts.collect::<StringArray>()) as ArrayRef
+        };
+        Ok(vec![
+            texts(links.iter().map(|(model, _)| model)),
+            texts(links.iter().map(|(_, link)| link.column)),
+            from(|(table, _)| table.to_owned()),
+            from(|(_, column)| column.to_owned()),
+            texts(links.iter().map(|(_, link)| link.how.name())),
+        ])
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod diff;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod history;
@@ -10,6 +12,8 @@ mod history;
 mod inputs;
 #[cfg(test)]
 mod kills;
+#[cfg(test)]
+mod lineage;
 #[cfg(test)]
 mod logins;
 #[cfg(test)]

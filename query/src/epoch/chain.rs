@@ -113,6 +113,20 @@ impl Chain {
         Error::Manifest { path, reason: "what is listed there is gone when it is looked for".to_owned() }
     }
 
+    /// The epoch of a number, or the newest before it that is there.
+    ///
+    /// # Errors
+    /// As [`Self::newest`].
+    pub(crate) async fn up_to(&self, store: &Store, number: u64) -> Result<Option<Manifest>> {
+        if let Some(epoch) = read(store, &self.path(number)).await? {
+            return Ok(Some(epoch));
+        }
+        match self.landmarks(store).await?.range(..=number).next_back() {
+            Some((_, object)) => read(store, &object.location).await,
+            None => Ok(None),
+        }
+    }
+
     /// The newest epoch among those that are there that holds no event at an offset or beyond it.
     ///
     /// # Errors

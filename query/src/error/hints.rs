@@ -43,6 +43,9 @@ impl Error {
                 "an earlier version goes beside the tables: `lakebed replay --to … --into NAME`, with a name that is not in use"
                     .to_owned(),
             ),
+            Self::Backwards(..) => {
+                Some("what is compared goes from the earlier version to the later one; `lakebed log show` lists them".to_owned())
+            }
             Self::Stale { .. } => Some("bring them up to date with `lakebed run`, and verify then".to_owned()),
             Self::UnknownTable { nearest: Some(name), .. } | Self::UnknownColumn { nearest: Some(name), .. } => {
                 Some(format!("did you mean '{name}'?"))

@@ -154,7 +154,7 @@ impl Lakehouse {
         Ok(newest.map_or_else(Vec::new, |manifest| unlike(&self.project().models, &manifest)))
     }
 
-    async fn version_of(&self, as_of: AsOf) -> Result<u64> {
+    pub(crate) async fn version_of(&self, as_of: AsOf) -> Result<u64> {
         match as_of {
             AsOf::Version(version) => Ok(version),
             AsOf::Time(time) => Ok(self.log().version_at(time).await?),
@@ -229,7 +229,7 @@ fn unlike(models: &[Arc<Model>], manifest: &Manifest) -> Vec<String> {
 
 /// Plans the models, but for those that do not plan and what reads them, whose names it gives: one model that is wrong is in nobody
 /// else's way.
-async fn plannable(inputs: &mut Inputs) -> Result<(Vec<Shape>, Vec<String>)> {
+pub(crate) async fn plannable(inputs: &mut Inputs) -> Result<(Vec<Shape>, Vec<String>)> {
     let mut without = Vec::new();
     loop {
         let wrong = match shapes(inputs, Look::Plan).await {

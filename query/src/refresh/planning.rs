@@ -10,6 +10,7 @@ use datafusion::common::DataFusionError;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionContext;
 
 use super::Inputs;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::formats::twice;
 use crate::models::{Model, TableName};
 use crate::slots::{Filling, Slot};
+use crate::sql::total_order::TotalOrder;
 
 /// The rows of each model that went in a refresh.
 pub(super) type Gone = BTreeMap<String, Vec<RecordBatch>>;
@@ -82,6 +84,26 @@ impl Planner {
     /// # Errors
     /// [`Error::Model`] for a query that does not plan.
     pub(super) async fn plan(&self, inputs: &Inputs, model: &Model, now: &Manifest) -> Result<LogicalPlan> {
+        self.analyzed_by(self.state.analyzer(), inputs, model, now).await
+    }
+
+    /// The same without what is appended to orders that tie.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub(super) async fn as_written(&self, inputs: &Inputs, model: &Model, now: &Manifest) -> Result<LogicalPlan> {
+        let mut analyzer = self.state.analyzer().clone();
+        analyzer.rules.retain(|rule| rule.name() != TotalOrder.name());
+        self.analyzed_by(&analyzer, inputs, model, now).await
+    }
+
+    async fn analyzed_by(
+        &self,
+        analyzer: &Analyzer,
+        inputs: &Inputs,
+        model: &Model,
+        now: &Manifest,
+    ) -> Result<LogicalPlan> {
         for name in &model.references {
             let columns = match name.schema.as_str() {
                 BRONZE => catalog::events_schema(&inputs.snapshot, &inputs.pinned),
@@ -93,7 +115,7 @@ impl Planner {
             catalog::register(&self.context, &name.schema, &name.name, Arc::new(Slot(columns)))?;
         }
         let plan = self.state.create_logical_plan(&model.query).await.map_err(|error| unplannable(model, error))?;
-        let analyzed = self.state.analyzer().execute_and_check(plan, self.state.config_options(), |_, _| ());
+        let analyzed = analyzer.execute_and_check(plan, self.state.config_options(), |_, _| ());
         let analyzed = analyzed.map_err(|error| unplannable(model, error))?;
         match unfit_column(&analyzed) {
             Some((name, message, hint)) => Err(Error::Model {

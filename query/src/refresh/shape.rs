@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::logical_expr::LogicalPlan;
+
 use super::planning::Planner;
 use super::{Inputs, ModelRefresh};
 use crate::dataflow::Said;
@@ -37,9 +39,7 @@ pub(crate) enum Look {
 /// # Errors
 /// [`crate::Error::Model`] for the first query that does not plan, is no function of the log, or cannot run if that is looked at.
 pub(crate) async fn shapes(inputs: &Inputs, look: Look) -> Result<Vec<Shape>> {
-    let snapshot = &inputs.snapshot;
-    let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
-    let mut manifest = Manifest { layout: LAYOUT, epoch: 0, version, time, next_offset, models: BTreeMap::new() };
+    let mut manifest = without_models(inputs);
     let planner = Planner::new(inputs)?;
     let (mut shapes, mut strategies) = (Vec::new(), BTreeMap::new());
     for model in &inputs.models {
@@ -57,4 +57,25 @@ pub(crate) async fn shapes(inputs: &Inputs, look: Look) -> Result<Vec<Shape>> {
         shapes.push(Shape { model: Arc::clone(model), strategy: planned.strategy, operators: said.collect(), state });
     }
     Ok(shapes)
+}
+
+/// The queries of models that were planned, analyzed but for what breaks the ties of their orders.
+///
+/// # Errors
+/// As [`shapes`].
+pub(crate) async fn as_written(inputs: &Inputs, shapes: &[Shape]) -> Result<Vec<LogicalPlan>> {
+    let mut manifest = without_models(inputs);
+    manifest.models = shapes.iter().map(|shape| (shape.model.name.to_string(), shape.state.clone())).collect();
+    let planner = Planner::new(inputs)?;
+    let mut plans = Vec::with_capacity(shapes.len());
+    for shape in shapes {
+        plans.push(planner.as_written(inputs, &shape.model, &manifest).await?);
+    }
+    Ok(plans)
+}
+
+fn without_models(inputs: &Inputs) -> Manifest {
+    let snapshot = &inputs.snapshot;
+    let (version, time, next_offset) = (snapshot.version, snapshot.time, snapshot.next_offset);
+    Manifest { layout: LAYOUT, epoch: 0, version, time, next_offset, models: BTreeMap::new() }
 }
