@@ -217,7 +217,7 @@ mod tests {
         let tests = read_text(text).unwrap();
         assert_eq!(
             tests.iter().map(|test| (test.name.as_str(), test.line)).collect::<Vec<_>>(),
-            [("sums", 2), ("and more", 15)]
+            [("sums", 2), ("and more", 14)]
         );
         let written = |text: &str, line| Written { text: text.to_owned(), line };
         let sums = &tests[0];

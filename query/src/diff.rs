@@ -122,7 +122,7 @@ impl Lakehouse {
         let session = self.as_of(AsOf::Version(to)).await?.for_statement(&both, self).await?;
         let before = session.plan(&select(from)).await?;
         let after = session.plan(&select(to)).await?;
-        let memory = usize::try_from(self.project().config.serve.query_memory).unwrap_or(usize::MAX);
+        let memory = self.project().config.serve.query_memory;
         let rows = compare(&session, [before, after], &key, memory).await?;
         Ok(Diff { from, to, key, rows })
     }

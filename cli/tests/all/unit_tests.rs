@@ -74,7 +74,7 @@ fn rows_that_are_missing_and_too_many_are_shown_with_their_place() {
     let wrong = format!("[fails]\nmodel = 'gold.paid'\n{EVENTS}expect = '''\nuser_id,n\nana,3\nana,2\n'''\n");
     let shop = shop_with(PAID, &(whole + &wrong));
     let (said, rows) = tried(&shop, &["test", "--unit", "-o", "json"], 1);
-    says(&said, &["sql/tests/deep/paid.toml:16: 'fails': gold.paid has other rows: 1 missing, 1 too many\n"]);
+    says(&said, &["sql/tests/deep/paid.toml:15: 'fails': gold.paid has other rows: 1 missing, 1 too many\n"]);
     says(&said, &["| missing  | ana     | 3 |\n", "| too many | NULL    | 1 |\n"]);
     says(&said, &["error: 1 unit test does not hold\n", "hint: "]);
     assert!(!said.contains("epoch"), "both ways come to the same: {said}");
