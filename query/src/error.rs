@@ -383,28 +383,4 @@ impl Error {
     pub(crate) fn is_missing_table(&self) -> bool {
         matches!(self, Self::Postgres { source, .. } if failure::is_missing_table(source))
     }
-
-    /// Whether it is a sink's alone: the lake and its tables are what they shall be.
-    pub fn is_of_a_sink(&self) -> bool {
-        matches!(
-            self,
-            Self::Postgres { .. }
-                | Self::PostgresRow { .. }
-                | Self::PostgresRole { .. }
-                | Self::Policy { .. }
-                | Self::TableTaken { .. }
-                | Self::DatabaseTaken { .. }
-                | Self::Delta { .. }
-                | Self::DeltaTaken { .. }
-                | Self::NotAsRecorded { .. }
-                | Self::LongKey { .. }
-                | Self::UnsupportedColumn { .. }
-                | Self::Column { .. }
-                | Self::DuckDb { .. }
-                | Self::Held { .. }
-                | Self::NotADatabase { .. }
-                | Self::NotPublished { .. }
-                | Self::FileTaken { .. }
-        )
-    }
 }

@@ -11,6 +11,30 @@ use super::Error;
 use crate::models::Model;
 
 impl Error {
+    /// Whether it is a sink's alone: the lake and its tables are what they shall be.
+    pub fn is_of_a_sink(&self) -> bool {
+        matches!(
+            self,
+            Self::Postgres { .. }
+                | Self::PostgresRow { .. }
+                | Self::PostgresRole { .. }
+                | Self::Policy { .. }
+                | Self::TableTaken { .. }
+                | Self::DatabaseTaken { .. }
+                | Self::Delta { .. }
+                | Self::DeltaTaken { .. }
+                | Self::NotAsRecorded { .. }
+                | Self::LongKey { .. }
+                | Self::UnsupportedColumn { .. }
+                | Self::Column { .. }
+                | Self::DuckDb { .. }
+                | Self::Held { .. }
+                | Self::NotADatabase { .. }
+                | Self::NotPublished { .. }
+                | Self::FileTaken { .. }
+        )
+    }
+
     /// The same where a query fails by what it says or by a value that it meets: with the model whose it is.
     pub(crate) fn of_model(self, model: &Model) -> Self {
         let message = match &self {
