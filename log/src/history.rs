@@ -205,6 +205,24 @@ impl History {
         Ok(search.last())
     }
 
+    /// The version that brought the event of an offset, and the offset after its last; `None` where the log has no such event yet.
+    ///
+    /// # Errors
+    /// [`Error::NoLog`]; any failure of the store.
+    pub(crate) async fn brought(&mut self, offset: u64, store: &Store) -> Result<Option<(u64, u64)>> {
+        let newest = self.newest_version(store)?;
+        if self.bound(newest, store).await?.next_offset <= offset {
+            return Ok(None);
+        }
+        // The version of the table itself brings no event.
+        let mut search = Search::between(0, newest);
+        while let Some(version) = search.next() {
+            search.learn(self.bound(version, store).await?.next_offset <= offset);
+        }
+        let version = search.last() + 1;
+        Ok(Some((version, self.bound(version, store).await?.next_offset)))
+    }
+
     /// The active files, by path.
     pub(crate) fn active(&self) -> &BTreeMap<String, Arc<DataFile>> {
         &self.active

@@ -212,6 +212,23 @@ impl Log {
         history.version_at(time, &self.store).await
     }
 
+    /// The versions that brought the events of these offsets, which ascend: each once, with the offset after its last event. Of what
+    /// has not come yet, none.
+    ///
+    /// # Errors
+    /// Any failure of the store.
+    pub async fn brought(&self, offsets: &[u64]) -> Result<Vec<(u64, u64)>> {
+        let mut history = self.history.lock().await;
+        history.follow(&self.store).await?;
+        let mut versions: Vec<(u64, u64)> = Vec::new();
+        for offset in offsets {
+            if versions.last().is_none_or(|(_, end)| end <= offset) {
+                versions.extend(history.brought(*offset, &self.store).await?);
+            }
+        }
+        Ok(versions)
+    }
+
     /// The newest versions, at most `count` of them, oldest first.
     ///
     /// # Errors

@@ -48,6 +48,9 @@ async fn a_version_is_a_prefix(lake: Lake) {
     let snapshot = another.snapshot().await.unwrap();
     assert_eq!(snapshot.files_from(20).count(), 1);
     assert_eq!(snapshot.files_from(21).count(), 0);
+    // Version n brought n events, and nobody has brought the 22nd.
+    assert_eq!(another.brought(&[0, 1, 2, 20, 21]).await.unwrap(), [(1, 1), (2, 3), (6, 21)]);
+    assert_eq!(another.brought(&[3]).await.unwrap(), [(3, 6)]);
     let error = another.snapshot_at(7).await.unwrap_err();
     assert!(matches!(error, Error::NoVersion { asked: 7, head: 6 }), "{error}");
 }
