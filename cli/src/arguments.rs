@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lakebed_query::AsOf;
+use lakebed_query::{AsOf, ColumnValue};
 
 pub(crate) use self::access::{
     PolicyCommand, PolicyTestArguments, TokenAddArguments, TokenCommand, UserCommand, UserTokenArguments,
@@ -112,6 +112,8 @@ pub(crate) enum Command {
     Diff(DiffArguments),
     /// Answer one SELECT
     Query(QueryArguments),
+    /// Say which events the rows of a table come from
+    Why(WhyArguments),
     /// Compare what is stored and published with a replay of the log from its beginning
     Verify(VerifyArguments),
     /// Try the unit tests of the models, and ask their checks of the tables as they are
@@ -225,6 +227,21 @@ pub(crate) struct QueryArguments {
     /// What this user or role would be answered, by the files under sql/policies
     #[arg(long = "as", value_name = "ROLE")]
     pub(crate) reader: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WhyArguments {
+    /// A model such as gold.revenue
+    pub(crate) model: String,
+    /// What its rows have in these columns: country=DE, or country=NULL; in single quotes, 'NULL' is a text
+    #[arg(value_name = "COLUMN=VALUE", required = true)]
+    pub(crate) values: Vec<ColumnValue>,
+    /// The table as it was: a version, or a time such as 2026-11-01T12:00:00Z
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) as_of: Option<AsOf>,
+    /// So many events at most, the first in the log; by default 20 in a table, and all where another format is asked for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -21,3 +21,4 @@ pub(crate) mod test;
 pub(crate) mod token;
 pub(crate) mod user;
 pub(crate) mod verify;
+pub(crate) mod why;

@@ -26,7 +26,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::arguments::{Arguments, Command, Global};
 use crate::commands::{
     demo, diff, doctor, explain, generate, ingest, init, lineage, log, plan, policy, quarantine, query, replay, run,
-    schema, serve, test, token, user, verify,
+    schema, serve, test, token, user, verify, why,
 };
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
@@ -117,6 +117,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Lineage(arguments) => lineage::lineage(invocation, &arguments).await,
         Command::Diff(arguments) => diff::diff(invocation, arguments).await,
         Command::Query(arguments) => query::query(invocation, arguments).await,
+        Command::Why(arguments) => why::why(invocation, arguments).await,
         Command::Verify(arguments) => verify::verify(invocation, &arguments).await,
         Command::Test(arguments) => test::test(invocation, &arguments).await,
         Command::Log(command) => log::log(invocation, &command).await,

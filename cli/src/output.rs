@@ -35,6 +35,11 @@ impl Output {
         self.format.is_some()
     }
 
+    /// Whether rows are laid out to be read, and not to be read on.
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.format() == Format::Table
+    }
+
     /// Whether progress may be drawn.
     pub(crate) fn draws(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()

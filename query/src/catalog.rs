@@ -170,8 +170,25 @@ pub fn events(
     pinned: &[(String, ColumnType)],
     offsets: Range<u64>,
 ) -> Result<Arc<dyn TableProvider>> {
+    events_in_files(snapshot, pinned, offsets, &|_, _| true)
+}
+
+/// The same of some files alone: those of which `wanted` says so, by their first and last offset.
+///
+/// # Errors
+/// As [`events`].
+pub(crate) fn events_in_files(
+    snapshot: &Snapshot,
+    pinned: &[(String, ColumnType)],
+    offsets: Range<u64>,
+    wanted: &dyn Fn(u64, u64) -> bool,
+) -> Result<Arc<dyn TableProvider>> {
     let table = events_schema(snapshot, pinned);
-    let touched = snapshot.files_from(offsets.start).filter(|file| file.offset_range().0 < offsets.end);
+    let is_touched = |file: &&Arc<DataFile>| {
+        let (first, last) = file.offset_range();
+        first < offsets.end && wanted(first, last)
+    };
+    let touched = snapshot.files_from(offsets.start).filter(is_touched);
     let mut files: BTreeMap<&str, Vec<&Arc<DataFile>>> = BTreeMap::new();
     for file in touched {
         files.entry(file.numbers().0).or_default().push(file);

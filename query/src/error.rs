@@ -38,7 +38,7 @@ pub enum Error {
         /// The nearest name that is there.
         nearest: Option<String>,
     },
-    /// A statement with something that is refused before it is planned.
+    /// A statement with something that is refused before it is planned, or a question about a row that has no answer.
     #[error("{message}")]
     Unanswered {
         /// What it is, one sentence.

@@ -22,6 +22,7 @@ pub mod models;
 pub mod parameters;
 mod parquet_table;
 pub mod policies;
+mod provenance;
 mod refresh;
 mod replay;
 pub mod rows;
@@ -50,6 +51,7 @@ pub use lakehouse::{AsOf, InvalidAsOf, Lakehouse, Project, Publications, Refresh
 pub use lineage::Lineage;
 pub use long_joins::Interrupt;
 pub use policies::{OfReader, Policies, Reader, Rules};
+pub use provenance::{ColumnValue, InvalidColumnValue, Question, Why};
 pub use refresh::{ModelRefreshed, Progress};
 pub use replay::{Replay, Replayed};
 pub use session::{BoundPlan, ForeignKey, ReadSession, TableInfo, TableKind, Versions};

@@ -111,7 +111,7 @@ impl ReadSession {
 
 /// Values of a parameter with its type; as they came, where that has no place for one of them: `quantity > ?` with 1.5 is what it
 /// is where 1.5 is written out, and not `quantity > 1`.
-fn fitted(given: &ArrayRef, kind: &DataType) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn fitted(given: &ArrayRef, kind: &DataType) -> Result<ArrayRef, ArrowError> {
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let cast = |values: &ArrayRef, kind: &DataType| cast_with_options(values, kind, &options);
     let given = match (given.data_type(), kind) {

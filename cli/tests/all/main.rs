@@ -38,3 +38,5 @@ mod syncs;
 mod unit_tests;
 #[cfg(test)]
 mod upkeep;
+#[cfg(test)]
+mod why;

@@ -90,23 +90,8 @@ impl Lakehouse {
     /// [`lakebed_log::Error::NoVersion`] and [`lakebed_log::Error::BeforeTheLog`]; any failure of the
     /// store.
     pub async fn read(&self, as_of: Option<AsOf>) -> Result<ReadSession> {
-        let (log, store) = (self.log(), self.log().store());
-        let version = match as_of {
-            Some(as_of) => Some(self.version_of(as_of).await?),
-            None => None,
-        };
-        let (snapshot, manifest) = match version {
-            Some(version) => {
-                let snapshot = log.snapshot_at(version).await?;
-                let manifest = self.chain().before(store, snapshot.next_offset).await?;
-                (snapshot, manifest)
-            }
-            // Gold and bronze of one answer are of one version: that of the newest epoch.
-            None => match self.chain().newest(store).await? {
-                Some(manifest) => (log.snapshot_at(manifest.version).await?, Some(manifest)),
-                None => (log.snapshot().await?, None),
-            },
-        };
+        let store = self.log().store();
+        let (snapshot, manifest) = self.to_read(as_of).await?;
         let context = catalog::session(store, store)?;
         let events = catalog::events(&snapshot, &self.inner.pinned, 0..snapshot.next_offset)?;
         let description = Some("Every event as it came, in the order of the log.".to_owned());
@@ -152,6 +137,29 @@ impl Lakehouse {
     pub async fn unlike_the_tables(&self) -> Result<Vec<String>> {
         let newest = self.chain().newest(self.log().store()).await?;
         Ok(newest.map_or_else(Vec::new, |manifest| unlike(&self.project().models, &manifest)))
+    }
+
+    /// The log as of a version, or without one as of the newest epoch's: that of the tables as people read them.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) async fn snapshot_to_read(&self, as_of: Option<AsOf>) -> Result<Snapshot> {
+        Ok(self.to_read(as_of).await?.0)
+    }
+
+    /// The log as of the version that is read, and the last epoch up to there.
+    async fn to_read(&self, as_of: Option<AsOf>) -> Result<(Snapshot, Option<Manifest>)> {
+        let (log, store) = (self.log(), self.log().store());
+        if let Some(as_of) = as_of {
+            let snapshot = log.snapshot_at(self.version_of(as_of).await?).await?;
+            let manifest = self.chain().before(store, snapshot.next_offset).await?;
+            return Ok((snapshot, manifest));
+        }
+        // Gold and bronze of one answer are of one version: that of the newest epoch.
+        Ok(match self.chain().newest(store).await? {
+            Some(manifest) => (log.snapshot_at(manifest.version).await?, Some(manifest)),
+            None => (log.snapshot().await?, None),
+        })
     }
 
     pub(crate) async fn version_of(&self, as_of: AsOf) -> Result<u64> {

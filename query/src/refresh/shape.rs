@@ -19,6 +19,8 @@ use crate::strategy::Strategy;
 pub(crate) struct Shape {
     pub(crate) model: Arc<Model>,
     pub(crate) strategy: Strategy,
+    /// The query, analyzed, over slots.
+    pub(crate) plan: LogicalPlan,
     /// Its operators, those below before those above.
     pub(crate) operators: Vec<Said>,
     /// What its rows depend on, and the columns they have; it has none.
@@ -54,7 +56,8 @@ pub(crate) async fn shapes(inputs: &Inputs, look: Look) -> Result<Vec<Shape>> {
         strategies.insert(model.name.clone(), planned.strategy.clone());
         manifest.models.insert(model.name.to_string(), stored.unwrap_or(&state).clone());
         let said = planned.flow.into_iter().flat_map(|flow| flow.operators).map(|operator| operator.said);
-        shapes.push(Shape { model: Arc::clone(model), strategy: planned.strategy, operators: said.collect(), state });
+        let (model, strategy, plan) = (Arc::clone(model), planned.strategy, planned.plan);
+        shapes.push(Shape { model, strategy, plan, operators: said.collect(), state });
     }
     Ok(shapes)
 }

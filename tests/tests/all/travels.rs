@@ -146,5 +146,7 @@ async fn the_lake_tells_of_itself_as_of_a_version() {
     assert_eq!(number(&lake, None, rows).await, 0);
     assert_eq!(number(&lake, None, "SELECT count(*) FROM lakebed.lineage WHERE model = 'gold.odd'").await, 1);
     let listed = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'lakebed'";
-    assert_eq!(number(&lake, at_five, listed).await, 7);
+    assert_eq!(number(&lake, at_five, listed).await, 8);
+    let columns = "SELECT count(*) FROM lakebed.column_lineage WHERE model = 'gold.odd' AND from_table = 'gold.types'";
+    assert_eq!(number(&lake, at_five, columns).await, 2);
 }

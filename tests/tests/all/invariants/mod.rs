@@ -31,12 +31,13 @@ mod kills;
 mod lake;
 mod oracles;
 mod splits;
+mod why;
 
 /// How many batches a case has.
 const BATCHES: usize = 6;
 
 /// How many properties share the minutes of a long run.
-const PROPERTIES: u32 = 8;
+const PROPERTIES: u32 = 10;
 
 /// Says to a child process whose seed's tables it is to print.
 const CHILD: &str = "LAKEBED_TESTS_INVARIANTS";
@@ -196,6 +197,20 @@ fn queries_mean_what_they_mean_elsewhere() {
             oracles::compare(&lake, &case.queries, &mut findings).await;
         });
         findings.none();
+    });
+}
+
+#[test]
+fn a_row_comes_from_the_events_that_give_it_again() {
+    cases("a_row_comes_from_the_events_that_give_it_again", 1, |seed| {
+        runtime(2).block_on(why::check(&why::with_more(Case::of_catalogue(seed, BATCHES))));
+    });
+}
+
+#[test]
+fn so_do_rows_of_the_reference_models() {
+    cases("so_do_rows_of_the_reference_models", 1, |seed| {
+        runtime(2).block_on(why::check(&Case::of_reference(seed, 4)));
     });
 }
 
