@@ -1,4 +1,4 @@
-//! Whose a failure is: that of a model's query, or nobody's who wrote one.
+//! Whose a failure is: that of a sink, of a model's query, or nobody's who wrote one.
 
 use std::error::Error as StdError;
 use std::iter::successors;

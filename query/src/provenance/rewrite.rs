@@ -275,16 +275,16 @@ fn reads_a_table(plan: &LogicalPlan) -> PlanResult<bool> {
 /// The columns that whoever reads a model sees, as they are stored, and the origins of its rows.
 fn as_stored(rows: &LogicalPlan, shape: &Shape) -> Result<Vec<Expr>, Untraced> {
     let stored = shape.state.schema().map_err(|_| Untraced::Part("a table of unknown columns"))?;
-    let fields = rows.schema().fields().iter().map(Some).zip(stored.fields().iter().map(Some).chain([None]));
-    let of_field = |(column, (field, stored)): (Expr, (Option<&Arc<Field>>, Option<&Arc<Field>>))| match stored {
-        None => column,
-        Some(stored) => {
-            let is_alike = field.is_some_and(|field| field.data_type() == stored.data_type());
-            let column = if is_alike { column } else { cast(column, stored.data_type().clone()) };
-            column.alias(stored.name())
-        }
-    };
-    Ok(columns(rows.schema()).into_iter().zip(fields).map(of_field).collect())
+    let mut named = columns(rows.schema());
+    // The origins are behind what is stored.
+    for ((column, field), stored) in named.iter_mut().zip(rows.schema().fields()).zip(stored.fields()) {
+        let plain = match field.data_type() == stored.data_type() {
+            true => column.clone(),
+            false => cast(column.clone(), stored.data_type().clone()),
+        };
+        *column = plain.alias(stored.name());
+    }
+    Ok(named)
 }
 
 /// The columns of a schema, as expressions over it.
