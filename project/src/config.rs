@@ -14,7 +14,8 @@ use lakebed_log::{Ack, ColumnType, S3Settings, Store};
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::settings::{
-    AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, ServeConfig,
+    AlertsConfig, CaptureConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig,
+    ServeConfig,
 };
 use crate::sinks::SinkKind;
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub columns: BTreeMap<String, ColumnType>,
     /// How events come in.
     pub ingest: IngestConfig,
+    /// The databases whose changes are captured, by name.
+    pub captures: BTreeMap<String, CaptureConfig>,
     /// How models are refreshed.
     pub refresh: RefreshConfig,
     /// The DuckDB sink.
@@ -84,6 +87,7 @@ impl Default for Config {
                 batch_events: 65_536,
                 batch_bytes: 24 << 20,
             },
+            captures: BTreeMap::new(),
             refresh: RefreshConfig { events_at_once: 250_000 },
             duckdb: DuckDbConfig { directory: None, keep: 3 },
             postgres: PostgresConfig::default(),
@@ -161,11 +165,22 @@ impl Config {
         }
         config.target = flags.target.clone().or_else(|| environment(TARGET_NAME)).filter(|name| !name.is_empty());
         config.read(text, &file)?;
-        for key in keys::all() {
+        for key in keys::all().filter(|key| key.section != keys::CAPTURE) {
             let name = key.variable();
             if let Some(value) = environment(&name) {
                 key.set(&mut config, &value).map_err(|message| Error::Environment { name, message })?;
             }
+        }
+        for capture in config.captures.keys().cloned().collect::<Vec<_>>() {
+            config.with_capture(&capture, |config| {
+                for key in keys::of_captures() {
+                    let name = key.variable_of_capture(&capture);
+                    if let Some(value) = environment(&name) {
+                        key.set(config, &value).map_err(|message| Error::Environment { name, message })?;
+                    }
+                }
+                Ok(())
+            })?;
         }
         if let Some(lake) = &flags.lake {
             lake.clone_into(&mut config.lake);

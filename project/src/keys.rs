@@ -1,6 +1,7 @@
 //! The keys of lakebed.toml: each is one entry here, which says how it is written, what it is where it is not set, what it means,
 //! and where it goes in a [`Config`]. What reads the file and the environment, refuses values, and documents the keys goes by it.
 
+mod capture;
 mod input;
 mod output;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::Config;
+pub(crate) use capture::{CAPTURE, check_name as check_capture};
 
 /// A key of lakebed.toml: `[section] name` there, `LAKEBED_SECTION_NAME` in the environment.
 pub(crate) struct Key {
@@ -62,9 +64,17 @@ impl Key {
         matches!(self.set, Set::Number(..) | Set::Seconds(_))
     }
 
-    /// The variable that sets it.
+    /// The variable that sets it; of a capture's key that of the capture `NAME`.
     pub(crate) fn variable(&self) -> String {
-        format!("LAKEBED_{}_{}", self.section.to_ascii_uppercase(), self.name.to_ascii_uppercase())
+        match self.section {
+            CAPTURE => self.variable_of_capture("NAME"),
+            section => format!("LAKEBED_{}_{}", section.to_ascii_uppercase(), self.name.to_ascii_uppercase()),
+        }
+    }
+
+    /// The variable that sets a capture's key.
+    pub(crate) fn variable_of_capture(&self, capture: &str) -> String {
+        format!("LAKEBED_CAPTURE_{}_{}", capture.to_ascii_uppercase(), self.name.to_ascii_uppercase())
     }
 
     /// What it means, and what it is where it is not set: for who wrote something that does not fit.
@@ -93,7 +103,12 @@ impl Key {
 
 /// Every key, by section.
 pub(crate) fn all() -> impl Iterator<Item = &'static Key> + Clone {
-    input::KEYS.iter().chain(output::KEYS).chain(serving::KEYS)
+    input::KEYS.iter().chain(capture::KEYS).chain(output::KEYS).chain(serving::KEYS)
+}
+
+/// The keys of each capture.
+pub(crate) fn of_captures() -> impl Iterator<Item = &'static Key> + Clone {
+    capture::KEYS.iter()
 }
 
 fn switch(text: &str) -> Result<bool, String> {

@@ -19,8 +19,8 @@ pub use error::{Error, Result};
 pub use nearby::{Stranger, stranger};
 pub use places::{Path, Place, Places, split};
 pub use settings::{
-    AlertsConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig, Secret,
-    ServeConfig,
+    AlertsConfig, CaptureConfig, DeltaConfig, DuckDbConfig, EventsConfig, IngestConfig, PostgresConfig, RefreshConfig,
+    Secret, ServeConfig,
 };
 pub use sinks::SinkKind;
 pub use tokens::{Token, Tokens};

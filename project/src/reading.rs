@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::{CONFIG_FILE, Config};
 use crate::document::{Document, kind_of};
 use crate::error::{Error, Result};
-use crate::keys;
+use crate::keys::{self, CAPTURE};
 
 /// The section of targets.
 const TARGET: &str = "target";
@@ -84,12 +84,36 @@ impl Config {
             let DeValue::Table(table) = value.get_ref() else {
                 return Err(document.error(at, format!("'{name}' is a section: write [{name}]"), None));
             };
-            if name == COLUMNS {
-                self.pin(document, table, &mut Vec::new())?;
-            } else {
-                self.read_section(document, name, table)?;
+            match name {
+                COLUMNS => self.pin(document, table, &mut Vec::new())?,
+                CAPTURE => self.read_captures(document, table)?,
+                _ => self.read_section(document, name, table)?,
             }
         }
+        Ok(())
+    }
+
+    /// Takes over the sections of a table of captures, each of which has the same keys.
+    fn read_captures(&mut self, document: &Document<'_>, captures: &DeTable<'_>) -> Result<()> {
+        for (name, value) in captures {
+            let (capture, at) = (name.get_ref().as_ref(), name.span().start);
+            let DeValue::Table(table) = value.get_ref() else {
+                let message = format!("a capture is a section: write [capture.NAME], and {capture} in it");
+                return Err(document.error(at, message, None));
+            };
+            keys::check_capture(capture).map_err(|message| document.error(at, message, None))?;
+            self.with_capture(capture, |config| config.read_section(document, CAPTURE, table))?;
+        }
+        Ok(())
+    }
+
+    /// Reads settings of one capture: while they are read it has no name.
+    pub(crate) fn with_capture(&mut self, name: &str, read: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let capture = self.captures.remove(name).unwrap_or_default();
+        self.captures.insert(String::new(), capture);
+        read(self)?;
+        let capture = self.captures.remove("").unwrap_or_default();
+        self.captures.insert(name.to_owned(), capture);
         Ok(())
     }
 

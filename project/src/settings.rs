@@ -157,6 +157,36 @@ pub struct PostgresConfig {
     pub events: bool,
 }
 
+/// `[capture.NAME]`: a database whose changes become events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// `postgres://user@host:5432/database`; a password in it may come from the environment alone.
+    pub url: Option<Secret>,
+    /// From the environment alone.
+    pub password: Option<Secret>,
+    /// A file with the password in it, relative to the project's directory.
+    pub password_file: Option<PathBuf>,
+    /// The publication that says which tables are captured.
+    pub publication: String,
+    /// The replication slot; `lakebed_NAME` where it is not set.
+    pub slot: Option<String>,
+    /// Of the publication's tables these alone, each with its schema; all of them where there is none.
+    pub tables: Vec<(String, String)>,
+}
+
+impl Default for CaptureConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            password: None,
+            password_file: None,
+            publication: "lakebed".to_owned(),
+            slot: None,
+            tables: Vec::new(),
+        }
+    }
+}
+
 /// `[delta]`: where models are kept as Delta tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeltaConfig {

@@ -211,3 +211,30 @@ fn a_target_overlays_any_key() {
         assert!(hint.unwrap().contains(&format!("LAKEBED_SERVE_{}", name.to_uppercase())));
     }
 }
+
+#[test]
+fn captures_have_names_and_the_same_keys() {
+    let toml = "[capture.shop]\nurl = \"postgres://me@db/shop\"\ntables = \"orders, sales.items\"\n[capture.crm]\nslot = \"s\"\n\
+                [target.prod.capture.shop]\npublication = \"all\"\n";
+    let environment =
+        [("LAKEBED_CAPTURE_SHOP_PASSWORD", "secret"), ("LAKEBED_CAPTURE_NAME_SLOT", "x"), ("LAKEBED_TARGET", "prod")];
+    let config = load(toml, &environment, None).unwrap();
+    let (shop, crm) = (&config.captures["shop"], &config.captures["crm"]);
+    assert_eq!(config.captures.len(), 2);
+    assert_eq!(shop.url.as_ref().unwrap().as_str(), "postgres://me@db/shop");
+    assert_eq!(shop.password.as_ref().unwrap().as_str(), "secret");
+    let table = |schema: &str, table: &str| (schema.to_owned(), table.to_owned());
+    assert_eq!(shop.tables, [table("public", "orders"), table("sales", "items")]);
+    assert_eq!((shop.publication.as_str(), shop.slot.as_deref()), ("all", None));
+    assert_eq!((crm.publication.as_str(), crm.slot.as_deref()), ("lakebed", Some("s")));
+    let (message, hint) = refusal("[capture.shop]\nurl = \"postgres://me:secret@db/shop\"\n");
+    assert_eq!(message, "lakebed.toml:2:7: a secret does not belong in lakebed.toml");
+    assert!(hint.unwrap().contains("LAKEBED_CAPTURE_NAME_PASSWORD"));
+    assert!(
+        refusal("[capture]\nurl = \"x\"\n").0.ends_with("a capture is a section: write [capture.NAME], and url in it")
+    );
+    assert!(refusal("[capture.Shop]\n").0.contains("'Shop' is no name of a capture"));
+    assert!(refusal("[capture.shop]\nslot = \"My Slot\"\n").0.contains("is no name of a slot"));
+    assert!(refusal("[capture.shop]\ntables = \"a,,b\"\n").0.contains("'' is no table"));
+    assert_eq!(refusal("[capture.shop]\nslots = \"a\"\n").1.unwrap(), "did you mean 'slot'?");
+}

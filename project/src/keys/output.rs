@@ -73,7 +73,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// Whether a URL has a password, of its user or among its parameters.
-fn has_password(url: &str) -> bool {
+pub(super) fn has_password(url: &str) -> bool {
     let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
     let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
     url.to_lowercase().contains("password=") || user.is_some_and(|user| user.contains(':'))

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{Key, Set, all};
+use super::{CAPTURE, Key, Set, all};
 use crate::config::Config;
+use crate::settings::CaptureConfig;
 
 /// What comes before the keys.
 const HEAD: &str = "\
@@ -12,7 +13,7 @@ const HEAD: &str = "\
 This page is written from the code: `LAKEBED_WRITE_PAGES=1 cargo test --workspace the_page_says` writes it anew.
 
 A setting is taken from the first of these that has it: a flag (`--lake`, `--target`, `--flight`, `--http`), the environment variable
-`LAKEBED_SECTION_KEY`, lakebed.toml, its default. `[target.NAME.SECTION]` overlays any key, where `--target NAME` or `LAKEBED_TARGET=NAME`
+`LAKEBED_SECTION_KEY` (of a capture `LAKEBED_CAPTURE_NAME_KEY`), lakebed.toml, its default. `[target.NAME.SECTION]` overlays any key, where `--target NAME` or `LAKEBED_TARGET=NAME`
 [chooses it](operating.md#the-same-project-elsewhere). Numbers are written as numbers in lakebed.toml, all else as a text in quotes. A key
 that there is not, and a value that does not fit, is an error with its place. A value of \"environment\" is refused in lakebed.toml, which is
 in a repository.
@@ -31,7 +32,8 @@ fn page() -> String {
     for key in all() {
         if key.section != section {
             section = key.section;
-            let _ = write!(page, "\n## `[{section}]`\n| key | written as | default | |\n|---|---|---|---|\n");
+            let heading = if section == CAPTURE { "capture.NAME" } else { section };
+            let _ = write!(page, "\n## `[{heading}]`\n| key | written as | default | |\n|---|---|---|---|\n");
         }
         let default = match key.default {
             None => "–".to_owned(),
@@ -73,6 +75,8 @@ fn a_default_is_what_holds_where_nothing_is_set() {
         let Some(default) = key.default else { continue };
         let mut set = Config::default();
         key.set(&mut set, default).unwrap();
+        // One that says nothing is one all the same.
+        assert_eq!(set.captures.remove("").unwrap_or_default(), CaptureConfig::default());
         assert_eq!(set, Config::default(), "[{}] {}", key.section, key.name);
     }
 }
