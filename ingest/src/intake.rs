@@ -1,5 +1,6 @@
 //! bytes → log, for everybody who brings events: they are framed, decoded, appended and counted.
 
+mod lane;
 mod outlet;
 
 use std::collections::BTreeMap;
