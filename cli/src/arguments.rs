@@ -17,7 +17,8 @@ pub(crate) use self::access::{
     PolicyCommand, PolicyTestArguments, TokenAddArguments, TokenCommand, UserCommand, UserTokenArguments,
 };
 pub(crate) use self::events::{
-    GenerateArguments, IngestArguments, QuarantineCommand, SchemaCommand, SchemaDiffArguments, SchemaInferArguments,
+    CaptureArguments, GenerateArguments, IngestArguments, QuarantineCommand, SchemaCommand, SchemaDiffArguments,
+    SchemaInferArguments,
 };
 pub(crate) use self::log::{LogCommand, LogShowArguments, LogVacuumArguments};
 
@@ -98,6 +99,8 @@ pub(crate) enum Command {
     Generate(GenerateArguments),
     /// Append events to the log: NDJSON or JSON arrays, plain, gzip or zstd; and rows of Parquet and CSV
     Ingest(IngestArguments),
+    /// Append what changes in a PostgreSQL database, as [capture.NAME] in lakebed.toml says, until it is told to end
+    Capture(CaptureArguments),
     /// Bring the models, and what they are published to, up to the log's newest version
     Run(RunArguments),
     /// Say what a run would do now: which models, why, and how much data

@@ -1,5 +1,6 @@
 //! One module a command; each of them calls the rooms below and says what came of it.
 
+pub(crate) mod capture;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod doctor;

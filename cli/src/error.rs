@@ -19,6 +19,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Ingest(#[from] lakebed_ingest::Error),
     #[error(transparent)]
+    Capture(#[from] lakebed_capture::Error),
+    #[error(transparent)]
     Generator(#[from] lakebed_generator::Error),
     #[error(transparent)]
     Flight(#[from] lakebed_flight_server::Error),
@@ -99,6 +101,7 @@ impl Error {
             Self::Project(error) => error.hint(),
             Self::Log(error) => error.hint(),
             Self::Ingest(error) => error.hint(),
+            Self::Capture(error) => error.hint(),
             Self::Flight(error) => error.hint(),
             Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Send { message, .. } if message.contains("error sending request") => {

@@ -25,7 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
 use crate::commands::{
-    demo, diff, doctor, explain, generate, ingest, init, lineage, log, plan, policy, quarantine, query, replay, run,
+    capture, demo, diff, doctor, explain, generate, ingest, init, lineage, log, plan, policy, quarantine, query, replay, run,
     schema, serve, test, token, user, verify, why,
 };
 use crate::error::{Error, Result};
@@ -70,7 +70,8 @@ fn run_to_end(invocation: &Invocation, command: Command) -> Result<()> {
     let runtime = runtime.enable_all().build().map_err(Error::Runtime)?;
     let outcome = runtime.block_on(async {
         match command {
-            // These two end in their own way when they are told to.
+            // These end in their own way when they are told to.
+            Command::Capture(arguments) => capture::capture(invocation, &arguments).await,
             Command::Serve(arguments) => serve::serve(invocation, &arguments).await,
             Command::Run(arguments) if arguments.watch => run::run(invocation, &arguments).await,
             command => {
@@ -110,6 +111,7 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Init(arguments) => init::init(&arguments, &invocation.output),
         Command::Generate(arguments) => generate::generate(arguments, &invocation.output).await,
         Command::Ingest(arguments) => ingest::ingest(invocation, &arguments).await,
+        Command::Capture(arguments) => capture::capture(invocation, &arguments).await,
         Command::Run(arguments) => run::run(invocation, &arguments).await,
         Command::Plan => plan::plan(invocation).await,
         Command::Replay(arguments) => replay::replay(invocation, &arguments).await,
@@ -142,8 +144,11 @@ fn trace(global: &Global, output: &Output) {
     let said = std::env::var("LAKEBED_LOG").ok();
     let set = said.as_deref().and_then(|set| set.parse::<Targets>().ok());
     let is_wrong = set.is_none();
-    // What a library says of a failure that is told in our words, or of none: it looks for tables that are not there yet.
-    let ours = Targets::new().with_default(level).with_target("buoyant_kernel", LevelFilter::OFF);
+    // What a library says of a failure that is told in our words, or of none: one looks for tables that are not there yet.
+    let ours = Targets::new()
+        .with_default(level)
+        .with_target("buoyant_kernel", LevelFilter::OFF)
+        .with_target("pgwire_replication", LevelFilter::OFF);
     let usual = if global.verbose > 1 { Targets::new().with_default(level) } else { ours };
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

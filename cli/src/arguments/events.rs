@@ -51,6 +51,16 @@ pub(crate) struct IngestArguments {
     pub(crate) strict: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct CaptureArguments {
+    /// Which [capture.NAME]; it may be left out where there is one
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// End once what was changed until now is in the log
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
 /// When an append is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AckArgument {

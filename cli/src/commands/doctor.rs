@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use chrono::TimeDelta;
+use lakebed_capture::Capture;
 use lakebed_flight_server::Addresses;
 use lakebed_log::{Log, Put, Store, layout};
 use lakebed_project::{Config, SinkKind, Users};
@@ -74,6 +75,7 @@ async fn examine(invocation: &Invocation) -> Vec<Finding> {
         }
         Err(error) => findings.push(Finding::bad("models", &error)),
     }
+    findings.extend(captures(invocation, &config).await);
     let served = match config.serve.http {
         Some(http) => is_served(http).await,
         None => false,
@@ -209,6 +211,20 @@ async fn sinks(project: &Project, lakehouse: Result<&Lakehouse, &QueryError>) ->
             Err(error) => Err(error.into()),
         };
         findings.push(Finding::of("delta", found));
+    }
+    findings
+}
+
+/// The databases whose changes are captured.
+async fn captures(invocation: &Invocation, config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let intake = invocation.log(config).await.ok().map(|log| invocation.intake(&log, config));
+    for (name, section) in &config.captures {
+        let found = match Capture::new(name, section, &invocation.directory) {
+            Ok(capture) => capture.look(intake.as_ref()).await,
+            Err(error) => Err(error),
+        };
+        findings.push(Finding::of("capture", found.map_err(Error::from)));
     }
     findings
 }
