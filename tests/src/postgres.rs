@@ -24,13 +24,15 @@ const USER: &str = "lakebed";
 
 /// Ends the server and removes its files when its standard input ends, as it does with the process that started it.
 const KEEPER: &str = r#"
-"$1" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c max_connections=64 >"$2/log" 2>&1 &
+program=$1 directory=$2 files=$3
+shift 3
+"$program" -D "$directory/data" -k "$directory" -c listen_addresses= -c fsync=off -c max_connections=64 "$@" >"$directory/log" 2>&1 &
 server=$!
 echo started
 cat >/dev/null
 kill -INT $server
 wait $server
-[ "$3" = keep ] || rm -rf "$2"
+[ "$files" = keep ] || rm -rf "$directory"
 "#;
 
 /// A server.
@@ -39,6 +41,8 @@ pub struct Server {
     directory: TempDir,
     /// What its keeper does with them at the end: that of a process is dropped by nobody.
     files: &'static str,
+    /// What it is set to besides, as `-c` takes it.
+    settings: &'static [&'static str],
     keeper: Option<Child>,
 }
 
@@ -52,7 +56,7 @@ impl Database {
     /// A new one on the server of this process.
     pub fn new() -> Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
-        SERVER.get_or_init(|| Server::begin("remove")).database()
+        SERVER.get_or_init(|| Server::begin("remove", &[])).database()
     }
 
     /// How to get there.
@@ -89,10 +93,15 @@ impl Default for Database {
 impl Server {
     /// A new server, with nothing in it.
     pub fn start() -> Self {
-        Self::begin("keep")
+        Self::begin("keep", &[])
     }
 
-    fn begin(files: &'static str) -> Self {
+    /// A new server, with settings such as `wal_level=logical`.
+    pub fn start_with(settings: &'static [&'static str]) -> Self {
+        Self::begin("keep", settings)
+    }
+
+    fn begin(files: &'static str, settings: &'static [&'static str]) -> Self {
         let directory = TempDir::new().expect("a directory can be made");
         if is_root() {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("root may give a directory away");
@@ -102,7 +111,7 @@ impl Server {
         made.args(["-U", USER, "-A", "trust", "--no-sync", "--encoding=UTF8", "--locale=C"]);
         let made = made.output().expect("initdb starts");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut server = Self { directory, files, keeper: None };
+        let mut server = Self { directory, files, settings, keeper: None };
         server.restart();
         server
     }
@@ -128,6 +137,7 @@ impl Server {
         let _ = std::fs::remove_file(self.directory.path().join("log"));
         let mut keeper = as_server(Path::new("sh"));
         keeper.args(["-c", KEEPER, "sh"]).arg(binary("postgres")).arg(self.directory.path()).arg(self.files);
+        keeper.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
         let mut keeper =
             keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("sh starts");
         let mut said = BufReader::new(keeper.stdout.take().expect("its output is piped"));
@@ -143,6 +153,11 @@ impl Server {
         // What the server gave work to ends with it, as after a crash.
         let killed = Command::new("kill").args(["-KILL", &pid]).status().expect("kill starts");
         assert!(killed.success());
+        self.end();
+    }
+
+    /// Ends the server as its operator does: whoever is connected is told.
+    pub fn stop(&mut self) {
         self.end();
     }
 

@@ -1,6 +1,8 @@
 //! The binary as people use it: one test binary, a module a subject.
 
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod diff;
