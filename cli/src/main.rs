@@ -25,8 +25,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::arguments::{Arguments, Command, Global};
 use crate::commands::{
-    capture, demo, diff, doctor, explain, generate, ingest, init, lineage, log, plan, policy, quarantine, query, replay, run,
-    schema, serve, test, token, user, verify, why,
+    capture, demo, diff, doctor, explain, generate, ingest, init, lineage, log, plan, policy, quarantine, query,
+    replay, run, schema, serve, test, token, user, verify, why,
 };
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
