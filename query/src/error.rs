@@ -1,6 +1,7 @@
 //! What can go wrong between the log and the gold tables, and whose fault it is.
 
 mod blame;
+mod functions;
 mod hints;
 mod words;
 
@@ -362,7 +363,7 @@ impl Error {
         if let Some(name) = quoted.map(|name| name.strip_prefix("lakebed.").unwrap_or(name)) {
             return Self::unknown_table(name, tables);
         }
-        Self::Sql { message }
+        functions::unknown(&message).unwrap_or(Self::Sql { message })
     }
 
     /// Whether the same call may succeed later, with nothing changed by the caller: a store or a server that is away,

@@ -88,7 +88,7 @@ impl Error {
             }
             Self::UnsupportedColumn { .. } => Some("CAST it in the model to a type that the sink has".to_owned()),
             Self::RunRows { .. } => Some(
-                "remove the models and epochs folders of the lake and build them again from the log with `lakebed run`"
+                "remove the folders models, epochs and landmarks of the lake and build them again from the log with `lakebed run`"
                     .to_owned(),
             ),
             Self::Cache { path, .. } => {
