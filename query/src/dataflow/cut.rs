@@ -79,17 +79,22 @@ pub(crate) fn cut(plan: &LogicalPlan, only_adds: &dyn Fn(&str) -> bool) -> Resul
 /// # Errors
 /// What DataFusion refuses of it.
 pub(crate) fn joined(state: &SessionState, plan: LogicalPlan) -> PlanResult<LogicalPlan> {
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+    let mut rules = subqueries_to_joins();
+    rules.push(Arc::new(EliminateCrossJoin::new()));
+    rules.push(Arc::new(ForgetDependencies));
+    rules.push(Arc::new(OptimizeProjections::new()));
+    Optimizer::with_rules(rules).optimize(plan, state, |_, _| ())
+}
+
+/// The rules that make joins of subqueries, and keys of joins of equalities.
+pub(crate) fn subqueries_to_joins() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![
         Arc::new(RewriteSetComparison::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
-        Arc::new(EliminateCrossJoin::new()),
-        Arc::new(ForgetDependencies),
-        Arc::new(OptimizeProjections::new()),
-    ];
-    Optimizer::with_rules(rules).optimize(plan, state, |_, _| ())
+    ]
 }
 
 /// The columns of the log that a query goes by, each with its type, by name; of [`joined`], those that it needs.

@@ -17,16 +17,12 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, DistinctOn, Expr, Filter, Limit, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, Sort,
     SubqueryAlias, TableScan, Union, Unnest, Window, cast, lit,
 };
-use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
-use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::optimizer::Optimizer;
 use lakebed_log::schema;
 
 use super::origins::Origins;
 use crate::catalog::{BRONZE, EVENTS};
+use crate::dataflow::cut::subqueries_to_joins;
 use crate::dataflow::ranked::ranked;
 use crate::refresh::shape::Shape;
 use crate::slots::slot_name;
@@ -252,14 +248,7 @@ impl<'a> Trace<'a> {
 
 /// An analyzed query with joins for its subqueries, and equalities as the keys of joins.
 fn with_joins(state: &SessionState, plan: LogicalPlan) -> PlanResult<LogicalPlan> {
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
-        Arc::new(RewriteSetComparison::new()),
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-        Arc::new(DecorrelateLateralJoin::new()),
-        Arc::new(ExtractEquijoinPredicate::new()),
-    ];
-    Optimizer::with_rules(rules).optimize(plan, state, |_, _| ())
+    Optimizer::with_rules(subqueries_to_joins()).optimize(plan, state, |_, _| ())
 }
 
 /// Whether there is a table of the lake below a part of a query.
