@@ -1,3 +1,5 @@
+//! What a line of epochs keeps to: the newest is found, old ones are thinned, and who slept meanwhile puts nothing between them.
+
 use arrow::datatypes::TimeUnit;
 use chrono::TimeDelta;
 use futures::TryStreamExt;

@@ -1,3 +1,5 @@
+//! Unit tests of models tried over given rows and events: what holds, what differs and how it is told, and what is no test.
+
 use std::path::Path;
 
 use arrow::array::AsArray;
