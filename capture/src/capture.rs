@@ -115,7 +115,11 @@ impl Capture {
                     let patience = if worked { NOTICING } else { GOING };
                     in_use.get_or_insert_with(Instant::now).elapsed() < patience
                 }
-                error => worked && error.may_pass(),
+                error => {
+                    // Whoever reads the slot after this is somebody else.
+                    in_use = None;
+                    worked && error.may_pass()
+                }
             };
             if !waits {
                 return Err(error);

@@ -21,6 +21,10 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// The oldest version whose pgoutput takes what is asked of it.
 const OLDEST: u32 = 140_000;
 
+/// The columns `a` of the primary key `i` of a table, each at its place `k`; what an index includes beside them is no key.
+const PRIMARY_KEY: &str = "FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, place), pg_attribute a
+    WHERE i.indisprimary AND k.place <= i.indnkeyatts AND a.attrelid = i.indrelid AND a.attnum = k.attnum";
+
 /// From this version on a publication may have a part of a table's columns and rows.
 const WITH_COLUMN_LISTS: u32 = 150_000;
 
@@ -233,10 +237,7 @@ impl Catalog {
                      'columns', coalesce((SELECT json_agg(json_build_object('name', a.attname, 'kind', a.atttypid::bigint) ORDER BY a.attnum)
                          FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                          AND a.attgenerated = '' {listed}), '[]'),
-                     'key', coalesce((SELECT json_agg(a.attname ORDER BY k.place)
-                         FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, place), pg_attribute a
-                         WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
-                         AND a.attrelid = c.oid AND a.attnum = k.attnum), '[]'))::text
+                     'key', coalesce((SELECT json_agg(a.attname ORDER BY k.place) {PRIMARY_KEY} AND i.indrelid = c.oid), '[]'))::text
                  FROM pg_publication_tables p
                  JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
                  WHERE p.pubname = {}",
@@ -256,11 +257,7 @@ impl Catalog {
 
     /// The columns of a table's primary key, as it is now.
     pub(crate) async fn primary_key(&mut self, table: u32) -> Result<Vec<String>> {
-        self.ask(&format!(
-            "SELECT to_json(a.attname)::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-             WHERE i.indrelid = {table} AND i.indisprimary"
-        ))
-        .await
+        self.ask(&format!("SELECT to_json(a.attname)::text {PRIMARY_KEY} AND i.indrelid = {table}")).await
     }
 
     /// What values of a type become.

@@ -42,6 +42,8 @@ pub(crate) struct Changes<'c, 'i> {
     reached: Lsn,
     open: Option<Transaction>,
     stretch: Stretch,
+    /// What the server was told last that it need not keep, if it was told here.
+    told: Option<Lsn>,
     /// The server asks how far we are: it may not end before all that it sent is confirmed.
     is_asked: bool,
 }
@@ -69,7 +71,8 @@ impl<'c, 'i> Changes<'c, 'i> {
         let mut client = ReplicationClient::connect(source.replication(reached).await?).await.map_err(&failed)?;
         client.wait_started().await.map_err(failed)?;
         let (tables, stretch) = (HashMap::new(), Stretch::default());
-        Ok(Self { source, writer, catalog, lane, client, tables, reached, open: None, stretch, is_asked: false })
+        let (open, told, is_asked) = (None, None, false);
+        Ok(Self { source, writer, catalog, lane, client, tables, reached, open, stretch, told, is_asked })
     }
 
     /// Every transaction that ends here or before has come.
@@ -139,6 +142,7 @@ impl<'c, 'i> Changes<'c, 'i> {
         let tally = self.lane.append(&mut self.stretch, Position::Changes { lsn: self.reached, part }).await?;
         // What is in the log the server need not keep.
         self.client.update_applied_lsn(self.reached);
+        self.told = Some(self.reached);
         report(Step::Appended(tally));
         Ok(())
     }
@@ -147,13 +151,13 @@ impl<'c, 'i> Changes<'c, 'i> {
     async fn end(&mut self, report: &mut (dyn FnMut(Step) + Send)) -> Result<()> {
         if !self.stretch.is_empty() {
             self.append(report).await?;
-            let (metrics, told) = (self.client.metrics(), self.reached);
-            for _ in 0..40 {
-                if metrics.last_applied_lsn() >= told {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let metrics = self.client.metrics();
+        for _ in 0..40 {
+            if self.told.is_none_or(|told| metrics.last_applied_lsn() >= told) {
+                break;
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         self.client.stop();
         Ok(())

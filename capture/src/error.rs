@@ -172,7 +172,7 @@ impl Error {
     }
 
     /// Whether the same may succeed later, with nothing changed.
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match (self, self.code()) {
             (Self::Postgres { .. } | Self::Replication { .. }, Some(code)) => {
                 PASSING.iter().any(|class| code.starts_with(class))
@@ -183,7 +183,6 @@ impl Error {
             (Self::Replication { source, .. }, None) => {
                 source.is_transient() || matches!(source, PgWireError::Internal(_))
             }
-            (Self::SlotInUse { .. }, _) => true,
             (Self::Ingest(lakebed_ingest::Error::Log(error)), _) => {
                 error.may_pass() || matches!(error, lakebed_log::Error::LaneConflict { .. })
             }

@@ -12,6 +12,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
+use crate::catalog::quoted;
 use crate::error::{Error, Result};
 use crate::passwords;
 
@@ -108,8 +109,7 @@ impl Source {
         let (user, password) = (self.options.get_username(), self.password().await?.unwrap_or_default());
         let database = self.options.get_database().unwrap_or(user);
         // Both are written into a command as they are here.
-        let (slot, publication) =
-            (format!("\"{}\"", self.slot), format!("\"{}\"", self.publication.replace('"', "\"\"")));
+        let (slot, publication) = (quoted(&self.slot), quoted(&self.publication));
         let port = self.options.get_port();
         let config = match self.options.get_socket() {
             Some(socket) => {

@@ -117,7 +117,7 @@ fn array(text: &[u8], element: &Kind, delimiter: u8, to: &mut Vec<u8>) -> Option
         b'[' => text.iter().position(|byte| *byte == b'=')? + 1,
         _ => 0,
     };
-    let (mut at, mut depth) = (start, 0usize);
+    let (mut at, mut depth, begin) = (start, 0usize, to.len());
     let mut unquoted = Vec::new();
     while let Some(&byte) = text.get(at) {
         at += 1;
@@ -160,7 +160,8 @@ fn array(text: &[u8], element: &Kind, delimiter: u8, to: &mut Vec<u8>) -> Option
             }
         }
     }
-    (depth == 0).then_some(())
+    // No server prints others, and the event has to stay JSON.
+    (depth == 0 && serde_json::from_slice::<serde::de::IgnoredAny>(&to[begin..]).is_ok()).then_some(())
 }
 
 #[cfg(test)]
@@ -222,7 +223,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn whatever_the_text_is_it_becomes_json(text in "[\\[\\]{}\",=\\\\a1 NUL\\n-]{0,20}") {
-            for kind in [Kind::Number, Kind::Json, Kind::Bytes, Kind::Instant, Kind::LocalTime] {
+            let arrays = [Kind::Number, Kind::Json, Kind::Text].map(|kind| Kind::Array(Box::new(kind), b','));
+            let plain = [Kind::Number, Kind::Json, Kind::Bytes, Kind::Instant, Kind::LocalTime];
+            for kind in plain.into_iter().chain(arrays) {
                 written(&kind, &text);
             }
         }

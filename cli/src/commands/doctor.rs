@@ -218,6 +218,9 @@ async fn sinks(project: &Project, lakehouse: Result<&Lakehouse, &QueryError>) ->
 /// The databases whose changes are captured.
 async fn captures(invocation: &Invocation, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if config.captures.is_empty() {
+        return findings;
+    }
     let intake = invocation.log(config).await.ok().map(|log| invocation.intake(&log, config));
     for (name, section) in &config.captures {
         let found = match Capture::new(name, section, &invocation.directory) {
