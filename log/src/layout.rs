@@ -1,6 +1,6 @@
 //! The name of every object of a lake. Nobody else formats a path.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use object_store::path::Path;
 use uuid::Uuid;
 
@@ -113,9 +113,20 @@ pub fn landmarks() -> Path {
 
 const LANDMARKS: &str = "landmarks";
 
+/// When the epoch of a landmark was put, as its name says it.
+const PUT: &str = "%Y%m%dT%H%M%SZ";
+
 /// An epoch that stays, and when it was put: its age decides for how long.
 pub fn landmark(number: u64, put: DateTime<Utc>) -> Path {
-    landmarks().join(format!("{number:020}-{}.json", put.format("%Y%m%dT%H%M%SZ")))
+    landmarks().join(format!("{number:020}-{}.json", put.format(PUT)))
+}
+
+/// The number of an epoch or a landmark, and of a landmark when it was put; `None` for what is neither.
+pub fn epoch_of(path: &Path) -> Option<(u64, Option<DateTime<Utc>>)> {
+    let name = path.filename()?.strip_suffix(".json")?;
+    let Some((number, put)) = name.split_once('-') else { return Some((name.parse().ok()?, None)) };
+    let put = NaiveDateTime::parse_from_str(put, PUT).ok()?;
+    Some((number.parse().ok()?, Some(put.and_utc())))
 }
 
 /// Where the epochs of replays are, each under its name.
@@ -177,5 +188,21 @@ pub fn kind_of(path: &Path) -> &'static str {
         _ if path == lake().as_ref() => "identity",
         _ if path == probe().as_ref() => "probe",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_epoch_is_called_says_which_it_is() {
+        let put = DateTime::from_timestamp(1_795_000_000, 0).unwrap();
+        assert_eq!(epoch_of(&epoch(None, 42)), Some((42, None)));
+        assert_eq!(epoch_of(&epoch(Some("r"), 7)), Some((7, None)));
+        assert_eq!(epoch_of(&landmark(42, put)), Some((42, Some(put))));
+        for other in ["epochs/x.json", "epochs/1", "landmarks/1-2.json"] {
+            assert_eq!(epoch_of(&Path::from(other)), None, "{other}");
+        }
     }
 }

@@ -69,10 +69,15 @@ impl Chain {
     /// Any failure of the store; [`Error::Log`] for a manifest that is no JSON of ours.
     pub async fn newest(&self, store: &Store) -> Result<Option<Manifest>> {
         for _ in 0..TRIES {
-            let Some(number) = self.newest_number(store).await? else { return Ok(None) };
-            if let Some(newest) = read(store, &self.path(number)).await? {
+            let Some((known, last)) = self.look(store).await? else { return Ok(None) };
+            // One that is read is there.
+            if (known == last || store.exists(&self.path(known)).await?)
+                && let Some(newest) = read(store, &self.path(last)).await?
+            {
+                self.seen.fetch_max(last, Ordering::Relaxed);
                 return Ok(Some(newest));
             }
+            self.seen.store(0, Ordering::Relaxed);
         }
         Err(self.unsettled())
     }
@@ -83,29 +88,34 @@ impl Chain {
     /// Any failure of the store.
     pub async fn newest_number(&self, store: &Store) -> Result<Option<u64>> {
         for _ in 0..TRIES {
-            let known = match self.seen.load(Ordering::Relaxed) {
-                0 => {
-                    let listed = store.list_some(&layout::epochs(self.replay()), LISTED).await?;
-                    listed.iter().filter_map(number_of).max().unwrap_or(0)
-                }
-                seen => seen,
-            };
-            if known == 0 {
-                return Ok(None);
-            }
-            let mut search = Search::from(known);
-            while let Some(number) = search.next() {
-                search.learn(store.exists(&self.path(number)).await?);
-            }
-            // Only of one that is there is known that those after it have no gap.
+            let Some((known, last)) = self.look(store).await? else { return Ok(None) };
             if store.exists(&self.path(known)).await? {
-                self.seen.fetch_max(search.last(), Ordering::Relaxed);
-                return Ok(Some(search.last()));
+                self.seen.fetch_max(last, Ordering::Relaxed);
+                return Ok(Some(last));
             }
-            // It was thinned while nobody looked from here, or another lake has been put into this one's place.
             self.seen.store(0, Ordering::Relaxed);
         }
         Err(self.unsettled())
+    }
+
+    /// A number that was seen, or else is listed, and the last one that follows it without a gap. That holds only where the first is
+    /// there still: otherwise epochs were thinned while nobody looked from here, or another lake has been put into this one's place.
+    async fn look(&self, store: &Store) -> Result<Option<(u64, u64)>> {
+        let known = match self.seen.load(Ordering::Relaxed) {
+            0 => {
+                let listed = store.list_some(&layout::epochs(self.replay()), LISTED).await?;
+                listed.iter().filter_map(number_of).max().unwrap_or(0)
+            }
+            seen => seen,
+        };
+        if known == 0 {
+            return Ok(None);
+        }
+        let mut search = Search::from(known);
+        while let Some(number) = search.next() {
+            search.learn(store.exists(&self.path(number)).await?);
+        }
+        Ok(Some((known, search.last())))
     }
 
     fn unsettled(&self) -> Error {
@@ -169,10 +179,16 @@ impl Chain {
             let objects = store.list(&layout::epochs(self.replay())).await?.into_iter();
             places.extend(objects.filter_map(|object| Some((number_of(&object)?, object.location))));
         }
-        let store = store.clone();
-        let reads = places.into_iter().filter(move |(number, _)| *number > epoch).map(move |(_, path)| {
-            let store = store.clone();
-            async move { read(&store, &path).await }
+        let (chain, store) = (self.clone(), store.clone());
+        let reads = places.into_iter().filter(move |(number, _)| *number > epoch).map(move |(number, path)| {
+            let (chain, store) = (chain.clone(), store.clone());
+            async move {
+                match read(&store, &path).await? {
+                    // It may have become a landmark since it was listed.
+                    None => Ok(chain.up_to(&store, number).await?.filter(|epoch| epoch.epoch == number)),
+                    there => Ok(there),
+                }
+            }
         });
         let read = futures::stream::iter(reads).buffered(READ_AT_ONCE);
         Ok(read.filter_map(async |manifest| manifest.transpose()).boxed())
@@ -243,8 +259,7 @@ pub(super) async fn landmarks(store: &Store) -> Result<BTreeMap<u64, ObjectMeta>
     Ok(objects.filter_map(|object| Some((number_of(&object)?, object))).collect())
 }
 
-/// The number in the name of an epoch's object, or a landmark's.
+/// The number of an epoch's object, or a landmark's.
 pub(super) fn number_of(object: &ObjectMeta) -> Option<u64> {
-    let name = object.location.filename()?.strip_suffix(".json")?;
-    name.split_once('-').map_or(name, |(number, _)| number).parse().ok()
+    layout::epoch_of(&object.location).map(|(number, _)| number)
 }

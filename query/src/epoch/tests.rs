@@ -99,6 +99,20 @@ async fn of_old_epochs_landmarks_stay_and_are_found() {
     assert_eq!(asleep.newest_number(&store).await.unwrap(), Some(1_001));
 }
 
+/// Whoever reads all epochs, to know which runs they list, finds those that become landmarks meanwhile.
+#[tokio::test]
+async fn an_epoch_that_becomes_a_landmark_while_all_are_read_is_read() {
+    let (store, chain) = (Store::memory(), Chain::default());
+    for epoch in 1..=300 {
+        assert!(chain.put(&store, &manifest(epoch)).await.unwrap());
+    }
+    let reading = chain.after(&store, 0).await.unwrap();
+    let later = store.time_of(&layout::epoch(None, 300)).await.unwrap() + TimeDelta::days(60);
+    thin(&store, &Thinning::default(), later).await.unwrap();
+    let read: Vec<_> = reading.try_collect().await.unwrap();
+    assert_eq!(read.len(), numbers(&chain, &store, 0).await.len());
+}
+
 /// Who looked for the newest epoch, slept while others went far beyond it and thinned, and wakes up.
 #[tokio::test]
 async fn what_is_put_where_an_epoch_was_deleted_is_no_epoch() {

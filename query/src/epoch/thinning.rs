@@ -15,7 +15,7 @@ use crate::error::Result;
 pub struct Thinning {
     /// Those that are younger …
     pub recent: TimeDelta,
-    /// … and so many of the newest, one at least, however old they are.
+    /// … and so many of the newest, two at least, however old they are.
     pub least: usize,
 }
 
@@ -64,10 +64,12 @@ pub async fn thin(store: &Store, thinning: &Thinning, at: DateTime<Utc>) -> Resu
     let marks = landmarks(store).await?;
     let listed = store.list(&layout::epochs(None)).await?;
     let epochs: Vec<_> = listed.into_iter().filter_map(|object| Some((number_of(&object)?, object))).collect();
-    let old = epochs[..epochs.len().saturating_sub(thinning.least.max(1))].iter();
+    let old = epochs[..epochs.len().saturating_sub(thinning.least.max(2))].iter();
     let old: BTreeMap<_, _> =
         old.take_while(|(_, object)| object.last_modified <= at - thinning.recent).cloned().collect();
-    let put = marks.values().filter_map(|mark| Some((number_of(mark)?, put_at(mark)?)));
+    // A landmark's name says when its epoch was put, for the object may have been copied.
+    let put = marks.values().filter_map(|mark| layout::epoch_of(&mark.location));
+    let put = put.filter_map(|(number, put)| Some((number, put?)));
     let put: BTreeMap<_, _> = put.chain(old.iter().map(|(number, object)| (*number, object.last_modified))).collect();
     let stays = staying(&put, at);
     let mut thinned = Thinned::default();
@@ -86,12 +88,6 @@ pub async fn thin(store: &Store, thinning: &Thinning, at: DateTime<Utc>) -> Resu
         thinned.gone += u64::from(!old.contains_key(mark.0));
     }
     Ok(thinned)
-}
-
-/// When the epoch of a landmark was put: its name says it, for the object may have been copied.
-fn put_at(mark: &ObjectMeta) -> Option<DateTime<Utc>> {
-    let (_, time) = mark.location.filename()?.strip_suffix(".json")?.split_once('-')?;
-    chrono::NaiveDateTime::parse_from_str(time, "%Y%m%dT%H%M%SZ").ok().map(|time| time.and_utc())
 }
 
 /// Which of these epochs stay, by when each was put: the last one of each span.
