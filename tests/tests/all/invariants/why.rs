@@ -109,7 +109,7 @@ pub(super) fn with_more(mut case: Case) -> Case {
 pub(super) async fn check(case: &Case) {
     let lake = Lake::after(case, &case.at_once(case.batches.len())).await;
     let events = lake.query(None, "SELECT * FROM bronze.events").await.unwrap();
-    let (mut dice, mut findings) = (case.dice(), Findings::default());
+    let (mut dice, mut findings, mut rows) = (case.dice(), Findings::default(), 0);
     for query in &case.queries {
         let share = if query.name.contains("why") || case.queries.len() < 20 { 1.0 } else { 0.15 };
         if !asked() && !dice.random_bool(share) {
@@ -120,11 +120,13 @@ pub(super) async fn check(case: &Case) {
         let table = concat_batches(&first.schema(), &table).unwrap();
         for row in (0..table.num_rows()).sample(&mut dice, 2) {
             let row = table.slice(row, 1);
+            rows += 1;
             if let Err(found) = of_row(&lake, &events, query.name, &table, &row).await {
                 findings.add("why", query.name, &format!("{found}\n   of {}", shown(&[row])[0]));
             }
         }
     }
+    assert!(rows > 0, "nobody was asked about");
     findings.none();
 }
 
