@@ -117,7 +117,7 @@ impl Lakehouse {
             return Err(Error::Backwards(from, to));
         }
         let (name, key) = self.name_and_key(&of.model, to).await?;
-        let select = |version: u64| format!("SELECT * FROM {} VERSION AS OF {version}", quoted(&name));
+        let select = |version: u64| format!("SELECT * FROM {} VERSION AS OF {version}", name.quoted());
         let both = Statement::parse(&format!("{} UNION ALL {}", select(from), select(to)))?;
         let session = self.as_of(AsOf::Version(to)).await?.for_statement(&both, self).await?;
         let before = session.plan(&select(from)).await?;
@@ -129,25 +129,26 @@ impl Lakehouse {
 
     async fn versions_to_compare(&self, of: &DiffOf) -> Result<(u64, u64)> {
         let store = self.log().store();
-        let (to, manifest) = match of.to {
-            Some(to) => {
-                let snapshot = self.log().snapshot_at(self.version_of(to).await?).await?;
-                (snapshot.version, self.chain().before(store, snapshot.next_offset).await?)
-            }
+        let (to, newest) = match of.to {
+            Some(to) => (self.log().snapshot_at(self.version_of(to).await?).await?, None),
             None => {
                 let newest = self.chain().newest(store).await?;
                 let Some(newest) = newest.filter(|newest| of.from.is_some() || newest.models.contains_key(&of.model))
                 else {
                     return Err(Error::UnknownTable { name: of.model.clone(), nearest: None });
                 };
-                (newest.version, Some(newest))
+                (self.log().snapshot_at(newest.version).await?, Some(newest))
             }
         };
-        let from = match of.from {
-            Some(from) => self.log().snapshot_at(self.version_of(from).await?).await?.version,
-            None => self.version_before_the_last_change(&of.model, manifest.as_ref()).await?,
+        let from = match (of.from, newest) {
+            (Some(from), _) => self.log().snapshot_at(self.version_of(from).await?).await?.version,
+            (None, Some(newest)) => self.version_before_the_last_change(&of.model, Some(&newest)).await?,
+            (None, None) => {
+                let epoch = self.chain().before(store, to.next_offset).await?;
+                self.version_before_the_last_change(&of.model, epoch.as_ref()).await?
+            }
         };
-        Ok((from, to))
+        Ok((from, to.version))
     }
 
     /// The version of the epoch before the one in which a model's rows last changed, or of the newest before that which is there;
@@ -244,12 +245,6 @@ fn order(columns: &SchemaRef, key: &[usize]) -> Vec<SortExpr> {
 
 fn is_plain(kind: &DataType) -> bool {
     !kind.is_nested() && !matches!(kind, DataType::Dictionary(..) | DataType::RunEndEncoded(..) | DataType::Interval(_))
-}
-
-/// A table's name as SQL reads it, whatever letters are in it.
-fn quoted(name: &TableName) -> String {
-    let quoted = |part: &str| format!("\"{}\"", part.replace('"', "\"\""));
-    format!("{}.{}", quoted(&name.schema), quoted(&name.name))
 }
 
 #[cfg(test)]

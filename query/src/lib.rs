@@ -23,6 +23,7 @@ pub mod parameters;
 mod parquet_table;
 pub mod policies;
 mod provenance;
+mod quoting;
 mod refresh;
 mod replay;
 pub mod rows;

@@ -6,6 +6,8 @@ mod sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+
 use self::sources::{Sources, trace};
 use crate::catalog::{BRONZE, EVENTS};
 use crate::error::{Error, Result, nearest};
@@ -73,7 +75,7 @@ pub struct Lineage {
 
 /// A column of a model beside one that it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link<'l> {
+pub(crate) struct Link<'l> {
     /// The model's column.
     pub column: &'l str,
     /// The table and its column; `None` once for a column that comes from none.
@@ -84,7 +86,7 @@ pub struct Link<'l> {
 
 impl Lineage {
     /// Every column beside each that it comes from, those that its row is chosen by among them.
-    pub fn links(&self) -> Vec<Link<'_>> {
+    fn links(&self) -> Vec<Link<'_>> {
         let mut links = Vec::new();
         for ColumnLineage { column, from } in &self.columns {
             let is_own = |row: &&Source| from.iter().any(|own| own.table == row.table && own.column == row.column);
@@ -113,12 +115,17 @@ impl Lakehouse {
     pub async fn lineage(&self, only: &[String]) -> Result<Vec<Lineage>> {
         let wanted = wanted(only, &self.project().models)?;
         let snapshot = self.log().snapshot().await?;
-        let inputs = self.inputs(&snapshot, None, None, self.log().store());
+        let mut inputs = self.inputs(&snapshot, None, None, self.log().store());
+        // Of others it does not matter whether they plan.
+        inputs.models = self.with_ancestors(&wanted.keys().cloned().collect::<Vec<_>>());
         let mut lineages = of(&inputs, &shapes(&inputs, Look::Plan).await?).await?;
         if !only.is_empty() {
             lineages.retain(|lineage| wanted.contains_key(&lineage.model));
         }
         for lineage in &mut lineages {
+            let reads_it = |model: &&Arc<Model>| model.references.iter().any(|read| read.to_string() == lineage.model);
+            lineage.read_by =
+                self.project().models.iter().filter(reads_it).map(|model| model.name.to_string()).collect();
             if let Some(Wanted::Columns(names)) = wanted.get(&lineage.model) {
                 keep_columns(lineage, names)?;
             }
@@ -138,16 +145,33 @@ pub(crate) async fn of(inputs: &Inputs, shapes: &[Shape]) -> Result<Vec<Lineage>
         let names = plan.schema().fields().iter().map(|field| field.name().clone());
         let columns = names.zip(traced.columns);
         let columns = columns.map(|(column, sources)| ColumnLineage { column, from: listed(sources) }).collect();
-        let readers = shapes.iter().filter(|other| other.model.references.contains(&shape.model.name));
         lineages.push(Lineage {
             model: shape.model.name.to_string(),
             reads: shape.model.references.iter().map(ToString::to_string).collect(),
-            read_by: readers.map(|reader| reader.model.name.to_string()).collect(),
+            read_by: Vec::new(),
             rows: listed(traced.rows),
             columns,
         });
     }
     Ok(lineages)
+}
+
+/// A row for each column and each that it comes from: `model`, `column`, `from_table`, `from_column`, `how`.
+///
+/// # Errors
+/// None: the columns are of one length.
+pub fn table(lineages: &[Lineage]) -> Result<RecordBatch> {
+    let links = || lineages.iter().flat_map(|of| of.links().into_iter().map(|link| (of.model.as_str(), link)));
+    let texts = |text: fn(&str, &Link<'_>) -> Option<String>| -> ArrayRef {
+        Arc::new(links().map(|(model, link)| text(model, &link)).collect::<StringArray>())
+    };
+    Ok(RecordBatch::try_from_iter_with_nullable([
+        ("model", texts(|model, _| Some(model.to_owned())), false),
+        ("column", texts(|_, link| Some(link.column.to_owned())), false),
+        ("from_table", texts(|_, link| Some(link.from?.0.to_owned())), true),
+        ("from_column", texts(|_, link| Some(link.from?.1.to_owned())), true),
+        ("how", texts(|_, link| Some(link.how.name().to_owned())), false),
+    ])?)
 }
 
 fn listed(sources: Sources) -> Vec<Source> {

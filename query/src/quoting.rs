@@ -1,11 +1,20 @@
-//! Names and texts as DuckDB's SQL writes them.
+//! Names and texts as SQL writes them, DuckDB's and ours.
+
+use crate::models::TableName;
 
 /// A name between double quotes.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A text between single quotes.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+impl TableName {
+    /// As a statement names it, whatever letters are in it.
+    pub(crate) fn quoted(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+    }
 }

@@ -151,7 +151,7 @@ static TABLES: [About; 8] = [
     About {
         name: "runs",
         kind: Kind::Runs,
-        description: "What each refresh did to each model whose rows it changed.",
+        description: "What each refresh did to each model whose rows it changed; of old ones the last before each epoch that stays, with its version and time.",
         columns: &[
             Number("epoch"),
             Number("version"),
@@ -315,20 +315,7 @@ impl Source {
     async fn column_lineage(&self) -> Result<Vec<ArrayRef>> {
         let mut inputs = self.inputs.clone();
         let (shapes, _) = plannable(&mut inputs).await?;
-        let lineages = lineage::of(&inputs, &shapes).await?;
-        let links: Vec<_> =
-            lineages.iter().flat_map(|of| of.links().into_iter().map(|link| (of.model.as_str(), link))).collect();
-        let from = |part: fn((&str, &str)) -> String| {
-            let parts = links.iter().map(|(_, link)| link.from.map(part));
-            Arc::new(parts.collect::<StringArray>()) as ArrayRef
-        };
-        Ok(vec![
-            texts(links.iter().map(|(model, _)| model)),
-            texts(links.iter().map(|(_, link)| link.column)),
-            from(|(table, _)| table.to_owned()),
-            from(|(_, column)| column.to_owned()),
-            texts(links.iter().map(|(_, link)| link.how.name())),
-        ])
+        Ok(lineage::table(&lineage::of(&inputs, &shapes).await?)?.columns().to_vec())
     }
 }
 

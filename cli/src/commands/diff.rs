@@ -8,7 +8,7 @@ use crate::invocation::Invocation;
 
 /// Shows the rows batch by batch, and says then how many there were.
 pub(crate) async fn diff(invocation: &Invocation, arguments: DiffArguments) -> Result<()> {
-    let lakehouse = invocation.lakehouse().await?;
+    let lakehouse = invocation.lakehouse_to_ask().await?;
     let of = DiffOf { model: arguments.model, from: arguments.from, to: arguments.to };
     let mut diff = lakehouse.diff(&of).await.map_err(usage)?;
     invocation.output.stream(diff.rows.schema(), &mut diff.rows).await?;

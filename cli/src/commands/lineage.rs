@@ -3,21 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use arrow::array::RecordBatch;
 use lakebed_query::Lineage;
-use lakebed_query::lineage::{How, Source};
+use lakebed_query::lineage::{self, How, Source};
 
 use crate::arguments::LineageArguments;
-use crate::columns::{optional_texts, texts};
 use crate::error::Result;
 use crate::invocation::Invocation;
 
 /// Tells it to people as text, and as rows where a format is asked for.
 pub(crate) async fn lineage(invocation: &Invocation, arguments: &LineageArguments) -> Result<()> {
-    let lakehouse = invocation.lakehouse().await?;
+    let lakehouse = invocation.lakehouse_to_ask().await?;
     let lineages = lakehouse.lineage(&arguments.names).await?;
     if invocation.output.wants_rows() {
-        return invocation.output.rows(&table(&lineages)?);
+        return invocation.output.rows(&lineage::table(&lineages)?);
     }
     let texts: Vec<String> = lineages.iter().map(in_words).collect();
     invocation.output.text(&texts.join("\n"))
@@ -61,16 +59,4 @@ fn of_how(sources: &[Source], how: How) -> Option<String> {
         How::Chosen => format!("chosen by {listed}"),
     };
     (!tables.is_empty()).then_some(said)
-}
-
-fn table(lineages: &[Lineage]) -> Result<RecordBatch> {
-    let links: Vec<_> =
-        lineages.iter().flat_map(|of| of.links().into_iter().map(|link| (of.model.as_str(), link))).collect();
-    Ok(RecordBatch::try_from_iter_with_nullable([
-        ("model", texts(links.iter().map(|(model, _)| model)), false),
-        ("column", texts(links.iter().map(|(_, link)| link.column)), false),
-        ("from_table", optional_texts(links.iter().map(|(_, link)| link.from.map(|(table, _)| table))), true),
-        ("from_column", optional_texts(links.iter().map(|(_, link)| link.from.map(|(_, column)| column))), true),
-        ("how", texts(links.iter().map(|(_, link)| link.how.name())), false),
-    ])?)
 }

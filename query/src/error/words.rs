@@ -1,5 +1,6 @@
 //! What messages are made of.
 
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::parser::ParserError;
 
 use super::Error;
@@ -28,6 +29,30 @@ pub(crate) fn nearest(wrong: &str, known: impl IntoIterator<Item = String>) -> O
     let likeness = |name: &String| strsim::jaro_winkler(&wrong, &name.to_lowercase());
     let scored = known.into_iter().map(|name| (likeness(&name), name)).filter(|(likeness, _)| *likeness > 0.75);
     scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+/// A type as it is called in SQL.
+pub(crate) fn type_name(kind: &DataType) -> String {
+    let name = match kind {
+        DataType::Boolean => "BOOLEAN",
+        DataType::Int8 => "TINYINT",
+        DataType::Int16 => "SMALLINT",
+        DataType::Int32 => "INTEGER",
+        DataType::Int64 => "BIGINT",
+        DataType::UInt64 => "BIGINT that is not negative",
+        DataType::Float32 => "REAL",
+        DataType::Float64 => "DOUBLE",
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "VARCHAR",
+        DataType::Binary => "BYTEA",
+        DataType::Date32 => "DATE",
+        DataType::Time64(_) => "TIME",
+        DataType::Timestamp(..) => "TIMESTAMP",
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            return format!("DECIMAL({precision},{scale})");
+        }
+        other => return other.to_string(),
+    };
+    name.to_owned()
 }
 
 /// The end of a noun.

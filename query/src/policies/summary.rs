@@ -61,8 +61,8 @@ impl Rules {
     }
 }
 
-async fn count(session: &ReadSession, TableName { schema, name }: &TableName) -> Result<u64> {
-    let plan = session.plan(&format!("SELECT count(*) FROM \"{schema}\".\"{}\"", name.replace('"', "\"\""))).await?;
+async fn count(session: &ReadSession, name: &TableName) -> Result<u64> {
+    let plan = session.plan(&format!("SELECT count(*) FROM {}", name.quoted())).await?;
     let batches: Vec<_> = session.stream(plan).await?.try_collect().await.map_err(crate::Error::Execution)?;
     let counts =
         batches.iter().flat_map(|batch| Arc::clone(batch.column(0)).as_primitive::<Int64Type>().values().to_vec());

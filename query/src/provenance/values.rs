@@ -10,7 +10,7 @@ use datafusion::common::ScalarValue;
 use datafusion::functions::math::expr_fn::isnan;
 use datafusion::logical_expr::{Expr, lit};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, type_name};
 use crate::parameters::fitted;
 
 /// A column and the value that it has in the rows that are asked about.
@@ -79,7 +79,7 @@ const WRITTEN: &str =
 
 fn value(text: &str, field: &Field) -> Result<ScalarValue> {
     let wrong = |reason: String| {
-        let (name, kind) = (field.name(), sql_name(field.data_type()));
+        let (name, kind) = (field.name(), type_name(field.data_type()));
         let message = format!("'{text}' is no {kind}, which column '{name}' is: {reason}");
         Error::Unanswered { message, hint: WRITTEN.to_owned() }
     };
@@ -95,27 +95,6 @@ fn value(text: &str, field: &Field) -> Result<ScalarValue> {
         return Err(wrong("it says more than the column holds".to_owned()));
     }
     Ok(ScalarValue::try_from_array(&fitted, 0)?)
-}
-
-/// The type as it is called in SQL.
-fn sql_name(kind: &DataType) -> String {
-    match kind {
-        DataType::Boolean => "BOOLEAN".to_owned(),
-        DataType::Int8 => "TINYINT".to_owned(),
-        DataType::Int16 => "SMALLINT".to_owned(),
-        DataType::Int32 => "INTEGER".to_owned(),
-        DataType::Int64 => "BIGINT".to_owned(),
-        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
-        DataType::Float32 => "REAL".to_owned(),
-        DataType::Float64 => "DOUBLE".to_owned(),
-        DataType::Utf8 => "VARCHAR".to_owned(),
-        DataType::Binary => "BYTEA".to_owned(),
-        DataType::Date32 => "DATE".to_owned(),
-        DataType::Time64(_) => "TIME".to_owned(),
-        DataType::Timestamp(..) => "TIMESTAMP".to_owned(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision},{scale})"),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

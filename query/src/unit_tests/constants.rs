@@ -8,7 +8,8 @@ use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 
 use super::csv::Row;
-use crate::error::Result;
+use crate::error::{Result, type_name};
+use crate::quoting::{literal, quoted};
 use crate::session::ReadSession;
 
 /// A column of a table: its name, its type, and which of a row's cells are its values; without one they are NULL.
@@ -64,7 +65,7 @@ pub(super) async fn unfit(session: &ReadSession, columns: &[Column], rows: &[Row
             };
             let sql = format!("SELECT {}", cast(&literal(text), &column.kind));
             if fetched(session, &sql).await.is_err() {
-                let message = format!("'{text}' is no {}, which column '{}' is", words(&column.kind), column.name);
+                let message = format!("'{text}' is no {}, which column '{}' is", type_name(&column.kind), column.name);
                 return Some(Unfit { line: row.line, message });
             }
         }
@@ -85,31 +86,4 @@ pub(super) async fn fetched(session: &ReadSession, sql: &str) -> Result<RecordBa
 
 fn cast(value: &str, kind: &DataType) -> String {
     format!("arrow_cast({value}, {})", literal(&kind.to_string()))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A name as SQL has it, whatever letters are in it.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A type in SQL's words.
-pub(super) fn words(kind: &DataType) -> String {
-    match kind {
-        DataType::Boolean => "BOOLEAN".to_owned(),
-        DataType::Int32 => "INTEGER".to_owned(),
-        DataType::Int64 => "BIGINT".to_owned(),
-        DataType::UInt64 => "BIGINT that is not negative".to_owned(),
-        DataType::Float64 => "DOUBLE".to_owned(),
-        DataType::Date32 => "DATE".to_owned(),
-        DataType::Timestamp(..) => "TIMESTAMP".to_owned(),
-        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
-            format!("DECIMAL({precision},{scale})")
-        }
-        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => "VARCHAR".to_owned(),
-        other => other.to_string(),
-    }
 }

@@ -11,7 +11,7 @@ use lakebed_log::{Ack, Batch, ColumnLimit, Log, Snapshot, Store, schema};
 use lakebed_project::{Config, DeltaConfig, GivenTable, PostgresConfig, UnitTest, Written};
 
 use super::comparing::{difference, nullable};
-use super::constants::{Column, fetched, quoted, read, select, unfit};
+use super::constants::{Column, fetched, read, select, unfit};
 use super::csv::{self, Row, Table};
 use super::{Failure, Instead, Way, computed, no_time, time_of, wrong};
 use crate::catalog::{self, BRONZE};
@@ -98,7 +98,7 @@ impl<'t> Trial<'t> {
             lakehouse.refresh_to(None, models, Publish::Nothing, &()).await?;
         }
         let session = lakehouse.read(None).await?;
-        let name = self.test.model.text.split('.').map(quoted).collect::<Vec<_>>().join(".");
+        let name = self.test.model.text.split('.').map(crate::quoting::quoted).collect::<Vec<_>>().join(".");
         let rows = fetched(&session, &format!("SELECT * FROM {name}")).await?;
         Ok((session, rows))
     }

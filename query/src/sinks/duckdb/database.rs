@@ -12,8 +12,8 @@ use datafusion::error::DataFusionError;
 use duckdb::{Appender, Config, Connection};
 
 use super::arrow_bridge;
-use super::sql::literal;
 use crate::error::{Error, Result};
+use crate::quoting::literal;
 
 /// What the file is called inside DuckDB.
 pub(super) const CATALOG: &str = "published";

@@ -9,11 +9,11 @@ use roaring::RoaringTreemap;
 use super::database::{Appending, Database};
 use super::feed::Runs;
 use super::places::row_ids;
-use super::sql::quoted;
 use super::tables::{append, assemble, not_kept, qualified, read, wire_batch};
 use super::types::{Stored, exact_cast, stored};
 use crate::error::Result;
 use crate::hash::TableHash;
+use crate::quoting::quoted;
 use crate::sinks::TableImage;
 use crate::sinks::change::Held;
 

@@ -24,7 +24,6 @@ mod deletions;
 mod feed;
 mod files;
 mod places;
-mod sql;
 mod tables;
 mod types;
 

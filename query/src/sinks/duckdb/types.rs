@@ -8,7 +8,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Fields, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::sql::quoted;
+use crate::quoting::quoted;
 use crate::sinks;
 
 /// How DuckDB keeps a column.
