@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
-use arrow::compute::kernels::numeric::add;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
@@ -229,8 +228,8 @@ fn conform(batch: &RecordBatch, file: &DataFile, columns: &SchemaRef) -> Result<
     let offset = || -> Result<ArrayRef> {
         let (numbers, base) = file.numbers();
         let Some(base) = base else { return Ok(batch[numbers].clone()) };
-        let base = Int64Array::new_scalar(i64::try_from(base).unwrap_or(i64::MAX));
-        Ok(add(&batch[numbers].as_primitive::<Int64Type>(), &base)?)
+        let base = i64::try_from(base).unwrap_or(i64::MAX);
+        Ok(Arc::new(encoding::moved(batch[numbers].as_primitive::<Int64Type>(), base)?))
     };
     let column = |field: &arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
         _ if field.name() == schema::OFFSET => offset(),
