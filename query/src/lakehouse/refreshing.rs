@@ -36,6 +36,9 @@ struct Goal<'a> {
     version: Option<u64>,
     models: &'a [Arc<Model>],
     publish: Publish<'a>,
+    /// The version that was the newest when another refresh was first: to have come so far is enough from then on, or of two that
+    /// refresh as events come one would run after the other for ever.
+    least: Option<u64>,
 }
 
 /// What one epoch came to.
@@ -44,8 +47,8 @@ enum Advanced {
     ToTheEnd(Box<Refreshed>),
     /// A version before it.
     Partly,
-    /// Nothing: another refresh was first.
-    Overtaken,
+    /// Nothing: another refresh was first. This one was on the way to version `end`.
+    Overtaken { end: u64 },
 }
 
 impl Lakehouse {
@@ -101,14 +104,17 @@ impl Lakehouse {
             self.check_sinks(models)?;
         }
         let alone = Arc::new(Arc::clone(&self.inner.refreshing).lock_owned().await);
-        let goal = Goal { version, models, publish };
+        let mut goal = Goal { version, models, publish, least: None };
         let (mut overtaken, mut steps) = (0, Vec::new());
         while overtaken < TRIES {
             match self.advance(&alone, &goal, &mut steps, progress).await? {
                 Advanced::ToTheEnd(refreshed) => return Ok(*refreshed),
                 Advanced::Partly => {}
                 // Another refresh was first: what it did counts, and ours starts from there.
-                Advanced::Overtaken => overtaken += 1,
+                Advanced::Overtaken { end } => {
+                    overtaken += 1;
+                    goal.least.get_or_insert(end);
+                }
             }
         }
         Err(Error::Overtaken { tries: TRIES })
@@ -119,7 +125,7 @@ impl Lakehouse {
     async fn advance(
         &self,
         alone: &Alone,
-        &Goal { version, models, publish }: &Goal<'_>,
+        &Goal { version, models, publish, least }: &Goal<'_>,
         steps: &mut Vec<(u64, u64)>,
         progress: &dyn Progress,
     ) -> Result<Advanced> {
@@ -131,8 +137,14 @@ impl Lakehouse {
                 return Err(Error::ReplayBack { version, stands_at: before.version });
             }
             (Some(version), _) => self.log().snapshot_at(version).await?,
-            (None, _) => self.log().snapshot().await?,
+            (None, before) => match least {
+                Some(least) => {
+                    self.log().snapshot_at(before.as_ref().map_or(least, |before| before.version.max(least))).await?
+                }
+                None => self.log().snapshot().await?,
+            },
         };
+        let goal = end.version;
         let at_once = self.project().config.refresh.events_at_once;
         let step = match before.as_ref().filter(|before| before.next_offset + at_once < end.next_offset) {
             Some(before) => {
@@ -159,7 +171,7 @@ impl Lakehouse {
         }
         if !self.chain().put(store, &computed.manifest).await? {
             refresh::discard(store, &computed).await?;
-            return Ok(Advanced::Overtaken);
+            return Ok(Advanced::Overtaken { end: goal });
         }
         progress.stored(computed.manifest.epoch);
         let published = self.publish_and_learn(Arc::unwrap_or_clone(inputs), &mut computed, publish).await?;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -11,10 +12,11 @@ use futures::TryStreamExt;
 use lakebed_ingest::Settings;
 use lakebed_log::{Ack, Batch, Compaction, Entry, layout};
 use lakebed_project::{Config, Flags};
-use lakebed_query::{AsOf, Lakehouse, Project, Thinning, epoch, fold_runs, thin, vacuum_runs};
+use lakebed_query::{AsOf, Lakehouse, Progress, Project, Thinning, epoch, fold_runs, thin, vacuum_runs};
 use lakebed_tests::batches::{STARTER, at, decoded, generated, numbered, starter_settings};
 use lakebed_tests::s3::Bucket;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 use crate::models::lake_of;
 
@@ -117,6 +119,43 @@ async fn small_steps_come_to_the_same_as_one() {
 }
 
 /// Two projects with the same events: to one they come batch by batch, to the other together, with files of every kind in its log.
+/// Somebody who appends and refreshes whenever the refresh that is watched comes to a model.
+struct Busy {
+    other: Lakehouse,
+    appended: AtomicU64,
+}
+
+impl Progress for Busy {
+    fn model(&self, _: &str, done: usize, _: usize) {
+        if done == 0 {
+            let step = self.appended.fetch_add(1, Ordering::Relaxed);
+            let overtake = async {
+                append(&self.other, step).await;
+                self.other.refresh(&[], &()).await.unwrap();
+            };
+            tokio::task::block_in_place(|| Handle::current().block_on(overtake));
+        }
+    }
+
+    fn stored(&self, _: u64) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_ends_beside_one_that_is_always_first() {
+    let directory = TempDir::new().unwrap();
+    let (lakehouse, other) = (project(directory.path()).await, project(directory.path()).await);
+    append(&lakehouse, 0).await;
+    let busy = Busy { other, appended: AtomicU64::new(1) };
+    let refreshed = lakehouse.refresh(&[], &busy).await.unwrap();
+    let appended = busy.appended.load(Ordering::Relaxed);
+    assert!(appended > 1, "nobody was first");
+    assert!((1..=appended).contains(&refreshed.version) && refreshed.unchanged, "{refreshed:?}");
+    lakehouse.refresh(&[], &()).await.unwrap();
+    for verified in lakehouse.verify(&[]).await.unwrap() {
+        assert!(verified.holds(), "{verified:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_that_come_together_are_read_as_those_that_come_alone() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
