@@ -23,12 +23,18 @@ impl Error {
     }
 }
 
-/// The known name that is most like a wrong one, if any is like it at all.
+/// The known name that is most like a wrong one, if any is like it at all: by its last part, for all tables of a schema begin alike.
 pub(crate) fn nearest(wrong: &str, known: impl IntoIterator<Item = String>) -> Option<String> {
+    fn last(name: &str) -> &str {
+        name.rsplit('.').next().unwrap_or(name)
+    }
     let wrong = wrong.to_lowercase();
-    let likeness = |name: &String| strsim::jaro_winkler(&wrong, &name.to_lowercase());
-    let scored = known.into_iter().map(|name| (likeness(&name), name)).filter(|(likeness, _)| *likeness > 0.75);
-    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+    let likeness = |name: &String| {
+        let name = name.to_lowercase();
+        (strsim::jaro_winkler(last(&wrong), last(&name)), strsim::jaro_winkler(&wrong, &name))
+    };
+    let scored = known.into_iter().map(|name| (likeness(&name), name)).filter(|((likeness, _), _)| *likeness > 0.75);
+    scored.max_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(_, name)| name)
 }
 
 /// A type as it is called in SQL.
@@ -70,5 +76,26 @@ pub(super) fn in_words(syntax: &ParserError) -> String {
     match syntax {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message.clone(),
         ParserError::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_one_that_is_like_it() {
+        let known = ["bronze.events", "silver.events", "gold.revenue", "gold.funnel"];
+        for (wrong, expected) in [
+            ("gold.revenu", Some("gold.revenue")),
+            ("revenue", Some("gold.revenue")),
+            ("silver.revenue", Some("gold.revenue")),
+            ("bronze.event", Some("bronze.events")),
+            ("silver.Event", Some("silver.events")),
+            ("gold.nope", None),
+            ("silver.x", None),
+        ] {
+            assert_eq!(nearest(wrong, known.map(str::to_owned)).as_deref(), expected, "{wrong}");
+        }
     }
 }
