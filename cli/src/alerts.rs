@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What is sent.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Alert {
-    /// `stale`, `quarantine` or `check`.
+    /// `stale`, `quarantine`, `check` or `model`.
     pub(crate) alert: &'static str,
     /// Whether it is over.
     pub(crate) resolved: bool,

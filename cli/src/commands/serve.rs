@@ -97,6 +97,7 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         lakehouse: lakehouse.clone(),
         up_to_date,
         behind: None,
+        refused: None,
         refreshing: None,
         publishing: None,
     });
@@ -115,6 +116,7 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         watch,
         seen,
         behind,
+        refused: None,
         files,
         unlike,
         keeping,

@@ -229,7 +229,8 @@ fn tables_that_nobody_refreshes_are_stale() {
     served.stop();
 }
 
-/// A burst of quarantine, a check that fails and a sink that is away are told to a webhook and to a command, again where it is busy.
+/// A burst of quarantine, a check that fails, an edit that is wrong and a sink that is away are told to a webhook and to a command,
+/// again where it is busy.
 #[test]
 fn somebody_is_called_when_something_goes_wrong() {
     let shop = Shop::with_tables();
@@ -268,6 +269,14 @@ fn somebody_is_called_when_something_goes_wrong() {
         assert!(Instant::now() < until, "{}", commanded());
         thread::sleep(Duration::from_millis(50));
     }
+    // An edit that is wrong, whether it is no SQL or names what is not there, and one that is right again.
+    let whole = fs::read_to_string(shop.path().join("sql/gold/kinds.sql")).unwrap();
+    for (wrong, why) in [("SELECT FROM WHERE", "sql/gold/kinds.sql:1"), ("SELECT nope FROM silver.events", "nope")] {
+        shop.edit("sql/gold/kinds.sql", wrong);
+        says(&other(), &["\"alert\":\"model\"", "\"resolved\":false", why, "go on as they were"]);
+    }
+    shop.edit("sql/gold/kinds.sql", &whole);
+    says(&other(), &["\"alert\":\"model\"", "\"resolved\":true"]);
     served.stop();
 
     let toml = fs::read_to_string(shop.path().join("lakebed.toml")).unwrap();

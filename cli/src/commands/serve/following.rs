@@ -38,6 +38,8 @@ pub(super) struct Following<'i> {
     /// What was away at the first refresh, or failed.
     pub(super) behind: Behind,
     pub(super) files: models::Stamp,
+    /// As in [`State`].
+    pub(super) refused: Option<String>,
     /// The models of which it was told that the tables are of other SQL.
     pub(super) unlike: Vec<String>,
     pub(super) keeping: Keeping,
@@ -87,7 +89,10 @@ impl Following<'_> {
                     self.refuse(&error);
                     self.keep_up(true, &mut seen).await
                 }
-                worked => worked,
+                worked => {
+                    self.refused = self.refused.take().filter(|_| !edited);
+                    worked
+                }
             };
             let Self { invocation, lakehouse, behind, watch, counters, up_to_date, keeping, .. } = &mut self;
             let publisher = &mut keeping.publisher;
@@ -112,8 +117,8 @@ impl Following<'_> {
     /// Says what it is at, and since when it refreshes.
     fn tell_state(&self, refreshing: Option<Instant>) {
         let (behind, publishing) = (self.behind.what().cloned(), self.keeping.publisher.under_way());
-        let (lakehouse, up_to_date) = (self.lakehouse.clone(), self.up_to_date);
-        self.state.send_replace(State { lakehouse, up_to_date, behind, refreshing, publishing });
+        let (lakehouse, up_to_date, refused) = (self.lakehouse.clone(), self.up_to_date, self.refused.clone());
+        self.state.send_replace(State { lakehouse, up_to_date, behind, refused, refreshing, publishing });
     }
 
     /// Waits for the next look: until it is time, until this process has appended something, or until a publication has ended.
@@ -145,8 +150,9 @@ impl Following<'_> {
         }
     }
 
-    fn refuse(&self, error: &Error) {
+    fn refuse(&mut self, error: &Error) {
         self.invocation.output.fail(error);
+        self.refused = Some(error.to_string());
         self.invocation.output.say("the models go on as they were");
     }
 

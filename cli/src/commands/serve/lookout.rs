@@ -1,4 +1,5 @@
-//! What a server tells of when it goes wrong: tables that fall behind the log, many events in quarantine, a check that fails.
+//! What a server tells of when it goes wrong: tables that fall behind the log, many events in quarantine, a check that fails, an edit
+//! of a model that it cannot take up.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) up_to_date: Covered,
     /// What keeps a refresh or a publication from its end, if something does.
     pub(super) behind: Option<String>,
+    /// What is wrong with the files of the models, if they are not those that it goes by.
+    pub(super) refused: Option<String>,
     /// Since when a refresh is under way, if one is.
     pub(super) refreshing: Option<Instant>,
     /// The publication that was under way then, if one was, and since when.
@@ -64,6 +67,8 @@ pub(super) struct Lookout {
     /// The version whose tables were checked last, and when.
     checked: (Option<u64>, Option<Instant>),
     failing: BTreeSet<String>,
+    /// What was told to be wrong with the files of the models.
+    refused: Option<String>,
     /// The checks, while they are asked.
     asking: Option<JoinHandle<lakebed_query::Result<Vec<Checked>>>>,
 }
@@ -84,6 +89,7 @@ impl Lookout {
             burst,
             checked: (None, None),
             failing,
+            refused: None,
             asking: None,
         }
     }
@@ -98,7 +104,8 @@ impl Lookout {
         // Where nobody is to be called there is nothing to look out for.
         while self.alerts.has_somebody() {
             tokio::time::sleep(EVERY).await;
-            let State { lakehouse, up_to_date, behind, refreshing, publishing } = state.borrow().clone();
+            let State { lakehouse, up_to_date, behind, refused, refreshing, publishing } = state.borrow().clone();
+            self.look_at_files(refused, lakehouse.log().seen(), clock());
             // While events come all the time there is always something that the tables do not have yet.
             self.fresh = self.fresh.max(up_to_date.1);
             let served = sessions.borrow().session.version();
@@ -194,6 +201,22 @@ impl Lookout {
             let hint = "`lakebed doctor` tries every connection; `lakebed run` says what stands in the way";
             self.alerts.tell("stale", (message, hint), head, now, false);
         }
+    }
+
+    /// Tells of an edit that is not taken up, of another one, and of one that is.
+    fn look_at_files(&mut self, refused: Option<String>, version: u64, now: DateTime<Utc>) {
+        if refused == self.refused {
+            return;
+        }
+        let (message, hint) = match &refused {
+            Some(why) => (
+                format!("the models go on as they were, for an edit of them is wrong: {why}"),
+                "correct the file: the server takes it up by itself",
+            ),
+            None => ("the models are what their files say".to_owned(), "nothing is to be done"),
+        };
+        self.alerts.tell("model", (message, hint), version, now, refused.is_none());
+        self.refused = refused;
     }
 
     fn look_at_quarantine(&mut self, now: DateTime<Utc>) {
