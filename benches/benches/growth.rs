@@ -42,11 +42,11 @@ fn entry(version: u64, files: u64) -> Entry {
     let day = NaiveDate::from_ymd_opt(2026, 11, 1).expect("a day") + TimeDelta::days((version % 30) as i64);
     let file = |number: u64| {
         let offset = (version * files + number) * 10;
-        let path = layout::data_file(&day.to_string(), Uuid::now_v7());
+        let path = layout::data_file(Some(day), Uuid::now_v7());
         let times = (offset as i64, offset as i64 + 9);
         let staged = StagedFile {
             path,
-            event_date: day,
+            event_date: Some(day),
             bytes: 10_000,
             rows: 10,
             row_range: (0, 9),

@@ -65,8 +65,7 @@ impl Invocation {
 
     /// The log alone, made if it is not there: events come in whatever state the models are in.
     pub(crate) async fn log_or_new(&self, config: &Config) -> Result<Log> {
-        let store = config.store(&self.directory, true)?;
-        Ok(Log::open_or_create(store, &config.owner(), self.now()).await?)
+        Ok(config.log_or_new(&self.directory, self.now()).await?)
     }
 
     /// The way into a log.

@@ -128,7 +128,7 @@ impl Log {
             self.follow(&mut head).await?;
         }
         let head = self.seen.load(Ordering::Acquire);
-        let encoded = encoding::encode_off_thread(members.to_vec(), at).await?;
+        let encoded = encoding::encode_off_thread(members.to_vec(), self.partition_by, at).await?;
         let puts = encoded.into_iter().map(async |file| {
             self.store.put(&layout::in_table(&file.staged.path), file.parquet).await?;
             Ok::<_, Error>(file.staged)

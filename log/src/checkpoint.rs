@@ -303,12 +303,13 @@ mod tests {
     use super::*;
     use crate::claims::Claim;
     use crate::columns::ColumnType;
+    use crate::entry::PartitionBy;
     use crate::files::{Offsets, StagedFile};
 
     fn file(number: u64, offsets: Offsets) -> DataFile {
         let staged = StagedFile {
             path: format!("event_date=2026-11-01/{number}.parquet"),
-            event_date: "2026-11-01".parse().unwrap(),
+            event_date: "2026-11-01".parse().ok(),
             bytes: 100 + number,
             rows: 10,
             row_range: (0, 9),
@@ -322,13 +323,13 @@ mod tests {
     async fn a_checkpoint_comes_back_and_the_last_two_are_kept() {
         let store = Store::memory();
         let at = DateTime::from_timestamp_millis(1_793_491_200_123).unwrap();
-        let table = Table { id: Uuid::nil(), created: at };
+        let table = Table { id: Uuid::nil(), created: at, partition_by: PartitionBy::EventDate };
         let mut claims = Claims::default();
         let path: Arc<[String]> = ["user".to_owned(), "plan".to_owned()].into();
         claims.insert(Claim { id: 100, path, name: "user_plan".into(), kind: ColumnType::Varchar });
         let removed = RemovedFile {
             path: "event_date=2026-11-01/old.parquet".into(),
-            event_date: "2026-11-01".parse().unwrap(),
+            event_date: "2026-11-01".parse().ok(),
             bytes: 7,
             at,
         };

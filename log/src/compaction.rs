@@ -148,7 +148,7 @@ const TINY: u64 = 32;
 
 /// The files to put together: of each day the small ones in the order of their offsets, cut where the target is reached.
 fn groups(files: &[Arc<DataFile>], compaction: &Compaction) -> Vec<Vec<Arc<DataFile>>> {
-    let mut days: BTreeMap<NaiveDate, Vec<Arc<DataFile>>> = BTreeMap::new();
+    let mut days: BTreeMap<Option<NaiveDate>, Vec<Arc<DataFile>>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.staged.bytes < compaction.target_bytes / 2) {
         days.entry(file.staged.event_date).or_default().push(Arc::clone(file));
     }
@@ -195,7 +195,9 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
         let path = inputs.first().map(|(file, _)| layout::in_table(&file.staged.path)).unwrap_or_default();
         return Err(Error::Corrupt { path, reason: format!("nobody has claimed its column '{unknown}'") });
     }
-    let columns = schema::compacted(claims.iter().filter(|claim| names.contains(&claim.name)));
+    let event_date = inputs.first().and_then(|(file, _)| file.staged.event_date);
+    let used = claims.iter().filter(|claim| names.contains(&claim.name));
+    let columns = schema::compacted(used, encoding::partition_of(event_date));
     let (mut writer, mut span) = (None, Span::default());
     for (file, reader) in readers {
         for batch in reader.build()? {
@@ -210,7 +212,6 @@ fn merge(inputs: &[(Arc<DataFile>, Bytes)], claims: &Claims) -> Result<(DataFile
     }
     let writer = writer.map_or_else(|| writer_like(&RecordBatch::new_empty(columns)), Ok)?;
     let parquet = writer.into_inner()?;
-    let event_date = inputs.first().map(|(file, _)| file.staged.event_date).unwrap_or_default();
     let (first, last) = span.numbers;
     let staged = span.staged(event_date, parquet.len());
     Ok((DataFile { offsets: Offsets::Stored(first, last), staged }, parquet))
@@ -256,7 +257,7 @@ mod tests {
         let file = |(number, size): (usize, &u64)| {
             let staged = StagedFile {
                 path: number.to_string(),
-                event_date: NaiveDate::default(),
+                event_date: Some(NaiveDate::default()),
                 bytes: size << 20,
                 rows: 1,
                 row_range: (0, 0),

@@ -5,13 +5,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, Int64Array, PrimitiveArray, RecordBatch, StringArray,
-    new_null_array,
+    ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, Date32Array, Int64Array, PrimitiveArray, RecordBatch,
+    StringArray, new_null_array,
 };
 use arrow::compute::kernels::cmp::neq;
-use arrow::compute::{CastOptions, cast_with_options, max, min, nullif};
+use arrow::compute::{CastOptions, cast_with_options, interleave_record_batch, max, min, nullif};
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+    DataType, Date32Type, Field, FieldRef, Float64Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
 };
 use chrono::{DateTime, NaiveDate, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::batch::{Batch, Day};
 use crate::claims::Claim;
+use crate::entry::PartitionBy;
 use crate::error::Result;
 use crate::files::StagedFile;
 use crate::{layout, schema};
@@ -56,19 +57,26 @@ struct Part<'a> {
     values: BTreeMap<i32, (&'a Claim, ArrayRef)>,
 }
 
-/// Encodes the events of a unit, one file a day, one day after the other.
-fn encode(unit: &[Claimed], ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
-    days(unit).into_iter().map(|date| encode_day(unit, date, ingested_at)).collect()
+/// Encodes the events of a unit, one file a partition, one after the other.
+fn encode(unit: &[Claimed], by: PartitionBy, ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
+    partitions(unit, by).into_iter().map(|date| encode_partition(unit, date, ingested_at)).collect()
 }
 
-fn days(unit: &[Claimed]) -> BTreeSet<NaiveDate> {
-    unit.iter().flat_map(|claimed| claimed.batch.events.days.iter().map(|day| day.date)).collect()
+/// The days of the files that a unit becomes, or the one that is of no day.
+fn partitions(unit: &[Claimed], by: PartitionBy) -> BTreeSet<Option<NaiveDate>> {
+    let days = unit.iter().flat_map(|claimed| &claimed.batch.events.days);
+    days.map(|day| (by == PartitionBy::EventDate).then_some(day.date)).collect()
 }
 
-fn encode_day(unit: &[Claimed], event_date: NaiveDate, ingested_at: DateTime<Utc>) -> Result<EncodedFile> {
+/// Encodes the events of one day of a unit, or of all days.
+fn encode_partition(
+    unit: &[Claimed],
+    event_date: Option<NaiveDate>,
+    ingested_at: DateTime<Utc>,
+) -> Result<EncodedFile> {
     let (mut parts, mut first) = (Vec::new(), 0);
     for Claimed { batch, columns } in unit {
-        for day in batch.events.days.iter().filter(|day| day.date == event_date) {
+        for day in batch.events.days.iter().filter(|day| event_date.is_none_or(|date| day.date == date)) {
             parts.push(Part { batch, day, first, values: one_column_a_claim(&day.values, columns)? });
         }
         first += batch.events.len() as i64;
@@ -76,10 +84,13 @@ fn encode_day(unit: &[Claimed], event_date: NaiveDate, ingested_at: DateTime<Utc
     let is_shared = unit.len() > 1;
     let used: BTreeMap<i32, &Claim> =
         parts.iter().flat_map(|part| part.values.iter().map(|(id, (claim, _))| (*id, *claim))).collect();
-    let schema = schema::data_file(used.values().copied(), is_shared);
+    let by = partition_of(event_date);
+    let schema = schema::data_file(used.values().copied(), by, is_shared);
     let in_memory = in_memory(&schema);
-    let rows = |part: &Part<'_>| to_record_batch(part, &used, &in_memory, is_shared, ingested_at);
-    let rows = parts.iter().map(rows).collect::<Result<Vec<_>>>()?;
+    let rows = |part: &Part<'_>| to_record_batch(part, &used, &in_memory, (by, is_shared), ingested_at);
+    let of_batch = |days: &[Part<'_>]| as_sent(&days.iter().map(rows).collect::<Result<Vec<_>>>()?);
+    let batches = parts.chunk_by(|one, other| std::ptr::eq(one.batch, other.batch));
+    let rows = batches.map(of_batch).collect::<Result<Vec<_>>>()?;
     let count = rows.iter().map(RecordBatch::num_rows).sum();
     let longest = rows.iter().max_by_key(|rows| rows.num_rows());
     let mut writer =
@@ -94,22 +105,38 @@ fn encode_day(unit: &[Claimed], event_date: NaiveDate, ingested_at: DateTime<Utc
     Ok(EncodedFile { staged: StagedFile { places: is_shared.then_some(span.numbers), ..staged }, parquet })
 }
 
+/// The events of the days of a batch, in the order that they were sent in.
+fn as_sent(days: &[RecordBatch]) -> Result<RecordBatch> {
+    if let [day] = days {
+        return Ok(day.clone());
+    }
+    let mut places = Vec::with_capacity(days.iter().map(RecordBatch::num_rows).sum());
+    for (nth, day) in days.iter().enumerate() {
+        let rows = day[schema::ROW].as_primitive::<Int64Type>().values();
+        places.extend(rows.iter().enumerate().map(|(at, row)| (*row, (nth, at))));
+    }
+    places.sort_unstable();
+    let places: Vec<_> = places.into_iter().map(|(_, place)| place).collect();
+    Ok(interleave_record_batch(&days.iter().collect::<Vec<_>>(), &places)?)
+}
+
 /// A part's columns as they are written; what it lacks of the file's is null.
 fn to_record_batch(
     part: &Part<'_>,
     used: &BTreeMap<i32, &Claim>,
     schema: &SchemaRef,
-    is_shared: bool,
+    (by, is_shared): (PartitionBy, bool),
     ingested_at: DateTime<Utc>,
 ) -> Result<RecordBatch> {
     let Part { batch, day, first, values } = part;
     let count = day.len();
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(day.event_id.clone()),
-        Arc::new(day.event_type.clone()),
-        Arc::new(day.event_time.clone()),
-        Arc::new(day.source.clone()),
-    ];
+    let mut columns: Vec<ArrayRef> =
+        vec![Arc::new(day.event_id.clone()), Arc::new(day.event_type.clone()), Arc::new(day.event_time.clone())];
+    if by == PartitionBy::Nothing {
+        let date = Date32Type::from_naive_date(day.date);
+        columns.push(Arc::new(Date32Array::from_iter_values(std::iter::repeat_n(date, count))));
+    }
+    columns.push(Arc::new(day.source.clone()));
     columns.extend(used.iter().map(|(id, claim)| match values.get(id) {
         Some((_, values)) => Arc::clone(values),
         None => new_null_array(&claim.kind.arrow(), count),
@@ -124,6 +151,11 @@ fn to_record_batch(
         columns.push(Arc::new(moved(&day.rows, *first)?));
     }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// What a file is partitioned by that is of this day, or of none.
+pub(crate) fn partition_of(event_date: Option<NaiveDate>) -> PartitionBy {
+    if event_date.is_some() { PartitionBy::EventDate } else { PartitionBy::Nothing }
 }
 
 /// What is known of the rows of a file that is being written.
@@ -157,9 +189,9 @@ impl Span {
     }
 
     /// What the log will say of the file.
-    pub(crate) fn staged(&self, event_date: NaiveDate, bytes: usize) -> StagedFile {
+    pub(crate) fn staged(&self, event_date: Option<NaiveDate>, bytes: usize) -> StagedFile {
         StagedFile {
-            path: layout::data_file(&event_date.to_string(), Uuid::now_v7()),
+            path: layout::data_file(event_date, Uuid::now_v7()),
             event_date,
             bytes: bytes as u64,
             rows: self.rows,
@@ -248,7 +280,7 @@ pub fn compression(rows: usize) -> Compression {
 /// statistics per row group only where queries prune by them.
 pub(crate) fn properties(rows: usize, first: &RecordBatch) -> WriterProperties {
     let unlike = [schema::EVENT_ID, schema::DOC, schema::ROW, schema::PLACE, schema::OFFSET];
-    let pruned = [schema::EVENT_TIME, schema::ROW, schema::EVENT_ID, schema::OFFSET];
+    let pruned = [schema::EVENT_TIME, schema::EVENT_DATE, schema::ROW, schema::EVENT_ID, schema::OFFSET];
     let mut properties = WriterProperties::builder()
         .set_compression(compression(rows))
         .set_statistics_enabled(EnabledStatistics::None)
@@ -311,22 +343,26 @@ fn is_varied(values: &ArrayRef) -> bool {
     }
 }
 
-/// Encodes the events of a unit, of a batch or of several that share their files, one file a day; on threads for blocking work,
-/// for that is some hundred milliseconds of compression. The days of a batch alone follow each
+/// Encodes the events of a unit, of a batch or of several that share their files, one file a partition; on threads for blocking work,
+/// for that is some hundred milliseconds of compression. The partitions of a batch alone follow each
 /// other on one thread, for who has many batches stages several beside each other; those of a unit of several go on beside each other.
 ///
 /// # Errors
 /// Where Arrow or Parquet refuse, and where a thread dies.
-pub(crate) async fn encode_off_thread(unit: Vec<Claimed>, ingested_at: DateTime<Utc>) -> Result<Vec<EncodedFile>> {
+pub(crate) async fn encode_off_thread(
+    unit: Vec<Claimed>,
+    by: PartitionBy,
+    ingested_at: DateTime<Utc>,
+) -> Result<Vec<EncodedFile>> {
     if unit.len() == 1 {
-        return spawn_blocking(move || encode(&unit, ingested_at)).await?;
+        return spawn_blocking(move || encode(&unit, by, ingested_at)).await?;
     }
-    let (days, unit) = (days(&unit), Arc::new(unit));
+    let (partitions, unit) = (partitions(&unit, by), Arc::new(unit));
     let encoding = async |date| {
         let unit = Arc::clone(&unit);
-        spawn_blocking(move || encode_day(&unit, date, ingested_at)).await?
+        spawn_blocking(move || encode_partition(&unit, date, ingested_at)).await?
     };
-    let encoding = days.into_iter().map(encoding).collect::<Vec<_>>();
+    let encoding = partitions.into_iter().map(encoding).collect::<Vec<_>>();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     futures::stream::iter(encoding).buffered(cores).try_collect().await
 }

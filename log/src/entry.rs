@@ -1,6 +1,7 @@
 //! A `_delta_log` entry: the Delta actions of one version, and in its commit info the record that the lake lives by.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use deltalake::kernel::{Action, Add, CommitInfo, DomainMetadata, Remove};
@@ -30,8 +31,10 @@ const PLACES: &str = "lakebed.places";
 const STORED: &str = "lakebed.offsets";
 /// What a version with files of units requires.
 pub const UNITS: &str = "units";
+/// What the first version of a log without partitions requires.
+pub const UNPARTITIONED: &str = "unpartitioned";
 /// What this build knows of what versions require.
-pub const KNOWN: [&str; 1] = [UNITS];
+pub const KNOWN: [&str; 2] = [UNITS, UNPARTITIONED];
 
 /// The key of our record in the commit info.
 const RECORD: &str = "lakebed";
@@ -121,7 +124,7 @@ pub struct RemovedFile {
     /// Relative to the table's root.
     pub path: String,
     /// The partition.
-    pub event_date: NaiveDate,
+    pub event_date: Option<NaiveDate>,
     /// Size of the object.
     pub bytes: u64,
     /// When it was removed.
@@ -135,6 +138,45 @@ pub struct Table {
     pub id: Uuid,
     /// When the table was made.
     pub created: DateTime<Utc>,
+    /// What its files are partitioned by.
+    pub partition_by: PartitionBy,
+}
+
+/// What the data files of a log are partitioned by. It is settled when the log is made, and stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartitionBy {
+    /// The day of their events: a file has events of one day, which is in its path and not in the file.
+    #[default]
+    EventDate,
+    /// Nothing: a file has the events of a unit, whatever their days, and a column `event_date`.
+    Nothing,
+}
+
+impl PartitionBy {
+    /// What a reader must know of a log that is partitioned so.
+    pub(crate) fn requires(self) -> Vec<String> {
+        match self {
+            Self::EventDate => Vec::new(),
+            Self::Nothing => vec![UNPARTITIONED.to_owned()],
+        }
+    }
+
+    /// Delta's `partitionColumns`.
+    pub(crate) fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::EventDate => &[schema::EVENT_DATE],
+            Self::Nothing => &[],
+        }
+    }
+}
+
+impl fmt::Display for PartitionBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EventDate => schema::EVENT_DATE,
+            Self::Nothing => "none",
+        })
+    }
 }
 
 impl Entry {
@@ -266,7 +308,7 @@ pub(crate) fn metadata(claims: &Claims, table: &Table) -> Value {
         "name": "bronze.events",
         "format": {"provider": "parquet", "options": {}},
         "schemaString": schema::to_delta(claims).to_string(),
-        "partitionColumns": [schema::EVENT_DATE],
+        "partitionColumns": table.partition_by.columns(),
         "createdTime": table.created.timestamp_millis(),
         "configuration": {
             "delta.appendOnly": "true",
@@ -313,8 +355,8 @@ pub(crate) fn remove(file: &RemovedFile) -> Remove {
     }
 }
 
-fn partition(date: NaiveDate) -> HashMap<String, Option<String>> {
-    HashMap::from([(schema::EVENT_DATE.to_owned(), Some(date.to_string()))])
+fn partition(date: Option<NaiveDate>) -> HashMap<String, Option<String>> {
+    date.map(|date| (schema::EVENT_DATE.to_owned(), Some(date.to_string()))).into_iter().collect()
 }
 
 fn signed(bytes: u64) -> i64 {
@@ -334,7 +376,7 @@ pub(crate) fn data_file(add: Add) -> Result<DataFile, String> {
     let stored = || range(STORED).map(|(first, last)| (Offsets::Stored(first, last), None));
     let (offsets, places) =
         base.or_else(unit).or_else(stored).ok_or_else(|| format!("'{}' has no offset", add.path))?;
-    let event_date = day(&add.partition_values).ok_or_else(|| format!("'{}' has no day", add.path))?;
+    let event_date = day(&add.partition_values, &add.path)?;
     let stats = add.stats.as_deref().ok_or_else(|| format!("'{}' has no statistics", add.path))?;
     let bytes = u64::try_from(add.size).unwrap_or_default();
     let staged = StagedFile::from_delta(add.path, event_date, bytes, stats)?;
@@ -342,13 +384,15 @@ pub(crate) fn data_file(add: Add) -> Result<DataFile, String> {
 }
 
 pub(crate) fn removed_file(remove: Remove) -> Result<RemovedFile, String> {
-    let event_date = remove.partition_values.as_ref().and_then(day);
-    let event_date = event_date.ok_or_else(|| format!("'{}' has no day", remove.path))?;
+    let event_date = remove.partition_values.as_ref().map_or(Ok(None), |values| day(values, &remove.path))?;
     let at = remove.deletion_timestamp.and_then(DateTime::from_timestamp_millis).unwrap_or_default();
     let bytes = remove.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
     Ok(RemovedFile { path: remove.path, event_date, bytes, at })
 }
 
-fn day(partition: &HashMap<String, Option<String>>) -> Option<NaiveDate> {
-    partition.get(schema::EVENT_DATE)?.as_deref()?.parse().ok()
+/// The day of a file's partition, if its table has any.
+fn day(partition: &HashMap<String, Option<String>>, path: &str) -> Result<Option<NaiveDate>, String> {
+    let Some(day) = partition.get(schema::EVENT_DATE) else { return Ok(None) };
+    let day = day.as_deref().and_then(|day| day.parse().ok());
+    day.map(Some).ok_or_else(|| format!("'{path}' has no day"))
 }

@@ -11,8 +11,9 @@ use crate::schema;
 pub struct StagedFile {
     /// Relative to the table's root.
     pub path: String,
-    /// The partition.
-    pub event_date: NaiveDate,
+    /// The partition, where the log has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_date: Option<NaiveDate>,
     /// Size of the object.
     pub bytes: u64,
     /// Events in it.
@@ -92,7 +93,12 @@ impl StagedFile {
     ///
     /// # Errors
     /// What its statistics do not say, though rows are chosen by it.
-    pub(crate) fn from_delta(path: String, event_date: NaiveDate, bytes: u64, stats: &str) -> Result<Self, String> {
+    pub(crate) fn from_delta(
+        path: String,
+        event_date: Option<NaiveDate>,
+        bytes: u64,
+        stats: &str,
+    ) -> Result<Self, String> {
         let stats: Value =
             serde_json::from_str(stats).map_err(|error| format!("the statistics of '{path}': {error}"))?;
         let missing = |what: &str| format!("the statistics of '{path}' have no {what}");

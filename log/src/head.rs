@@ -12,7 +12,7 @@ use crate::batch::BatchKey;
 use crate::checkpoint;
 use crate::claims::Claims;
 use crate::commit::Found;
-use crate::entry::{CommittedBatch, Entry, Table};
+use crate::entry::{CommittedBatch, Entry, PartitionBy, Table};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::search::Search;
@@ -325,5 +325,10 @@ async fn table(store: &Store) -> Result<Table> {
     let metadata = metadata.ok_or_else(|| corrupt("it has no metaData"))?;
     let id: Option<Uuid> = metadata["id"].as_str().and_then(|id| id.parse().ok());
     let created = metadata["createdTime"].as_i64().and_then(DateTime::from_timestamp_millis);
-    Ok(Table { id: id.ok_or_else(|| corrupt("its table has no id"))?, created: created.unwrap_or_default() })
+    let partition_by = match metadata["partitionColumns"].as_array().is_some_and(Vec::is_empty) {
+        true => PartitionBy::Nothing,
+        false => PartitionBy::EventDate,
+    };
+    let id = id.ok_or_else(|| corrupt("its table has no id"))?;
+    Ok(Table { id, created: created.unwrap_or_default(), partition_by })
 }

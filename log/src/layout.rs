@@ -1,6 +1,6 @@
 //! The name of every object of a lake. Nobody else formats a path.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use object_store::path::Path;
 use uuid::Uuid;
 
@@ -21,6 +21,9 @@ pub fn table() -> Path {
 
 /// The partition column of the log, and the directory level it makes.
 pub const PARTITION: &str = "event_date";
+
+/// Where the data files of a table without partitions are.
+const WHOLE: &str = "data";
 
 /// The Delta log entry of a version.
 pub fn commit(version: u64) -> Path {
@@ -68,9 +71,15 @@ pub fn inbox_entry(key: &BatchKey) -> Path {
     Path::from(format!("{TABLE}/_inbox/{key}.json"))
 }
 
-/// A new data file of a day, as the table's root sees it (the path that an Add names).
-pub fn data_file(event_date: &str, unit: Uuid) -> String {
-    format!("{PARTITION}={event_date}/{}.parquet", unit.simple())
+/// A new data file of a day, or of a table without partitions, as the table's root sees it (the path that an Add names).
+pub fn data_file(event_date: Option<NaiveDate>, unit: Uuid) -> String {
+    let directory = event_date.map_or_else(|| WHOLE.to_owned(), |date| format!("{PARTITION}={date}"));
+    format!("{directory}/{}.parquet", unit.simple())
+}
+
+/// Whether a directory of the table's root has data files in it.
+pub(crate) fn has_data_files(directory: &str) -> bool {
+    directory == WHOLE || directory.starts_with(PARTITION)
 }
 
 /// A path that the Delta table names, as the lake sees it.
@@ -178,7 +187,7 @@ pub fn kind_of(path: &Path) -> &'static str {
         _ if begins("_receipts/") => "receipt",
         _ if begins("_inbox/") => INBOX_ENTRY,
         _ if begins("_quarantine/") => "quarantine file",
-        _ if begins(PARTITION) => "data file",
+        _ if begins(PARTITION) || begins("data/") => "data file",
         _ if path.starts_with("epochs/") || path.starts_with(LANDMARKS) => "epoch",
         _ if path.starts_with(REPLAYS) => "epoch of a replay",
         _ if path.starts_with("models/") => "model run",

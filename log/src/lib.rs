@@ -32,7 +32,7 @@ pub use columns::{ColumnType, JsonKind, column_name};
 pub use committing::Drained;
 pub use compaction::{Compacted, Compaction};
 pub use encoding::{compression, plain_properties};
-pub use entry::{CommitRecord, CommittedBatch, Entry};
+pub use entry::{CommitRecord, CommittedBatch, Entry, PartitionBy};
 pub use error::{Error, Result};
 pub use files::{DataFile, Offsets, StagedFile};
 pub use history::{Bound, Snapshot};

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::batch::BatchKey;
 use crate::claims::Claims;
-use crate::entry::{CommitRecord, Entry, Table};
+use crate::entry::{CommitRecord, Entry, PartitionBy, Table};
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::history::{History, Snapshot};
@@ -40,6 +40,7 @@ pub struct Log {
     pub(crate) store: Store,
     /// Held while committing, so that one task commits for all tasks of this process.
     pub(crate) head: Arc<Mutex<Head>>,
+    pub(crate) partition_by: PartitionBy,
     /// Claims that this process has met, committed or not.
     pub(crate) claims: Arc<Mutex<Claims>>,
     /// The newest version that this process has seen, for those who cannot wait for the head.
@@ -76,11 +77,24 @@ impl Default for ColumnLimit {
 }
 
 impl Log {
-    /// Opens a project's lake, or makes it.
+    /// Opens a project's lake, or makes it, partitioned by the day of events.
     ///
     /// # Errors
     /// [`Error::OtherProject`], [`Error::NewerFormat`], and any failure of the store.
     pub async fn open_or_create(store: Store, project: &str, at: DateTime<Utc>) -> Result<Self> {
+        Self::open_or_create_by(store, project, PartitionBy::EventDate, at).await
+    }
+
+    /// The same, where one that is made is partitioned by this. One that is there stays as it was made.
+    ///
+    /// # Errors
+    /// As [`Self::open_or_create`].
+    pub async fn open_or_create_by(
+        store: Store,
+        project: &str,
+        partition_by: PartitionBy,
+        at: DateTime<Utc>,
+    ) -> Result<Self> {
         if identity(&store, project).await?.is_none() {
             // Another may have made both since: the log comes after lake.json.
             if store.exists(&layout::commit(0)).await? && identity(&store, project).await?.is_none() {
@@ -95,13 +109,13 @@ impl Log {
             identity(&store, project).await?;
         }
         if !store.exists(&layout::commit(0)).await? {
-            let table = Table { id: Uuid::new_v4(), created: at };
+            let table = Table { id: Uuid::new_v4(), created: at, partition_by };
             let record = CommitRecord {
                 attempt: Uuid::now_v7(),
                 next_offset: 0,
                 metadata_version: 0,
                 batches: Vec::new(),
-                requires: Vec::new(),
+                requires: partition_by.requires(),
             };
             let (claims, added, removed) = (Some(Claims::default()), Vec::new(), Vec::new());
             let first = Entry { time: at, record, claims, added, removed, lanes: Default::default() };
@@ -129,10 +143,12 @@ impl Log {
         let head = Head::find(&store).await?;
         let claims = Arc::new(Mutex::new(head.claims.clone()));
         let seen = Arc::new(AtomicU64::new(head.version));
+        let partition_by = head.table.partition_by;
         let head = Arc::new(Mutex::new(head));
         Ok(Self {
             store,
             head,
+            partition_by,
             claims,
             seen,
             announced: Arc::default(),
@@ -155,6 +171,11 @@ impl Log {
     /// Delta's id of the table: another one for every lake that was ever made.
     pub async fn table_id(&self) -> Uuid {
         self.head.lock().await.table.id
+    }
+
+    /// What the data files are partitioned by.
+    pub fn partition_by(&self) -> PartitionBy {
+        self.partition_by
     }
 
     /// The newest version and its time, after a look at the store.

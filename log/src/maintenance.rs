@@ -195,9 +195,9 @@ impl Log {
     pub async fn vacuum(&self, retain: TimeDelta, at: DateTime<Utc>) -> Result<Vacuumed> {
         let cutoff = at - retain.clamp(LEAST_RETENTION, MOST_RETENTION);
         let mut objects = Vec::new();
-        for day in self.store.directories(&layout::table()).await? {
-            if day.filename().is_some_and(|name| name.starts_with(layout::PARTITION)) {
-                objects.extend(self.store.list(&day).await?);
+        for directory in self.store.directories(&layout::table()).await? {
+            if directory.filename().is_some_and(layout::has_data_files) {
+                objects.extend(self.store.list(&directory).await?);
             }
         }
         // What is named is looked up after what is there: a file that is named since is found here.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::claims::{Claim, Claims};
 use crate::columns::ColumnType;
+use crate::entry::PartitionBy;
 
 /// The id that the sender gave the event.
 pub const EVENT_ID: &str = "event_id";
@@ -16,7 +17,7 @@ pub const EVENT_ID: &str = "event_id";
 pub const EVENT_TYPE: &str = "event_type";
 /// When it happened, by the sender's clock.
 pub const EVENT_TIME: &str = "event_time";
-/// The day of `event_time` in UTC; the partition.
+/// The day of `event_time` in UTC; the partition, unless the log has none.
 pub const EVENT_DATE: &str = "event_date";
 /// Where it came from.
 pub const SOURCE: &str = "source";
@@ -68,18 +69,18 @@ pub fn table(claims: &Claims) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// The columns that a data file holds: all but the partition and the offset, and of the claimed ones those in use; one of several
-/// batches has places, too.
-pub fn data_file<'a>(used: impl Iterator<Item = &'a Claim>, is_shared: bool) -> SchemaRef {
-    let columns = in_file(used, &[EVENT_DATE, OFFSET]);
+/// The columns that a data file holds: all but the partition, if it is of one, and the offset, and of the claimed ones those in use;
+/// one of several batches has places, too.
+pub fn data_file<'a>(used: impl Iterator<Item = &'a Claim>, by: PartitionBy, is_shared: bool) -> SchemaRef {
+    let columns = in_file(used, &[by.columns(), &[OFFSET]].concat());
     let place = is_shared.then(|| field(PLACE, PLACE_ID, &DataType::Int64, false));
     let place = place.into_iter().map(Arc::new);
     Arc::new(Schema::new(columns.fields().iter().cloned().chain(place).collect::<Vec<_>>()))
 }
 
 /// The columns that a compacted file holds: the offset too.
-pub fn compacted<'a>(used: impl Iterator<Item = &'a Claim>) -> SchemaRef {
-    in_file(used, &[EVENT_DATE])
+pub fn compacted<'a>(used: impl Iterator<Item = &'a Claim>, by: PartitionBy) -> SchemaRef {
+    in_file(used, by.columns())
 }
 
 fn in_file<'a>(used: impl Iterator<Item = &'a Claim>, without: &[&str]) -> SchemaRef {

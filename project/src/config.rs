@@ -9,7 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lakebed_log::{Ack, ColumnType, S3Settings, Store};
+use chrono::{DateTime, Utc};
+use lakebed_log::{Ack, ColumnType, Log, PartitionBy, S3Settings, Store};
 
 use crate::error::{Error, Result};
 use crate::keys;
@@ -42,6 +43,8 @@ pub struct Config {
     pub lake: String,
     /// Whether a local lake waits for the disk (fsync) before it says that something is in it.
     pub fsync: bool,
+    /// What the log of a new lake is partitioned by.
+    pub partition_by: PartitionBy,
     /// How an S3 lake is reached.
     pub s3: S3Settings,
     /// Where an event's required fields are.
@@ -76,6 +79,7 @@ impl Default for Config {
             target: None,
             lake: "./lake".to_owned(),
             fsync: false,
+            partition_by: PartitionBy::default(),
             s3: S3Settings::default(),
             events: EventsConfig::default(),
             columns: BTreeMap::new(),
@@ -203,6 +207,15 @@ impl Config {
     /// there and shall not be made.
     pub fn store(&self, project_dir: &Path, create: bool) -> Result<Store> {
         self.store_at(&self.lake, project_dir, create)
+    }
+
+    /// The lake's log; it is made at this time if it is not there.
+    ///
+    /// # Errors
+    /// As [`Self::store`] and [`Log::open_or_create_by`].
+    pub async fn log_or_new(&self, project_dir: &Path, at: DateTime<Utc>) -> Result<Log> {
+        let store = self.store(project_dir, true)?;
+        Ok(Log::open_or_create_by(store, &self.owner(), self.partition_by, at).await?)
     }
 
     /// The store of the Delta sink, where it has one of its own; a directory is made where `create` says so.

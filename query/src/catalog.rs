@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Date32Type, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 pub(crate) use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
@@ -241,7 +241,8 @@ impl TableProvider for EventsTable {
 type Pushdown = datafusion::common::Result<Vec<TableProviderFilterPushDown>>;
 
 /// The rows of some data files with an offset in the range; `numbers` is the column of all of them that says where they stand. A
-/// staged file's offsets are computed from its base; a compacted one has them, and files and row groups are pruned by them.
+/// staged file's offsets are computed from its base; a compacted one has them, and files and row groups are pruned by them. The day of
+/// a file is a constant where it is of one, and else a column of its own.
 fn log_files(
     table: &SchemaRef,
     numbers: &str,
@@ -249,18 +250,20 @@ fn log_files(
     offsets: &Range<u64>,
 ) -> Result<LogicalPlanBuilder> {
     let compacted = numbers == schema::OFFSET;
+    let of_a_day = files.iter().any(|file| file.staged.event_date.is_some());
     let number = || Arc::new(Field::new(numbers, DataType::Int64, false));
     let mut fields: Vec<FieldRef> = Vec::with_capacity(table.fields().len());
     for field in table.fields() {
         match field.name().as_str() {
-            schema::EVENT_DATE => {}
+            schema::EVENT_DATE if of_a_day => {}
             schema::OFFSET if numbers == schema::ROW => {}
             schema::OFFSET => fields.push(number()),
             _ => fields.push(Arc::clone(field)),
         }
     }
     let columns = Arc::new(Schema::new(fields));
-    let mut constants = vec![Arc::new(Field::new(schema::EVENT_DATE, DataType::Date32, false))];
+    let day = of_a_day.then(|| Arc::new(Field::new(schema::EVENT_DATE, DataType::Date32, false)));
+    let mut constants = day.into_iter().collect::<Vec<_>>();
     let offset = match compacted {
         true => ident(numbers),
         false => {
@@ -269,8 +272,8 @@ fn log_files(
         }
     };
     let listed = files.iter().map(|file| {
-        let date = file.staged.event_date.signed_duration_since(chrono::NaiveDate::default()).num_days();
-        let mut constants = vec![ScalarValue::Date32(i32::try_from(date).ok())];
+        let day = file.staged.event_date.map(|date| ScalarValue::Date32(Some(Date32Type::from_naive_date(date))));
+        let mut constants = day.into_iter().collect::<Vec<_>>();
         if let (_, Some(base)) = file.numbers() {
             constants.push(ScalarValue::Int64(i64::try_from(base).ok()));
         }

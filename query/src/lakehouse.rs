@@ -110,8 +110,7 @@ impl Lakehouse {
     /// # Errors
     /// As [`Log::open_or_create`], and where the lake's URL is no directory.
     pub async fn open_or_create(project: Project, at: DateTime<Utc>) -> Result<Self> {
-        let store = project.config.store(&project.directory, true)?;
-        let log = Log::open_or_create(store, &project.config.owner(), at).await?;
+        let log = project.config.log_or_new(&project.directory, at).await?;
         Self::over(project, log)
     }
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use arrow::array::{Array, AsArray};
 use arrow::compute::{cast, sum};
 use arrow::datatypes::{DataType, Float64Type};
+use chrono::DateTime;
 use lakebed_log::{Claims, Log, layout, schema};
 use serde_json::{Value, json};
 
@@ -57,7 +58,6 @@ async fn expected(log: &Log, summed: &str, since: u64) -> Value {
             let numbers = cast(numbers, &DataType::Float64).expect("it is a column of numbers");
             total += sum(numbers.as_primitive::<Float64Type>()).unwrap_or_default();
         }
-        *by_date.entry(data.staged.event_date.to_string()).or_default() += data.staged.rows;
         for (name, filled) in &mut filled {
             *filled += match (name.as_str(), read.column_by_name(name)) {
                 (schema::EVENT_DATE, _) => data.staged.rows,
@@ -67,6 +67,10 @@ async fn expected(log: &Log, summed: &str, since: u64) -> Value {
         }
     }
     let all = rows(log, &snapshot).await;
+    for row in &all {
+        let time = DateTime::from_timestamp_micros(row.event_time).expect("a time of an event");
+        *by_date.entry(time.date_naive().to_string()).or_default() += 1;
+    }
     let times = || all.iter().map(|row| row.event_time);
     let (mut claims, mut versions) = (Claims::default(), Vec::new());
     for (version, entry) in log.versions(u64::MAX).await.expect("the log can be read") {

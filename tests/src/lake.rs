@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lakebed_log::{Log, S3Settings, Store};
+use lakebed_log::{Log, PartitionBy, S3Settings, Store};
 use object_store::ObjectStore;
 use tempfile::TempDir;
 
@@ -75,7 +75,12 @@ impl Lake {
 
     /// Another handle on the lake's log, as another process would have it.
     pub async fn open(&self) -> Log {
-        Log::open_or_create(self.store(), PROJECT, at(0)).await.expect("the log opens")
+        self.open_by(PartitionBy::EventDate).await
+    }
+
+    /// The same; a log that is made is partitioned by this.
+    pub async fn open_by(&self, partition_by: PartitionBy) -> Log {
+        Log::open_or_create_by(self.store(), PROJECT, partition_by, at(0)).await.expect("the log opens")
     }
 
     /// The lake's place on an S3 server, if it is there.

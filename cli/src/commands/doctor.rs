@@ -130,11 +130,19 @@ async fn lake(invocation: &Invocation, config: &Config) -> Result<String> {
             let ((version, time), now) = (log.head().await?, invocation.now());
             match time > now + A_CLOCKS_DRIFT {
                 true => Err(Error::AheadOfTime { version, time: time_text(time), now: time_text(now) }),
-                false => Ok(format!("{}, version {version}", store.place())),
+                false => Ok(format!("{}, version {version}{}", store.place(), as_it_was_made(&log, config))),
             }
         }
         Err(lakebed_log::Error::NoLog { .. }) => Ok(format!("{} can be written; there is no log yet", store.place())),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What the log is partitioned by, where the settings say something else.
+fn as_it_was_made(log: &Log, config: &Config) -> String {
+    match log.partition_by() {
+        by if by == config.partition_by => String::new(),
+        by => format!(", with partition_by = \"{by}\" as it was made: \"{}\" is for a new lake", config.partition_by),
     }
 }
 

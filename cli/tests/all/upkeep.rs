@@ -31,6 +31,45 @@ fn the_log_is_kept_up_by_commands() {
 }
 
 #[test]
+fn a_log_may_have_no_partitions() {
+    let shop = Shop::new();
+    let days = "SELECT event_date, count(*) AS n FROM bronze.events GROUP BY 1 ORDER BY 1";
+    let settings = fs::read_to_string(shop.path().join("lakebed.toml")).unwrap();
+    let partitioned = |by: &str| shop.edit("lakebed.toml", &format!("{settings}\n[log]\npartition_by = {by}\n"));
+    partitioned("\"event_type\"");
+    says(
+        &shop.fails(&["ingest", shop.events(10).to_str().unwrap()], 1),
+        &["'event_type' is neither \"event_date\" nor \"none\""],
+    );
+    partitioned("\"none\"");
+    for count in [3_000, 6_000] {
+        shop.done(&["ingest", shop.events(count).to_str().unwrap()]);
+        shop.done(&["run"]);
+    }
+    let objects = || shop.done(&["log", "show", "--objects", "-o", "csv"]);
+    says(&objects(), &["data file,2,"]);
+    let of_days = shop.done(&["query", "-o", "csv", days]);
+    assert!(of_days.lines().count() > 2, "{of_days}");
+    shop.done(&["log", "compact"]);
+    says(&objects(), &["data file,1,", "replaced data file,2,"]);
+    assert_eq!(shop.done(&["query", "-o", "csv", days]), of_days);
+    shop.done(&["verify"]);
+    // What a lake is partitioned by is settled when it is made.
+    partitioned("\"event_date\"");
+    says(&shop.done(&["doctor", "-o", "csv"]), &["with partition_by = \"\"none\"\" as it was made"]);
+    shop.done(&["ingest", shop.events(7_000).to_str().unwrap()]);
+    says(&objects(), &["data file,2,"]);
+    assert!(
+        !shop
+            .path()
+            .join("lake/events")
+            .read_dir()
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().starts_with("event_date") })
+    );
+}
+
+#[test]
 fn verify_names_what_was_changed_by_hand() {
     let shop = Shop::with_tables();
     let verified = |models: &[&str]| {

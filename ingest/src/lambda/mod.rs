@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use lakebed_log::{Ack, Log};
+use lakebed_log::Ack;
 use lakebed_project::{Config, EventsConfig, Tokens};
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
@@ -79,8 +79,7 @@ impl Function {
 
     async fn opened(&self) -> Result<&Opened> {
         let open = async || {
-            let store = self.config.store(&self.directory, true)?;
-            let log = Log::open_or_create(store, &self.config.owner(), (self.clock)()).await?;
+            let log = self.config.log_or_new(&self.directory, (self.clock)()).await?;
             let tokens = Tokens::new(log.store().clone());
             Ok(Opened { intake: Intake::new(log, &self.config, self.clock), tokens })
         };

@@ -1,6 +1,6 @@
 //! What a project is, where its lake is, and how events come in.
 
-use lakebed_log::Ack;
+use lakebed_log::{Ack, PartitionBy};
 
 use super::{Key, Set};
 use crate::config::Config;
@@ -30,6 +30,13 @@ pub(super) const KEYS: &[Key] = &[
         Set::Switch(|config, on| config.fsync = on),
     )
     .by_default("off"),
+    Key::new(
+        "log",
+        "partition_by",
+        "what the files of a new lake's log are partitioned by: `event_date`, or `none` where batches have events of many days; a lake that is there stays as it was made",
+        Set::Text(partition_by),
+    )
+    .by_default("event_date"),
     Key::new(
         "s3",
         "region",
@@ -186,6 +193,15 @@ fn no_hash(places: Places) -> Result<Places, String> {
 
 fn unflattened(config: &mut Config, text: &str) -> Result<(), String> {
     config.events.unflattened = places::split(text, ',').into_iter().map(places::path).collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+fn partition_by(config: &mut Config, text: &str) -> Result<(), String> {
+    config.partition_by = match text {
+        "event_date" => PartitionBy::EventDate,
+        "none" => PartitionBy::Nothing,
+        _ => return Err(format!("'{text}' is neither \"event_date\" nor \"none\"")),
+    };
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use lakebed_log::{Ack, Compaction, Log};
+use lakebed_log::{Ack, Compaction, Log, PartitionBy};
 use lakebed_tests::batches::{at, decoded, generated, starter_settings};
 use lakebed_tests::foreign::readers_agree;
 use lakebed_tests::lake::Lake;
@@ -29,8 +29,17 @@ async fn append(log: &Log, numbers: Range<u64>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_see_what_was_written() {
+    they_see_it_all(PartitionBy::EventDate).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn they_see_what_was_written_without_partitions() {
+    they_see_it_all(PartitionBy::Nothing).await;
+}
+
+async fn they_see_it_all(partition_by: PartitionBy) {
     let lake = Lake::local();
-    let (log, directory) = (lake.open().await, lake.directory().unwrap());
+    let (log, directory) = (lake.open_by(partition_by).await, lake.directory().unwrap());
     for numbers in [0..1, 1..4, 4..5, 5..6] {
         append(&log, numbers).await;
     }

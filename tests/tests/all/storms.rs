@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use lakebed_log::inbox::{InboxEntry, Receipt};
-use lakebed_log::{Ack, Appended, Batch, BatchKey, Compaction, Entry, Error, Log, Store, layout};
+use lakebed_log::{Ack, Appended, Batch, BatchKey, Compaction, Entry, Error, Log, PartitionBy, Store, layout};
 use lakebed_tests::batches::{at, batch, event, in_lane};
 use lakebed_tests::lake::PROJECT;
 use lakebed_tests::long;
@@ -34,6 +34,7 @@ const LIVES: usize = 6;
 /// One case: a lake, and everything that happens to it.
 struct Case {
     objects: Arc<InMemory>,
+    partition_by: PartitionBy,
     trace: Arc<Trace>,
     weather: Weather,
     began: Instant,
@@ -69,7 +70,10 @@ impl Case {
                 if log.as_ref().is_none_or(|(_, dead)| dead.load(Ordering::SeqCst)) {
                     lives -= 1;
                     let (store, dead) = self.process(dice.random());
-                    log = Log::open_or_create(store, PROJECT, self.now()).await.ok().map(|log| (log, dead));
+                    log = Log::open_or_create_by(store, PROJECT, self.partition_by, self.now())
+                        .await
+                        .ok()
+                        .map(|log| (log, dead));
                 }
                 let Some((open, _)) = &log else { continue };
                 let ack = if dice.random_bool(0.8) { Ack::Committed } else { Ack::Durable };
@@ -101,7 +105,7 @@ impl Case {
         for _ in 0..3 {
             sleep(Duration::from_millis(dice.random_range(0..400))).await;
             let (store, _) = self.process(dice.random());
-            let Ok(log) = Log::open_or_create(store, PROJECT, self.now()).await else { continue };
+            let Ok(log) = Log::open_or_create_by(store, PROJECT, self.partition_by, self.now()).await else { continue };
             // What fails here is done again some day.
             let done = match dice.random_range(0..4) {
                 0 => log.compact(&Compaction::default(), self.now()).await.map(drop),
@@ -134,6 +138,7 @@ async fn case(seed: u64) {
     };
     let case = Case {
         objects: Arc::new(InMemory::new()),
+        partition_by: if seed.is_multiple_of(3) { PartitionBy::Nothing } else { PartitionBy::EventDate },
         trace: Arc::default(),
         weather,
         began: Instant::now(),
@@ -178,7 +183,7 @@ async fn case(seed: u64) {
 /// The sky is clear again: what was left is finished, and everything is as the protocol promises.
 async fn recovers(case: &Case, sent: &BTreeMap<BatchKey, Arc<Batch>>) {
     let store = Store::of(case.objects.clone(), "storm");
-    let log = Log::open_or_create(store.clone(), PROJECT, case.now()).await.unwrap();
+    let log = Log::open_or_create_by(store.clone(), PROJECT, case.partition_by, case.now()).await.unwrap();
     let drained = log.drain(case.now()).await.unwrap();
     assert!(drained.left.iter().all(|left| left.contains("where its lane stands")), "{:?}", drained.left);
     let entries = log.versions(u64::MAX).await.unwrap();
