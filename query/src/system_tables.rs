@@ -89,6 +89,7 @@ enum Kind {
     Quarantine,
     Runs,
     Watermarks,
+    Models,
     Checks,
     Lineage,
     ColumnLineage,
@@ -104,7 +105,7 @@ struct About {
 
 use Column::{Number, Text, Time};
 
-static TABLES: [About; 8] = [
+static TABLES: [About; 9] = [
     About {
         name: "versions",
         kind: Kind::Versions,
@@ -179,6 +180,12 @@ static TABLES: [About; 8] = [
         ],
     },
     About {
+        name: "models",
+        kind: Kind::Models,
+        description: "What each model's file says: its header, and its text.",
+        columns: &[Text("model"), Text("description"), Text("key"), Text("sinks"), Text("sql")],
+    },
+    About {
         name: "checks",
         kind: Kind::Checks,
         description: "What the models' headers say of every row; `lakebed test` asks it of the tables.",
@@ -216,6 +223,7 @@ impl Source {
             Kind::Quarantine => self.quarantine().await?,
             Kind::Runs => self.runs().await?,
             Kind::Watermarks => self.watermarks(),
+            Kind::Models => self.models(),
             Kind::Checks => self.checks(),
             Kind::Lineage => self.lineage(),
             Kind::ColumnLineage => self.column_lineage().await?,
@@ -285,6 +293,17 @@ impl Source {
             times(stored.iter().map(|(manifest, ..)| manifest.time)),
             numbers(stored.iter().map(|(.., state)| state.rows)),
             texts(stored.iter().map(|(.., state)| state.content_hash.to_string())),
+        ]
+    }
+
+    fn models(&self) -> Vec<ArrayRef> {
+        let models = &self.inputs.models;
+        vec![
+            texts(models.iter().map(|model| model.name.to_string())),
+            Arc::new(StringArray::from_iter(models.iter().map(|model| model.description.as_deref()))),
+            texts(models.iter().map(|model| model.key.join(", "))),
+            texts(models.iter().map(|model| model.sinks.iter().map(|sink| sink.name()).collect::<Vec<_>>().join(", "))),
+            texts(models.iter().map(|model| &model.sql)),
         ]
     }
 

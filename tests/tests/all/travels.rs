@@ -145,8 +145,10 @@ async fn the_lake_tells_of_itself_as_of_a_version() {
         "SELECT w.rows - (SELECT count(*) FROM silver.seen) FROM lakebed.watermarks w WHERE model = 'silver.seen'";
     assert_eq!(number(&lake, None, rows).await, 0);
     assert_eq!(number(&lake, None, "SELECT count(*) FROM lakebed.lineage WHERE model = 'gold.odd'").await, 1);
+    let said = "SELECT count(*) FROM lakebed.models WHERE model = 'gold.odd' AND sql LIKE '%gold.types%'";
+    assert_eq!(number(&lake, at_five, said).await, 1);
     let listed = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'lakebed'";
-    assert_eq!(number(&lake, at_five, listed).await, 8);
+    assert_eq!(number(&lake, at_five, listed).await, 9);
     let columns = "SELECT count(*) FROM lakebed.column_lineage WHERE model = 'gold.odd' AND from_table = 'gold.types'";
     assert_eq!(number(&lake, at_five, columns).await, 2);
 }
