@@ -19,7 +19,7 @@ use axum::extract::{FromRequest, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
-use lakebed_project::stranger;
+use lakebed_project::{Stranger, stranger};
 use lakebed_query::{Format, RowsWriter};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -29,6 +29,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
 use crate::bounded::locked;
+use crate::gate::Guest;
 use crate::metrics::code_name;
 use crate::parameters::write_parameters;
 use crate::service::{Shared, VERSION_HEADER};
@@ -80,8 +81,8 @@ pub(crate) async fn answer(
 ) -> Response {
     let headers = request.headers().clone();
     let answered = async {
-        let user = match door.let_in(&headers).await {
-            Ok(user) => user,
+        let Guest { user, bearer } = match door.let_in(&headers).await {
+            Ok(guest) => guest,
             Err(refused) => {
                 pass_over(request).await;
                 return Err(refused);
@@ -97,7 +98,12 @@ pub(crate) async fn answer(
             }
             _ => Status::invalid_argument(wrong.body_text()),
         })?;
-        run(&door.shared, &asked, &headers, &body, &user).await
+        let mut response = run(&door.shared, &asked, &headers, &body, &user).await?;
+        // To use from now on, in the place of the password.
+        if let Some(bearer) = bearer.and_then(|bearer| format!("Bearer {bearer}").parse().ok()) {
+            response.headers_mut().insert(header::AUTHORIZATION, bearer);
+        }
+        Ok(response)
     };
     let answered = answered.await;
     let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
@@ -116,12 +122,12 @@ async fn pass_over(request: Request) {
 }
 
 impl Door {
-    /// Lets in a user, whose name it gives, or where the server has none, programs on this machine.
-    async fn let_in(&self, headers: &HeaderMap) -> Result<String, Status> {
+    /// Lets in a user, or where the server has none, programs on this machine and the console, which its user looks at.
+    async fn let_in(&self, headers: &HeaderMap) -> Result<Guest, Status> {
         let gate = &self.shared.gate;
         if !gate.is_open()? {
             let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            return gate.enter(header).await.map(|guest| guest.user);
+            return gate.enter(header).await;
         }
         if self.is_open {
             return Err(Status::permission_denied(
@@ -129,8 +135,13 @@ impl Door {
             ));
         }
         match stranger(|name| headers.get(name).map(|value| value.to_str().unwrap_or(""))) {
-            None => Ok(String::new()),
-            Some(_) => Err(Status::permission_denied("statements are answered to programs on this machine only")),
+            None | Some(Stranger::OwnPage) => Ok(Guest::default()),
+            Some(Stranger::Browser) => Err(Status::permission_denied(
+                "statements are answered to programs on this machine and to the console, and not to other web pages",
+            )),
+            Some(Stranger::Proxy) => Err(Status::permission_denied(
+                "statements are answered to programs on this machine only while there are no users, and this one came by a proxy\nhint: add one with `lakebed user add`",
+            )),
         }
     }
 }

@@ -203,7 +203,7 @@ impl Shared {
         match stranger(|name| headers.get(name).map(|value| value.to_str().unwrap_or(""))) {
             None => Ok(None),
             Some(Stranger::Proxy) => Err(post::unauthorized("a token is needed here")),
-            Some(Stranger::Browser) => {
+            Some(Stranger::Browser | Stranger::OwnPage) => {
                 Err(Answer { status: StatusCode::FORBIDDEN, ..post::unauthorized("a browser needs a token") })
             }
         }
