@@ -1,4 +1,4 @@
-//! HTTP beside Flight: statements, `/healthz` for whoever watches the process, `/metrics` for Prometheus, and what other rooms bring.
+//! HTTP beside Flight: statements, the console, `/healthz` for whoever watches the process, `/metrics` for Prometheus, and what other rooms bring.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use futures::{StreamExt, stream};
 use tokio::net::TcpListener;
 
+use crate::console;
 use crate::error::{Error, Result};
 use crate::service::Shared;
 use crate::sql::{self, Door};
@@ -38,6 +39,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics_text))
         .with_state(Arc::clone(&door.shared))
         .merge(statements)
+        .merge(console::routes())
         .merge(others)
         .layer(middleware::from_fn(close_after_unread));
     axum::serve(listener, routes).with_graceful_shutdown(shutdown).await.map_err(Error::Http)

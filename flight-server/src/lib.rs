@@ -1,4 +1,4 @@
-//! gold → clients: the lake at one version, over Arrow Flight SQL, with health and metrics over HTTP.
+//! gold → clients: the lake at one version, over Arrow Flight SQL, with statements, a console, health and metrics over HTTP.
 //!
 //! Every answer names the log version it was read at: `FlightInfo.app_metadata` and the header
 //! `lakebed-version` hold it as decimal text. A refresh swaps the session that new requests are planned on;
@@ -9,6 +9,7 @@ mod admission;
 mod bounded;
 mod calls;
 mod connections;
+mod console;
 mod error;
 mod gate;
 mod handles;

@@ -54,7 +54,7 @@ const MOST_SENT: usize = i32::MAX as usize;
 pub struct Addresses {
     /// Flight SQL.
     pub flight: Option<SocketAddr>,
-    /// `/healthz` and `/metrics`, and the routes of other rooms.
+    /// Statements, the console, `/healthz` and `/metrics`, and the routes of other rooms.
     pub http: Option<SocketAddr>,
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
 const LAMBDA_REQUIREMENTS: &str = include_str!("../python/lambda-requirements.txt");
 const DASHBOARD_REQUIREMENTS: &str = include_str!("../../dashboard/requirements.txt");
+const CONSOLE_REQUIREMENTS: &str = include_str!("../python/console-requirements.txt");
 const SPARK_REQUIREMENTS: &str = include_str!("../python/spark-requirements.txt");
 
 /// The interpreter of the environment, which is made first if this machine does not have it yet (about 700 MB, a
@@ -32,6 +33,14 @@ pub fn python() -> Result<PathBuf, String> {
 /// As [`python`].
 pub fn dashboard() -> Result<PathBuf, String> {
     environment("dashboard", DASHBOARD_REQUIREMENTS, &[]).map(|root| interpreter(&root))
+}
+
+/// The interpreter of an environment with the driver of a browser (150 MB); the browser is the machine's own.
+///
+/// # Errors
+/// As [`python`].
+pub fn browser() -> Result<PathBuf, String> {
+    environment("console", CONSOLE_REQUIREMENTS, &[]).map(|root| interpreter(&root))
 }
 
 /// cargo-lambda, from an environment with nothing else in it (50 MB).

@@ -165,6 +165,7 @@ fn announce(invocation: &Invocation, server: &Server, has_tls: bool, rules: Opti
     }
     if let Some(address) = server.http_address() {
         invocation.output.say(&format!("http        http://{address}"));
+        invocation.output.say(&format!("console     http://{address}/"));
         invocation.output.say(&format!("events      POST http://{address}{}", http::PATH));
     }
     if let Some(rules) = rules {

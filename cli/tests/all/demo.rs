@@ -40,7 +40,7 @@ fn it_shows_what_came_out_and_what_to_type_next() {
     says(&first, &["refreshed   12 models in ", "memory      ", "log         version 1\n"]);
     let published = directory.path().join("lakebed-demo/lake/published/lakebed.duckdb");
     says(&first, &[&format!("ATTACH '{}' AS lake (READ_ONLY)", published.canonicalize().unwrap().display())]);
-    says(&first, &["serve --watch", "grpc://127.0.0.1:31337", "query --as-of 1 "]);
+    says(&first, &["serve --watch", "grpc://127.0.0.1:31337, a console at http://127.0.0.1:8080/", "query --as-of 1 "]);
     assert_eq!(query(directory.path(), "SELECT count(*) FROM silver.events"), "3000");
 
     // What a maintainer or somebody else's events do to the log is no part of the feed that is missing.

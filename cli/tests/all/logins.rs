@@ -54,7 +54,7 @@ fn certificate(directory: &Path, name: &str) -> Certificate {
 }
 
 /// Runs a command with a line on its stdin.
-fn told(shop: &Shop, arguments: &[&str], line: &str) -> (bool, String) {
+pub(crate) fn told(shop: &Shop, arguments: &[&str], line: &str) -> (bool, String) {
     let mut child =
         shop.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();

@@ -16,7 +16,7 @@ pub(crate) fn client(script: &str, arguments: &[&str]) -> String {
     run(&python().unwrap(), script, arguments)
 }
 
-fn run(python: &Path, script: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(python: &Path, script: &str, arguments: &[&str]) -> String {
     let scripts: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python");
     let output = Command::new(python).arg(scripts.join(script)).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

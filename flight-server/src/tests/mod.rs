@@ -1,5 +1,6 @@
 //! The server as clients meet it: real sockets, arrow-flight's own client, a lake of memory tables.
 
+mod console;
 mod doors;
 mod formats;
 mod lake;

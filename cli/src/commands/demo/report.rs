@@ -118,11 +118,14 @@ fn next(invocation: &Invocation, lakehouse: &Lakehouse, earlier: u64) -> String 
     let published = std::path::absolute(&published).unwrap_or(published);
     let published = published.display().to_string().replace('\'', "''");
     let serve = &lakehouse.project().config.serve;
-    let address = serve.flight.map_or_else(String::new, |address| format!("   # Flight SQL at grpc://{address}"));
+    let flight = serve.flight.map(|address| format!("Flight SQL at grpc://{address}"));
+    let console = serve.http.map(|address| format!("a console at http://{address}/"));
+    let addresses = flight.into_iter().chain(console).collect::<Vec<_>>();
+    let addresses = if addresses.is_empty() { String::new() } else { format!("   # {}", addresses.join(", ")) };
     format!(
         "\nnext\n\
          in DuckDB       ATTACH '{published}' AS lake (READ_ONLY); FROM lake.gold.daily_activity;\n\
-         over Flight SQL lakebed --project {project} serve --watch{address}\n\
+         served          lakebed --project {project} serve --watch{addresses}\n\
          here            lakebed --project {project} query 'SELECT * FROM gold.revenue LIMIT 10'\n\
          as it was       lakebed --project {project} query --as-of {earlier} 'SELECT count(*) FROM bronze.events'\n\
          more events     lakebed demo\n"
