@@ -1,6 +1,7 @@
 //! Models: one SQL file each, found under `sql/`, with a header of comments; in the order in which they refresh.
 
 mod change_data;
+pub(crate) mod row_checks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +12,8 @@ use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
-use self::change_data::{ChangeData, Wrong};
+use self::change_data::ChangeData;
+use self::row_checks::Wrong;
 use crate::catalog::{BRONZE, EVENTS};
 use crate::checks::Check;
 use lakebed_project::SinkKind;
@@ -33,6 +35,13 @@ pub struct TableName {
     pub schema: String,
     /// The name in it.
     pub name: String,
+}
+
+impl TableName {
+    /// The table of the rows that a model's checks quarantine.
+    pub(crate) fn quarantine(&self) -> Self {
+        Self { schema: self.schema.clone(), name: format!("{}_quarantine", self.name) }
+    }
 }
 
 impl std::fmt::Display for TableName {
@@ -58,8 +67,8 @@ pub struct Model {
     pub sinks: Vec<SinkKind>,
     /// The file's text.
     pub sql: String,
-    /// What is planned: the statement without comments and layout, or over change data what the header makes of it. It is
-    /// what counts for whether a model changed.
+    /// What is planned: the statement without comments and layout, or what the header makes of it over change data and by checks
+    /// that keep rows out. It is what counts for whether a model changed.
     pub query: String,
     /// The tables it reads.
     pub references: BTreeSet<TableName>,
@@ -121,14 +130,26 @@ pub fn load_right(directory: &Path, sinks: &[SinkKind]) -> Result<(Vec<Model>, V
 
 /// The models by their names, and what is wrong with the files of others.
 fn read(directory: &Path, sinks: &[SinkKind]) -> Result<(BTreeMap<TableName, Model>, Vec<Error>)> {
-    let (mut models, mut wrong) = (BTreeMap::new(), Vec::new());
+    let (mut models, mut quarantines, mut wrong) = (BTreeMap::new(), Vec::new(), Vec::new());
     for layer in LAYERS {
         for path in sql_files(&directory.join("sql").join(layer))? {
             let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
             match parse(layer, &path, text, sinks) {
-                Ok(model) => _ = models.insert(model.name.clone(), model),
+                Ok(model) => {
+                    let (model, quarantine) = row_checks::apart(model);
+                    quarantines.extend(quarantine);
+                    models.insert(model.name.clone(), model);
+                }
                 Err(error) => wrong.push(error),
             }
+        }
+    }
+    for quarantine in quarantines {
+        if models.contains_key(&quarantine.name) {
+            models.retain(|_, model| model.path != quarantine.path);
+            wrong.push(row_checks::taken(&quarantine));
+        } else {
+            models.insert(quarantine.name.clone(), quarantine);
         }
     }
     Ok((models, wrong))
@@ -223,8 +244,9 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[SinkKind]) -> R
             parsed.map_err(unknown)?
         }
     };
-    let about =
-        |wrong_setting: Wrong| wrong(line_of(&sql, &format!("{}:", wrong_setting.setting)), wrong_setting.message);
+    let about = |wrong_setting: change_data::Wrong| {
+        wrong(line_of(&sql, &format!("{}:", wrong_setting.setting)), wrong_setting.message)
+    };
     let planned = match (ChangeData::of(&settings, &key).map_err(about)?, query.as_ref()) {
         (None, query) => query.to_string(),
         (Some(changes), SqlStatement::Query(query)) => {
@@ -235,7 +257,10 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[SinkKind]) -> R
     };
     let references = tables;
     let checks = settings.iter().filter(|(setting, _)| setting == "check").map(|(_, check)| {
-        Check::parse(check).map_err(|message| wrong(line_of(&sql, &format!("check: {check}")), message))
+        Check::parse(check).map_err(|Wrong { message, hint }| {
+            let (path, line) = (path.to_owned(), line_of(&sql, check));
+            Error::Model { path, line, message, hint: Some(hint) }
+        })
     });
     let checks = checks.collect::<Result<_>>()?;
     let model = Model { name, path: path.to_owned(), description, key, checks, sinks, query: planned, references, sql };
@@ -341,99 +366,4 @@ fn cycle(models: &BTreeMap<TableName, Model>) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use lakebed_project::Config;
-
-    use super::*;
-
-    fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Vec<Model>>) {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, sql) in files {
-            let path = directory.path().join("sql").join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, sql).unwrap();
-        }
-        let models = load(directory.path(), &Config::default().sinks);
-        (directory, models)
-    }
-
-    #[test]
-    fn parents_come_first_and_the_header_is_read() {
-        let (_directory, models) = project(&[
-            ("gold/a.sql", "-- What it is.\n-- key: day, country\nSELECT * FROM silver.z"),
-            ("silver/z.sql", "SELECT 1 AS x FROM bronze.events"),
-        ]);
-        let models = models.unwrap();
-        let names: Vec<_> = models.iter().map(|model| model.name.to_string()).collect();
-        assert_eq!(names, ["silver.z", "gold.a"]);
-        assert_eq!(models[1].description.as_deref(), Some("What it is."));
-        assert_eq!(models[1].key, ["day", "country"]);
-    }
-
-    #[test]
-    fn a_wrong_model_is_named_with_its_line() {
-        let says = |files: &[(&str, &str)]| project(files).1.unwrap_err();
-        let unknown = says(&[("silver/a.sql", "SELECT *\nFROM bronze.event")]);
-        assert!(unknown.to_string().contains("a.sql:2: there is no table 'bronze.event'"), "{unknown}");
-        assert_eq!(unknown.hint().as_deref(), Some("did you mean 'bronze.events'?"));
-        let circle = says(&[("silver/a.sql", "SELECT * FROM silver.b"), ("silver/b.sql", "SELECT * FROM silver.a")]);
-        assert!(circle.to_string().contains("silver.a → silver.b → silver.a"), "{circle}");
-        let syntax = says(&[("silver/a.sql", "SELECT 1\nFROM bronze.events WHERE (")]);
-        assert!(syntax.to_string().contains("a.sql:2"), "{syntax}");
-        let setting = says(&[("silver/a.sql", "-- What it is.\n-- sink: duckdb\nSELECT 1 AS x FROM bronze.events")]);
-        assert!(setting.to_string().contains("a.sql:2: there is no setting 'sink'"), "{setting}");
-        assert_eq!(setting.hint().as_deref(), Some("did you mean 'sinks'?"));
-        let sample = says(&[("silver/a.sql", "SELECT 1 AS x\nFROM bronze.events TABLESAMPLE (10)")]);
-        assert!(sample.to_string().contains("a.sql:2: TABLESAMPLE takes any rows"), "{sample}");
-        assert!(says(&[("silver/a.sql", "SELECT 1; SELECT 2")]).to_string().contains("exactly one SELECT"));
-        assert!(says(&[("silver/a.sql", "SELECT 1 FROM events")]).to_string().contains("needs its schema"));
-    }
-
-    #[test]
-    fn change_data_makes_a_query_of_the_header() {
-        let query = |header: &str, select: &str| {
-            let (_directory, models) = project(&[("silver/a.sql", &format!("{header}\n{select}"))]);
-            models.map(|models| models[0].query.clone())
-        };
-        let select = "SELECT id, op FROM bronze.events";
-        let latest = query("-- key: id\n-- sequence: lsn\n-- delete: op = 'd'", select).unwrap();
-        assert!(latest.contains("ORDER BY lsn DESC NULLS LAST, \"_offset\" DESC"), "{latest}");
-        assert!(latest.contains("SELECT id, op, _offset FROM bronze.events"), "{latest}");
-        assert!(
-            latest.contains("NOT coalesce(op = 'd', false)") && latest.contains("EXCEPT (_lakebed_place, \"_offset\")")
-        );
-        let all = query("-- key: id\n-- sequence: lsn\n-- history: 2", "SELECT * FROM bronze.events").unwrap();
-        assert!(all.contains("AS valid_to") && !all.contains("EXCEPT (_lakebed_last, \"_offset\")"), "{all}");
-        for (header, select, has) in [
-            ("-- delete: _doc ->> 'op' = 'd'", select, "NOT coalesce((_doc ->> 'op') = 'd', false)"),
-            (
-                "-- sequence: coalesce(a, b), lsn",
-                select,
-                "BY coalesce(a, b) DESC NULLS LAST, lsn DESC NULLS LAST, \"_o",
-            ),
-            ("-- history: 1", "SELECT e.* FROM bronze.events AS e", "(SELECT e.* FROM"),
-            ("-- history: 1", "SELECT events.* FROM bronze.events", "(SELECT events.* FROM"),
-            ("-- history: 1", "SELECT * EXCEPT (_doc) FROM bronze.events", "EXCEPT (_doc) FROM"),
-            ("-- history: 1", "SELECT * EXCEPT (_offset) FROM bronze.events", "EXCEPT (_offset), _offset FROM"),
-            ("-- history: 1", "SELECT o.* FROM (SELECT id FROM bronze.events) AS o", "SELECT o.*, _offset FROM"),
-        ] {
-            let query = query(&format!("-- key: id\n{header}"), select).unwrap();
-            assert!(query.contains(has), "{query}");
-        }
-        for (header, select, says) in [
-            ("-- key: id\n-- delete: op =", select, "a.sql:2: 'op =' cannot be read"),
-            ("-- key: id\n-- delete: gone, deleted", select, "a.sql:2: a delete is told by one condition"),
-            ("-- sequence: lsn", select, "a.sql:1: a model over change data has to say its key"),
-            ("-- key: id\n-- history: 3", select, "a.sql:2: history is 1"),
-            ("-- key: id\n-- history: 2", select, "a.sql:2: history 2 has to say one sequence"),
-            (
-                "-- key: id\n-- delete: op = 'd'",
-                "SELECT DISTINCT id, op FROM bronze.events",
-                "without GROUP BY and DISTINCT",
-            ),
-        ] {
-            let error = query(header, select).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-        }
-    }
-}
+mod tests;

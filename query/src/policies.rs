@@ -5,6 +5,7 @@
 
 mod guarded;
 mod parse;
+mod quarantines;
 mod readers;
 mod summary;
 
@@ -87,7 +88,9 @@ impl Policies {
             let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
             parse::parse(&path, &text, &mut rules)?;
         }
-        rules.check(&self.tables()?)?;
+        let tables = self.tables()?;
+        rules.check(&tables)?;
+        rules.hold_for_quarantines(&tables);
         Ok(rules)
     }
 
@@ -131,6 +134,8 @@ pub struct Rules {
     pub(crate) grants: Vec<Grant>,
     pub(crate) rows: Vec<RowPolicy>,
     pub(crate) masks: Vec<Mask>,
+    /// How many of these are written nowhere, but follow from what is said of another table.
+    following: usize,
 }
 
 /// `GRANT role TO member`.
@@ -226,9 +231,9 @@ impl Rules {
         at.cloned().unwrap_or_else(|| At { file: PathBuf::new(), line: 1 })
     }
 
-    /// How many statements there are.
+    /// How many statements are written.
     pub fn count(&self) -> usize {
-        self.members.len() + self.grants.len() + self.rows.len() + self.masks.len()
+        self.members.len() + self.grants.len() + self.rows.len() + self.masks.len() - self.following
     }
 
     /// Whether nothing is said.
@@ -321,6 +326,10 @@ impl Rules {
 fn check_table(at: &At, table: &TableName, known: &BTreeSet<TableName>) -> Result<()> {
     if known.contains(table) {
         return Ok(());
+    }
+    if let Some(model) = quarantines::model_of(table, known) {
+        let hint = format!("write it of {model}: it holds for its quarantine too");
+        return Err(at.wrong(format!("who reads {table} is said of {model}"), Some(hint)));
     }
     let nearest = crate::error::nearest(&table.to_string(), known.iter().map(ToString::to_string));
     Err(at.wrong(format!("there is no table '{table}'"), did_you_mean(nearest)))

@@ -313,7 +313,7 @@ impl Source {
         vec![
             texts(checks.iter().map(|(model, _)| model.name.to_string())),
             texts(checks.iter().map(|(_, check)| &check.text)),
-            texts(checks.iter().map(|(_, check)| if check.fails { "fail" } else { "warn" })),
+            texts(checks.iter().map(|(_, check)| check.severity.name())),
         ]
     }
 

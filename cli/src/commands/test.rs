@@ -3,6 +3,7 @@
 mod units;
 
 use arrow::array::RecordBatch;
+use lakebed_query::checks::Severity;
 use lakebed_query::{Lakehouse, Project};
 
 use crate::arguments::TestArguments;
@@ -17,7 +18,7 @@ struct Outcome {
     name: String,
     kind: &'static str,
     state: &'static str,
-    /// How many rows are not as they should be; `None` where that could not be told.
+    /// How many rows are not as they should be; `None` where that could not be told, or where they are nowhere.
     rows: Option<u64>,
 }
 
@@ -70,14 +71,16 @@ async fn ask_checks(
 ) -> Result<usize> {
     let mut wrong = 0;
     for of in lakehouse.check(models).await? {
-        let state = |failures: u64| match (failures, of.fails) {
-            (0, _) => "holds",
-            (_, true) => FAILS,
-            (_, false) => "warns",
+        let state = |failures: Option<u64>| match (failures, of.severity) {
+            (_, Severity::Drop) => "drops",
+            (Some(0), _) => "holds",
+            (_, Severity::Quarantine) => "quarantines",
+            (_, Severity::Fail) => FAILS,
+            (_, Severity::Warn) => "warns",
         };
         match of.failures {
-            Ok(failures) => {
-                let (kind, state, rows) = (CHECK, state(failures), Some(failures));
+            Ok(rows) => {
+                let (kind, state) = (CHECK, state(rows));
                 outcomes.push(Outcome { model: of.model, name: of.check, kind, state, rows });
             }
             Err(error) => {

@@ -176,6 +176,50 @@ fn checks_are_asked_of_the_tables() {
     says(&shop.fails(&["test"], 1), &["kinds.sql:1", "'often' is no severity"]);
 }
 
+#[test]
+fn checks_keep_rows_out_and_say_how_many() {
+    let shop = Shop::with_tables();
+    let with = |checks: &str| {
+        let select = "SELECT event_type, count(*) AS events FROM silver.events GROUP BY 1";
+        shop.edit("sql/gold/kinds.sql", &format!("-- Kinds.\n{checks}{select}"));
+    };
+    let last = |sql: &str| shop.done(&["query", sql, "-o", "csv"]).lines().last().unwrap().to_owned();
+    with("");
+    shop.done(&["run"]);
+    let others = last("SELECT count(*) FROM gold.kinds WHERE event_type <> 'purchase'");
+    with("-- check: event_type <> 'purchase'  drop\n-- check: events < 0   quarantine\n-- check: events > 0  fail\n");
+    let plan = shop.command(&["plan", "-o", "csv"]).output().unwrap();
+    let rows = String::from_utf8_lossy(&plan.stdout);
+    says(&rows, &["gold.kinds,rebuild,its SQL says", "gold.kinds_quarantine,rebuild,it is new"]);
+    says(&stderr(&plan), &["a run would rebuild 2 models and update 0"]);
+    shop.done(&["run"]);
+    says(
+        &shop.done(&["test", "gold.kinds", "-o", "csv"]),
+        &[
+            "gold.kinds,event_type <> 'purchase',drops,,check",
+            &format!("gold.kinds,events < 0,quarantines,{others},check"),
+            "gold.kinds,events > 0,holds,0,check",
+        ],
+    );
+    assert_eq!(last("SELECT count(*) FROM gold.kinds"), "0");
+    let quarantined = "SELECT failed_checks, count(*) FROM gold.kinds_quarantine GROUP BY 1";
+    assert_eq!(last(quarantined), format!("events < 0,{others}"));
+    let expected = "[q]\nmodel = 'gold.kinds_quarantine'\ngiven.silver.events = '''\nevent_type\npurchase\npage_view\n'''\n\
+                    expect = '''\nevent_type,events,failed_checks\npage_view,1,events < 0\n'''\n";
+    shop.edit("sql/tests/kinds.toml", expected);
+    let tried = shop.done(&["test", "--unit", "gold.kinds_quarantine", "-o", "csv"]);
+    says(&tried, &["gold.kinds_quarantine,q,holds,0,unit test"]);
+    shop.done(&["verify", "gold.kinds_quarantine"]);
+    for (wrong, what) in [
+        ("-- check: unique(event_type)  drop\n", "kinds.sql:2: unique(…) is asked of a whole table"),
+        ("-- check: events > 0 quarantine\n", "kinds.sql:2: 'quarantine' is taken for a part of the check"),
+        ("-- check: events > (SELECT 1)  drop\n", "kinds.sql:2: 'events > (SELECT 1)' reads more than its row"),
+    ] {
+        with(wrong);
+        says(&shop.fails(&["run"], 1), &[what]);
+    }
+}
+
 /// A receiver of alerts, which refuses the first one that comes.
 fn receiver() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

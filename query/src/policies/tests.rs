@@ -1,5 +1,6 @@
 //! Policies over a small lake in memory: what they say, what a reader sees, and what nobody gets out of what is hidden.
 
+mod quarantines;
 mod random;
 
 use std::sync::Arc;

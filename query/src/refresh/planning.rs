@@ -19,7 +19,7 @@ use crate::dataflow::run::TableChanges;
 use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::formats::twice;
-use crate::models::{Model, TableName};
+use crate::models::{Model, TableName, row_checks};
 use crate::slots::{Filling, Slot};
 use crate::sql::total_order::TotalOrder;
 
@@ -115,6 +115,9 @@ impl Planner {
             catalog::register(&self.context, &name.schema, &name.name, Arc::new(Slot(columns)))?;
         }
         let plan = self.state.create_logical_plan(&model.query).await.map_err(|error| unplannable(model, error))?;
+        if let Some(wrong) = row_checks::wrong_in(model, &self.state, plan.schema()) {
+            return Err(wrong);
+        }
         let analyzed = analyzer.execute_and_check(plan, self.state.config_options(), |_, _| ());
         let analyzed = analyzed.map_err(|error| unplannable(model, error))?;
         match unfit_column(&analyzed) {

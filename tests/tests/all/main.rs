@@ -41,6 +41,8 @@ mod processes;
 #[cfg(test)]
 mod replays;
 #[cfg(test)]
+mod row_checks;
+#[cfg(test)]
 mod storms;
 #[cfg(test)]
 mod structure;

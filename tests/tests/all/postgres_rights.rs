@@ -160,6 +160,46 @@ async fn a_role_that_cannot_be_made_is_told_and_nothing_is_published() {
     assert!(matches!(refused, Error::Policy { line: 1, .. }), "{refused}");
 }
 
+/// A model's quarantine is granted and secured as the model, and what is masked there tells nothing by the check that it fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quarantine_is_read_as_its_model() {
+    let (directory, database) = (TempDir::new().unwrap(), Database::new());
+    let roles = Roles::of(&database);
+    let policies = "
+        GRANT @analysts TO @ana; GRANT @managers TO @boss;
+        GRANT SELECT ON gold.pages TO @analysts, @managers;
+        GRANT SELECT (device) ON gold.pages TO @clerks;
+        CREATE POLICY phones ON gold.pages TO @analysts, @clerks USING (device = 'mobile');
+        CREATE POLICY all_of_them ON gold.pages TO @managers USING (true);
+        CREATE MASK ON gold.pages (user_id) TO @analysts USING ('somebody');";
+    write_policies(directory.path(), &roles, policies);
+    let pages = "-- check: device <> 'desktop'  drop\n-- check: event_type <> 'page_view'  quarantine\nSELECT event_id, event_type, user_id, device FROM silver.events";
+    write(directory.path(), "sql/gold/pages.sql", pages);
+    let lakehouse = kept_in(directory.path(), &database).await;
+    append(&lakehouse, 0).await;
+    lakehouse.refresh(&[], &()).await.unwrap();
+    let ask = |role: &str, sql: &str| as_role(&database, &roles.in_text(role), sql);
+    let counted = "SELECT count(event_id), count(DISTINCT device) FROM gold.pages_quarantine";
+    let phones = "SELECT count(*) FROM gold.pages_quarantine WHERE device = 'mobile'";
+    let phones = database.ask(phones).unwrap();
+    assert!(phones.parse::<u64>().unwrap() > 0, "{phones}");
+    assert_eq!(ask("@ana", counted).unwrap(), format!("{phones}|1"));
+    assert_eq!(ask("@clerks", "SELECT count(device) FROM gold.pages_quarantine").unwrap(), phones);
+    assert_eq!(ask("@boss", counted).unwrap(), database.ask(counted).unwrap());
+    assert_eq!(
+        ask("@boss", "SELECT DISTINCT failed_checks FROM gold.pages_quarantine").unwrap(),
+        "event_type <> 'page_view'"
+    );
+    for (role, column) in [("@ana", "user_id"), ("@ana", "failed_checks"), ("@clerks", "failed_checks")] {
+        let refused = ask(role, &format!("SELECT {column} FROM gold.pages_quarantine LIMIT 1")).unwrap_err();
+        assert!(refused.contains("permission denied"), "{role}, {column}: {refused}");
+    }
+    let rules = Policies::of(directory.path()).rules().unwrap().unwrap();
+    let whole = lakehouse.read(None).await.unwrap();
+    let seen = whole.for_reader(&rules, &rules.reader(&roles.in_text("@ana"))).await.unwrap();
+    assert_eq!(count(&seen, "gold.pages_quarantine").await.to_string(), phones);
+}
+
 /// A table begins with what is granted by default in its schema, whatever the one before it had.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_granted_by_default_opens_no_table_to_whom_policies_name() {

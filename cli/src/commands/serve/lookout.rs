@@ -263,8 +263,8 @@ impl Lookout {
         for Checked { model, check, failures, .. } in asked {
             let name = format!("{model}: {check}");
             let wrong = match failures {
-                Ok(0) => None,
-                Ok(rows) => Some(format!("{rows} rows of {model} fail the check '{check}'")),
+                Ok(None | Some(0)) => None,
+                Ok(Some(rows)) => Some(format!("{rows} rows of {model} fail the check '{check}'")),
                 Err(error) => Some(format!("the check '{check}' of {model} cannot be asked: {error}")),
             };
             match wrong {
