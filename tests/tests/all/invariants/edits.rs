@@ -3,19 +3,22 @@
 use std::collections::BTreeSet;
 
 use super::case::{Case, Step};
-use super::catalogue::{Query, readers};
+use super::catalogue::readers;
 use super::findings::Findings;
 use super::lake::Lake;
 use rand::seq::IndexedRandom;
 
-/// A model, a part of its SQL, and what is there instead.
-const EDITS: [(&str, &str, &str); 6] = [
+/// A model, a part of its text, and what is there instead.
+const EDITS: [(&str, &str, &str); 9] = [
     ("silver.current", "op <> 'd'", "op <> 'd' AND id <> 'i3'"),
     ("silver.people", "newest = 1", "newest = 1 AND city <> 'oslo'"),
     ("silver.rows", "= 'row'", "= 'row' AND kind IS DISTINCT FROM 'k1'"),
     ("gold.counts", "FROM silver.rows", "FROM silver.rows WHERE flag"),
     ("gold.by_day", "sum(n) AS n", "sum(n) + 1 AS n"),
     ("gold.sessions", "1800", "3600"),
+    ("gold.checked_rows", "n > 0", "n > 4"),
+    ("gold.checked_groups", "rows < 12", "rows < 7"),
+    ("gold.checked_changes", "n > 3  quarantine", "n > 5  quarantine"),
 ];
 
 /// I10 of a case: a changed file rebuilds what depends on it and nothing else, and comes to what a replay gives.
@@ -26,11 +29,15 @@ pub(super) async fn check(case: &Case) {
     let Some((changed, from, to)) = edits.choose(&mut case.dice()) else { return };
     let edited = case.with_queries(|query| match query.name == *changed {
         true => {
-            assert!(query.sql.contains(from), "{changed} has no {from}");
-            Query { sql: query.sql.replacen(from, to, 1).leak(), ..query }
+            assert!(query.text().is_some_and(|text| text.contains(from)), "{changed} has no {from}");
+            query.edited(|text| text.replacen(from, to, 1))
         }
-        // Comments and layout are nothing that rows depend on.
-        false => Query { sql: format!("-- Edited.\n{}  -- too\n", query.sql).leak(), ..query },
+        // Comments and layout are nothing that rows depend on, those of checks neither.
+        false => query.edited(|text| {
+            let checks = text.replace(" > ", ">").replace("  quarantine", "     quarantine");
+            let text = if text.contains("-- check:") { checks } else { text.to_owned() };
+            format!("-- Edited.\n{text}  -- too\n")
+        }),
     });
     println!("seed {}: {changed}", case.seed);
     let depends: BTreeSet<_> = readers(&case.queries, changed);

@@ -65,7 +65,9 @@ impl<'a> Lake<'a> {
         for query in &case.queries {
             let file = self.directory.path().join("sql").join(query.file());
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, query.sql).unwrap();
+            if let Some(text) = query.text() {
+                std::fs::write(file, text).unwrap();
+            }
         }
         self.reopen(false).await;
     }

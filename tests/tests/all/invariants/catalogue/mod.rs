@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+mod checks;
 mod groups;
 mod joins;
 mod keys;
@@ -16,6 +17,8 @@ pub(super) struct Query {
     pub(super) name: &'static str,
     /// Runs as it is wherever it may be compared.
     pub(super) sql: &'static str,
+    /// Where the model is.
+    file: File,
     /// Its rows hang on the order in which events came: it reads `_offset`, or leaves ties to it.
     pub(super) in_log_order: bool,
     /// It leaves ties to the order of the log without a word, which only models do.
@@ -26,8 +29,19 @@ pub(super) struct Query {
     pub(super) not_in_duckdb: Option<&'static str>,
 }
 
+/// Where a model of the catalogue is.
+#[derive(Clone, Copy, Debug)]
+enum File {
+    /// In a file of its SQL.
+    Sql,
+    /// In a file of another text, of which the product makes what the SQL says.
+    Text(&'static str),
+    /// In that of another model, whose quarantine it is.
+    Of(&'static str),
+}
+
 const fn query(name: &'static str, sql: &'static str) -> Query {
-    Query { name, sql, in_log_order: false, tied: false, not_in_datafusion: None, not_in_duckdb: None }
+    Query { name, sql, file: File::Sql, in_log_order: false, tied: false, not_in_datafusion: None, not_in_duckdb: None }
 }
 
 impl Query {
@@ -55,13 +69,44 @@ impl Query {
         self.not_in_datafusion(because).not_in_duckdb(because)
     }
 
+    const fn of_text(mut self, text: &'static str) -> Self {
+        self.file = File::Text(text);
+        self
+    }
+
+    const fn made_by(mut self, model: &'static str) -> Self {
+        self.file = File::Of(model);
+        self
+    }
+
+    /// What is written into its file; `None` for what has none.
+    pub(super) fn text(&self) -> Option<&'static str> {
+        match self.file {
+            File::Sql => Some(self.sql),
+            File::Text(text) => Some(text),
+            File::Of(_) => None,
+        }
+    }
+
+    /// The same with another text.
+    pub(super) fn edited(self, edit: impl Fn(&str) -> String) -> Self {
+        match self.file {
+            File::Sql => Self { sql: edit(self.sql).leak(), ..self },
+            File::Text(text) => Self { file: File::Text(edit(text).leak()), ..self },
+            File::Of(_) => self,
+        }
+    }
+
     /// A model of a file, for as long as the tests run.
     pub(super) fn of_file(name: String, sql: String) -> Self {
         query(name.leak(), sql.leak())
     }
 
-    /// Whether its SQL names a table.
+    /// Whether its SQL names a table, or it is made of that table's file.
     fn reads(&self, name: &str) -> bool {
+        if matches!(self.file, File::Of(model) if model == name) {
+            return true;
+        }
         let mut places = self.sql.match_indices(name).map(|(at, _)| at + name.len());
         places.any(|end| !self.sql[end..].starts_with(|next: char| next.is_alphanumeric() || next == '_'))
     }
@@ -98,6 +143,9 @@ const SHAPES: &[&Shape] = &[
     &joins::SUBQUERIES,
     &joins::SET_OPERATIONS,
     &layers::LAYERS,
+    &checks::CHECKS,
+    &checks::CHECKED_IN_LOG_ORDER,
+    &checks::ABOVE_CHECKS,
 ];
 
 /// A query that is no function of the log, and a word of what is said about it.
