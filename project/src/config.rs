@@ -51,6 +51,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// Pinned types, by flattened column name.
     pub columns: BTreeMap<String, ColumnType>,
+    /// Pinned types of the columns of seeds, by the seed's name and the column's.
+    pub seeds: BTreeMap<String, BTreeMap<String, ColumnType>>,
     /// How events come in.
     pub ingest: IngestConfig,
     /// The databases whose changes are captured, by name.
@@ -83,6 +85,7 @@ impl Default for Config {
             s3: S3Settings::default(),
             events: EventsConfig::default(),
             columns: BTreeMap::new(),
+            seeds: BTreeMap::new(),
             ingest: IngestConfig {
                 ack: Ack::Committed,
                 max_event_bytes: 16 << 20,

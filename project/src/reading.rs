@@ -19,6 +19,9 @@ const TARGET: &str = "target";
 /// The section whose keys are the user's.
 const COLUMNS: &str = "columns";
 
+/// The section whose sections are named as seeds, and have keys as their columns.
+const SEEDS: &str = "seeds";
+
 /// A key of a table, and its value, each with its place.
 type Entry<'t, 'i> = (&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>);
 
@@ -50,10 +53,12 @@ impl Config {
                     let message = format!("a target is a section: write [target.{}.lake]", name.get_ref());
                     return Err(document.error(name.span().start, message, None));
                 };
-                let mut with = Self { columns: BTreeMap::new(), ..self.clone() };
+                let mut with = Self { columns: BTreeMap::new(), seeds: BTreeMap::new(), ..self.clone() };
                 with.read_sections(document, target.iter())?;
                 if self.target.as_deref() == Some(name.get_ref()) {
                     with.columns = self.columns.clone().into_iter().chain(with.columns).collect();
+                    let own = std::mem::replace(&mut with.seeds, self.seeds.clone());
+                    own.into_iter().for_each(|(seed, pins)| with.seeds.entry(seed).or_default().extend(pins));
                     chosen = Some(with);
                 }
                 names.push(name.get_ref().to_string());
@@ -77,7 +82,7 @@ impl Config {
     ) -> Result<()> {
         for (section, value) in sections {
             let (name, at) = (section.get_ref().as_ref(), section.span().start);
-            let sections = || keys::all().map(|key| key.section).chain([COLUMNS, TARGET]);
+            let sections = || keys::all().map(|key| key.section).chain([COLUMNS, SEEDS, TARGET]);
             if !sections().any(|known| known == name) {
                 return Err(document.unknown(at, format!("there is no section [{name}]"), name, sections()));
             }
@@ -86,6 +91,7 @@ impl Config {
             };
             match name {
                 COLUMNS => self.pin(document, table, &mut Vec::new())?,
+                SEEDS => self.pin_seeds(document, table)?,
                 CAPTURE => self.read_captures(document, table)?,
                 _ => self.read_section(document, name, table)?,
             }
@@ -144,6 +150,31 @@ impl Config {
             }
             key.set(self, &given)
                 .map_err(|message| refused(format!("[{section}] {name}: {message}"), key.description()))?;
+        }
+        Ok(())
+    }
+
+    /// Pins the types of seeds' columns, which are named as in the files.
+    fn pin_seeds(&mut self, document: &Document<'_>, seeds: &DeTable<'_>) -> Result<()> {
+        for (name, value) in seeds {
+            let (seed, at) = (name.get_ref().as_ref(), name.span().start);
+            let DeValue::Table(columns) = value.get_ref() else {
+                let message = format!("a seed is a section: write [seeds.NAME], and {seed} in it");
+                return Err(document.error(at, message, None));
+            };
+            let pins = self.seeds.entry(seed.to_owned()).or_default();
+            for (key, value) in columns {
+                let (column, at) = (key.get_ref().as_ref(), value.span().start);
+                let DeValue::String(kind) = value.get_ref() else {
+                    let message =
+                        format!("the type of column '{column}' is a text in quotes, not {}", kind_of(value.get_ref()));
+                    let hint = "a name with dots or blanks is written in quotes, too".to_owned();
+                    return Err(document.error(at, message, Some(hint)));
+                };
+                let kind = kind.parse();
+                let kind = kind.map_err(|error| document.error(at, format!("column '{column}': {error}"), None))?;
+                pins.insert(column.to_owned(), kind);
+            }
         }
         Ok(())
     }

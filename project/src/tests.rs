@@ -85,6 +85,32 @@ fn a_pin_is_one_column_however_it_is_written() {
 }
 
 #[test]
+fn columns_of_seeds_are_pinned_by_their_names_in_the_file() {
+    let toml = "[seeds.plans]\nprice = \"DECIMAL(8,2)\"\n\"The Name\" = \"VARCHAR\"\n\
+                [target.prod.seeds.plans]\nprice = \"DOUBLE\"\n[target.prod.seeds.countries]\ncode = \"VARCHAR\"\n";
+    let config = load(toml, &[], None).unwrap();
+    let plans =
+        BTreeMap::from([("The Name".to_owned(), ColumnType::Varchar), ("price".to_owned(), ColumnType::Decimal(8, 2))]);
+    assert_eq!(config.seeds, BTreeMap::from([("plans".to_owned(), plans.clone())]));
+    let prod = load(toml, &[("LAKEBED_TARGET", "prod")], None).unwrap();
+    let plans = plans.into_iter().chain([("price".to_owned(), ColumnType::Double)]).collect();
+    let countries = BTreeMap::from([("code".to_owned(), ColumnType::Varchar)]);
+    assert_eq!(prod.seeds, BTreeMap::from([("plans".to_owned(), plans), ("countries".to_owned(), countries)]));
+    for (toml, says) in [
+        ("[seeds]\nplans = \"DATE\"\n", "lakebed.toml:2:1: a seed is a section: write [seeds.NAME], and plans in it"),
+        (
+            "[seeds.plans]\na.b = \"DATE\"\n",
+            "lakebed.toml:2:1: the type of column 'a' is a text in quotes, not a section",
+        ),
+        ("[seeds.plans]\nprice = 1\n", "lakebed.toml:2:9: the type of column 'price' is a text in quotes"),
+        ("[seeds.plans]\nprice = \"MONEY\"\n", "lakebed.toml:2:9: column 'price': 'MONEY' is not a column type"),
+    ] {
+        let (message, _) = refusal(toml);
+        assert!(message.starts_with(says), "{message}");
+    }
+}
+
+#[test]
 fn a_lake_is_a_directory_or_a_bucket() {
     let project = tempfile::tempdir().unwrap();
     let config = load("", &[], None).unwrap();

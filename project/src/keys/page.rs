@@ -24,6 +24,10 @@ const TAIL: &str = "
 ## `[columns]`
 Pins the type of a flattened column, so that it is there before its first value: `properties.price = \"DECIMAL(18,2)\"`. The types are
 [those of the log](events.md).
+
+## `[seeds.NAME]`
+Pins the types of columns of the seed `sql/seeds/NAME.csv`, by their names in its first line: `zip = \"VARCHAR\"`, `price = \"DECIMAL(18,2)\"`.
+The types are the same; what holds where nothing is pinned is said in [Seeds](models.md#seeds).
 ";
 
 fn page() -> String {
