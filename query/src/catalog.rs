@@ -28,6 +28,7 @@ use crate::error::Result;
 use crate::long_joins::LongJoins;
 use crate::parquet_table::{ParquetTable, Place, TableFile};
 use crate::rows::Rows;
+use crate::seeds::SEEDS;
 use crate::session::{TableInfo, TableKind};
 use crate::sql::coercions::SqlTypes;
 use crate::sql::exact;
@@ -135,8 +136,12 @@ pub(crate) async fn information_schema(context: &SessionContext) -> Result<Vec<T
 /// # Errors
 /// Where the schema is not there.
 pub fn register(context: &SessionContext, schema: &str, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
-    let in_schema = context.catalog(CATALOG).and_then(|catalog| catalog.schema(schema));
-    if let Some(in_schema) = in_schema {
+    let Some(catalog) = context.catalog(CATALOG) else { return Ok(()) };
+    // Where there are no seeds, there is no schema for them.
+    if schema == SEEDS && catalog.schema(schema).is_none() {
+        catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+    }
+    if let Some(in_schema) = catalog.schema(schema) {
         if in_schema.table_exist(name) {
             in_schema.deregister_table(name)?;
         }

@@ -170,13 +170,19 @@ fn difference(stored: &ModelState, shape: &Shape, parents: &[Planned]) -> String
     let lost: Vec<_> = old.iter().filter(|column| !new.contains(column)).map(|column| column.name.as_str()).collect();
     let strategy = shape.strategy.name();
     match (stored.query == shape.state.query, parents.iter().find(rebuilt)) {
+        (true, Some(Planned { model, .. })) if let Some(seed) = model.strip_prefix("seeds.") => seed_changed(seed),
         (true, Some(parent)) => format!("{} is rebuilt, which it reads", parent.model),
         (true, None) if stored.strategy != strategy => format!("its strategy is {strategy} now"),
         (true, None) => "this release computes it in another way, or its columns have other types".to_owned(),
+        (false, _) if shape.model.seed.is_some() => seed_changed(&shape.model.name.name),
         (false, _) if !added.is_empty() && lost.is_empty() => format!("its SQL has new columns: {}", added.join(", ")),
         (false, _) if added.is_empty() && lost.is_empty() => "its SQL says something else".to_owned(),
         (false, _) => format!("its SQL gives other columns: {}", [added, lost].concat().join(", ")),
     }
+}
+
+fn seed_changed(name: &str) -> String {
+    format!("seed {name} changed")
 }
 
 fn update(shape: &Shape) -> String {

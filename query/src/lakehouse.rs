@@ -50,7 +50,7 @@ impl Project {
     /// # Errors
     /// [`Error::Model`] for the first model that is wrong, [`Error::File`] for a file that cannot be read.
     pub fn load(directory: &Path, config: Config) -> Result<Self> {
-        let models = models::load(directory, &config.sinks)?.into_iter().map(Arc::new).collect();
+        let models = models::load(directory, &config)?.into_iter().map(Arc::new).collect();
         Ok(Self { directory: directory.to_owned(), config, models })
     }
 
@@ -59,7 +59,7 @@ impl Project {
     /// # Errors
     /// [`Error::File`] for a file that cannot be read.
     pub fn load_right(directory: &Path, config: Config) -> Result<(Self, Vec<Error>)> {
-        let (models, wrong) = models::load_right(directory, &config.sinks)?;
+        let (models, wrong) = models::load_right(directory, &config)?;
         let models = models.into_iter().map(Arc::new).collect();
         Ok((Self { directory: directory.to_owned(), config, models }, wrong))
     }

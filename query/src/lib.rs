@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod checks;
+mod csv;
 mod dataflow;
 mod diff;
 pub mod epoch;
@@ -30,6 +31,7 @@ pub mod rows;
 mod run_files;
 mod runner;
 mod scratch;
+pub mod seeds;
 mod session;
 pub mod sinks;
 mod slots;

@@ -6,6 +6,7 @@ pub(crate) mod row_checks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use datafusion::sql::parser::{DFParser, Statement};
@@ -16,10 +17,11 @@ use self::change_data::ChangeData;
 use self::row_checks::Wrong;
 use crate::catalog::{BRONZE, EVENTS};
 use crate::checks::Check;
-use lakebed_project::SinkKind;
+use lakebed_project::{Config, SinkKind};
 
 use crate::error::{Error, Result};
 use crate::policies::FOLDER;
+use crate::seeds::{self, SEEDS, Seed};
 use crate::sql::grammar::put_right;
 use crate::sql::total_order::Refused;
 use crate::sql::unsupported::refuse_unsupported;
@@ -31,7 +33,7 @@ pub const LAYERS: [&str; 2] = ["silver", "gold"];
 /// A table's name: its schema and its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
-    /// `bronze`, `silver` or `gold`.
+    /// `bronze`, `silver`, `gold` or `seeds`.
     pub schema: String,
     /// The name in it.
     pub name: String,
@@ -50,7 +52,7 @@ impl std::fmt::Display for TableName {
     }
 }
 
-/// A model as its file says it.
+/// A model as its file says it; a seed is one as well, without a statement.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// Folder and file name.
@@ -68,10 +70,12 @@ pub struct Model {
     /// The file's text.
     pub sql: String,
     /// What is planned: the statement without comments and layout, or what the header makes of it over change data and by checks
-    /// that keep rows out. It is what counts for whether a model changed.
+    /// that keep rows out. It is what counts for whether a model changed. Of a seed it is no SQL, and tells its rows from others.
     pub query: String,
     /// The tables it reads.
     pub references: BTreeSet<TableName>,
+    /// Its rows, if it is a seed.
+    pub seed: Option<Arc<Seed>>,
 }
 
 impl Model {
@@ -98,12 +102,13 @@ impl Model {
     }
 }
 
-/// Reads every model of a project; parents come before children. One whose header names no sinks is kept in `sinks`.
+/// Reads every model of a project, and its seeds; parents come before children. One whose header names no sinks is kept in those
+/// of the settings.
 ///
 /// # Errors
-/// [`Error::Model`] with file and line for a file that is no single query, a reference to nothing, or a cycle.
-pub fn load(directory: &Path, sinks: &[SinkKind]) -> Result<Vec<Model>> {
-    let (models, wrong) = read(directory, sinks)?;
+/// [`Error::Model`] with file and line for a file that is no single query or no seed, a reference to nothing, or a cycle.
+pub fn load(directory: &Path, config: &Config) -> Result<Vec<Model>> {
+    let (models, wrong) = read(directory, config)?;
     match wrong.into_iter().next() {
         Some(error) => Err(error),
         None => in_order(models),
@@ -114,8 +119,8 @@ pub fn load(directory: &Path, sinks: &[SinkKind]) -> Result<Vec<Model>> {
 ///
 /// # Errors
 /// [`Error::File`] for what cannot be read.
-pub fn load_right(directory: &Path, sinks: &[SinkKind]) -> Result<(Vec<Model>, Vec<Error>)> {
-    let (mut models, mut wrong) = read(directory, sinks)?;
+pub fn load_right(directory: &Path, config: &Config) -> Result<(Vec<Model>, Vec<Error>)> {
+    let (mut models, mut wrong) = read(directory, config)?;
     loop {
         let error = match in_order(models.clone()) {
             Err(error @ Error::Model { .. }) => error,
@@ -129,12 +134,14 @@ pub fn load_right(directory: &Path, sinks: &[SinkKind]) -> Result<(Vec<Model>, V
 }
 
 /// The models by their names, and what is wrong with the files of others.
-fn read(directory: &Path, sinks: &[SinkKind]) -> Result<(BTreeMap<TableName, Model>, Vec<Error>)> {
-    let (mut models, mut quarantines, mut wrong) = (BTreeMap::new(), Vec::new(), Vec::new());
+fn read(directory: &Path, config: &Config) -> Result<(BTreeMap<TableName, Model>, Vec<Error>)> {
+    let (seeds, mut wrong) = seeds::read(directory, config)?;
+    let mut models: BTreeMap<_, _> = seeds.into_iter().map(|seed| (seed.name.clone(), seed)).collect();
+    let mut quarantines = Vec::new();
     for layer in LAYERS {
         for path in sql_files(&directory.join("sql").join(layer))? {
             let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
-            match parse(layer, &path, text, sinks) {
+            match parse(layer, &path, text, &config.sinks) {
                 Ok(model) => {
                     let (model, quarantine) = row_checks::apart(model);
                     quarantines.extend(quarantine);
@@ -176,11 +183,11 @@ pub(crate) fn sql_files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Files with their time, their length, and what else the system changes with them.
 pub type Stamp = Vec<(PathBuf, Option<SystemTime>, u64, [u64; 2])>;
 
-/// What the files of the models and the policies look like from outside: another value where one of them was written, made or
+/// What the files of the models, the seeds and the policies look like from outside: another value where one of them was written, made or
 /// deleted.
 pub fn stamp(directory: &Path) -> Stamp {
     let mut stamp = Vec::new();
-    for folder in [LAYERS[0], LAYERS[1], FOLDER] {
+    for folder in [LAYERS[0], LAYERS[1], SEEDS, FOLDER] {
         let entries = std::fs::read_dir(directory.join("sql").join(folder)).into_iter().flatten().flatten();
         stamp.extend(entries.filter_map(|entry| {
             // Of the file that a link leads to. One that took another's place may have its time and length.
@@ -218,7 +225,10 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[SinkKind]) -> R
     for reference in references {
         let (Some(schema), name) = (reference.schema(), reference.table()) else {
             let line = line_of(&sql, reference.table());
-            return Err(wrong(line, format!("'{}' needs its schema: bronze, silver or gold", reference.table())));
+            return Err(wrong(
+                line,
+                format!("'{}' needs its schema: bronze, silver, gold or seeds", reference.table()),
+            ));
         };
         tables.insert(TableName { schema: schema.to_owned(), name: name.to_owned() });
     }
@@ -263,7 +273,8 @@ fn parse(layer: &str, path: &Path, sql: String, default_sinks: &[SinkKind]) -> R
         })
     });
     let checks = checks.collect::<Result<_>>()?;
-    let model = Model { name, path: path.to_owned(), description, key, checks, sinks, query: planned, references, sql };
+    let (path, seed) = (path.to_owned(), None);
+    let model = Model { name, path, description, key, checks, sinks, sql, query: planned, references, seed };
     refuse_unsupported(query).map_err(|refused| model.refused(refused))?;
     Ok(model)
 }
@@ -328,8 +339,10 @@ fn in_order(mut models: BTreeMap<TableName, Model>) -> Result<Vec<Model>> {
             if !events && !models.contains_key(reference) {
                 let line = line_of(&model.sql, &reference.to_string());
                 let known = names.iter().map(ToString::to_string).chain([format!("{BRONZE}.{EVENTS}")]);
-                let hint =
-                    crate::error::nearest(&reference.to_string(), known).map(|name| format!("did you mean '{name}'?"));
+                let nearest = crate::error::nearest(&reference.to_string(), known);
+                let no_seed =
+                    || (reference.schema == SEEDS).then(|| format!("write sql/{SEEDS}/{}.csv", reference.name));
+                let hint = nearest.map(|name| format!("did you mean '{name}'?")).or_else(no_seed);
                 let message = format!("there is no table '{reference}'");
                 return Err(Error::Model { path: model.path.clone(), line, message, hint });
             }

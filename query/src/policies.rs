@@ -22,6 +22,7 @@ pub use self::summary::{Part, Seen};
 use crate::catalog::{BRONZE, EVENTS};
 use crate::error::{Error, Result};
 use crate::models::{self, LAYERS, Stamp, TableName};
+use crate::seeds::{self, SEEDS};
 use crate::session::ReadSession;
 use crate::system_tables;
 
@@ -103,6 +104,7 @@ impl Policies {
             let files = models::sql_files(&self.directory.join("sql").join(layer))?;
             tables.extend(files.iter().filter_map(|file| file.file_stem()?.to_str()).map(|name| named(layer, name)));
         }
+        tables.extend(seeds::names(&self.directory)?.iter().map(|name| named(SEEDS, name)));
         Ok(tables)
     }
 }

@@ -180,6 +180,8 @@ struct ModelRefresh {
     strategy: Strategy,
     /// The operators that keep it up to date, if any do.
     flow: Option<Dataflow>,
+    /// What gives the rows that come, where it is not the query as it is.
+    appending: Option<LogicalPlan>,
     fingerprint: String,
     /// The hash of the statement alone.
     query: String,
@@ -213,7 +215,7 @@ impl ModelRefresh {
             NotDerived::Failed(error) => unplannable(model, error),
         })?;
         let schema = stored_schema(plan.schema().as_arrow());
-        let strategy = derived.strategy;
+        let strategy = if model.seed.is_some() { Strategy::Seed } else { derived.strategy };
         let mut fingerprint = blake3::Hasher::new();
         fingerprint.update(ENGINE.as_bytes()).update(strategy.name().as_bytes()).update(model.query.as_bytes());
         for column in columns_of(&schema) {
@@ -236,6 +238,7 @@ impl ModelRefresh {
             model: Arc::clone(model),
             strategy,
             flow: derived.flow,
+            appending: derived.appending,
             fingerprint,
             query: model.statement_hash(),
             unique: unique_columns(&plan),
@@ -249,7 +252,7 @@ impl ModelRefresh {
 
     /// Refuses a query that DataFusion analyzes and has no operators for, unless it has run before.
     async fn refuse_what_cannot_run(&self) -> Result<()> {
-        if self.before.is_none() {
+        if self.before.is_none() && self.model.seed.is_none() {
             let without_rows = Filling::default().bind_or_empty(&self.plan)?;
             let planned = self.runner.state.create_physical_plan(&without_rows).await;
             planned.map_err(|error| unplannable(&self.model, error))?;

@@ -14,6 +14,8 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScanBuilder, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::seeds::ALL_OF_SEEDS;
+
 /// A table of which only the columns are known.
 #[derive(Debug)]
 pub(crate) struct Slot(pub(crate) SchemaRef);
@@ -54,6 +56,18 @@ impl Filling {
         self.0.contains_key(name)
     }
 
+    /// The slots of all rows of seeds alone.
+    pub(crate) fn seeds(&self) -> Self {
+        let is_seed = |name: &str| name.split_once('.').is_some_and(|(schema, _)| schema == ALL_OF_SEEDS);
+        Self(
+            self.0
+                .iter()
+                .filter(|(name, _)| is_seed(name))
+                .map(|(name, table)| (name.clone(), table.clone()))
+                .collect(),
+        )
+    }
+
     /// The plan over what fills its slots.
     ///
     /// # Errors
@@ -62,7 +76,7 @@ impl Filling {
         self.bound(plan, false)
     }
 
-    /// The same, where a slot that is not filled has no rows.
+    /// The same, where a slot that is not filled has no rows, but for those of all rows of seeds.
     ///
     /// # Errors
     /// Where a slot is filled with other columns than it has.
@@ -75,8 +89,8 @@ impl Filling {
             let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
             let filling = self.0.get(&slot_name(&scan.table_name)).cloned();
             let empty = || -> Arc<dyn TableProvider> { Arc::new(EmptyTable::new(scan.source.schema())) };
-            // What is in no schema is a table that the query makes by itself.
-            let or_empty = or_empty && scan.table_name.schema().is_some();
+            // What is in no schema is a table that the query makes by itself, and a seed is never half there.
+            let or_empty = or_empty && scan.table_name.schema().is_some_and(|schema| schema != ALL_OF_SEEDS);
             let Some(table) = filling.or_else(|| or_empty.then(empty)) else { return Ok(Transformed::no(node)) };
             let Some(view) = table.get_logical_plan() else {
                 let scan = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(Arc::clone(&table)))

@@ -32,6 +32,8 @@ pub(crate) enum Strategy {
     Merge,
     /// What touched keys give is computed again from their rows.
     Recompute,
+    /// The rows are those of a file, and others are another table.
+    Seed,
     /// The query over everything is compared with what was there.
     Full {
         /// Why nothing cheaper is right.
@@ -47,13 +49,14 @@ impl Strategy {
             Self::Latest => "latest",
             Self::Merge => "merge",
             Self::Recompute => "recompute",
+            Self::Seed => "seed",
             Self::Full { .. } => "full",
         }
     }
 
     /// Whether rows of such a model only ever come, and never change or go.
     pub(crate) fn only_adds(&self) -> bool {
-        matches!(self, Self::Append { .. })
+        matches!(self, Self::Append { .. } | Self::Seed)
     }
 }
 
@@ -62,6 +65,8 @@ impl Strategy {
 pub(crate) struct Derived {
     pub(crate) strategy: Strategy,
     pub(crate) flow: Option<Dataflow>,
+    /// What gives the new rows of the new rows below, where it is not the query as it is.
+    pub(crate) appending: Option<LogicalPlan>,
     /// The columns of the log that the query goes by, each with its type.
     pub(crate) log_columns: BTreeMap<String, DataType>,
 }
@@ -79,19 +84,25 @@ pub(crate) fn derive(
     let joined = joined(state, plan.clone());
     // What cannot be taken apart goes by all columns that there are.
     let log_columns = columns_of_the_log(joined.as_ref().unwrap_or(plan)).map_err(NotDerived::Failed)?;
-    let mut first_wins = 0;
+    let (mut first_wins, mut appending) = (0, None);
     let (strategy, flow) = if appends(plan, only_adds, &mut first_wins) && first_wins <= 1 {
         (Strategy::Append { first_wins: first_wins == 1 }, None)
     } else if shows_time(plan) {
         (Strategy::Full { because: Reason::time() }, None)
     } else {
         match joined.map_err(Uncut::from).and_then(|joined| cut(&joined, only_adds)) {
-            Ok(flow) => (word_for(&flow), Some(flow)),
+            Ok(flow) => match flow.rows().cloned() {
+                Some(rows) => {
+                    appending = Some(rows);
+                    (Strategy::Append { first_wins: false }, None)
+                }
+                None => (word_for(&flow), Some(flow)),
+            },
             Err(Uncut::Because(because)) => (Strategy::Full { because }, None),
             Err(Uncut::Failed(error)) => return Err(NotDerived::Failed(error)),
         }
     };
-    Ok(Derived { strategy, flow, log_columns })
+    Ok(Derived { strategy, flow, appending, log_columns })
 }
 
 /// Why there is no strategy at all.
@@ -309,9 +320,11 @@ pub(crate) fn stands_for_now(expr: &Expr) -> bool {
 }
 
 pub(crate) fn has_subquery(expr: &Expr) -> bool {
-    any(expr, |expr| {
-        matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))
-    })
+    any(expr, is_subquery)
+}
+
+pub(crate) fn is_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) | Expr::SetComparison(_))
 }
 
 #[cfg(test)]

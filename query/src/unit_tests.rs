@@ -6,7 +6,6 @@
 
 mod comparing;
 mod constants;
-mod csv;
 #[cfg(test)]
 mod tests;
 mod trial;

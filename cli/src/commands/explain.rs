@@ -33,7 +33,11 @@ fn in_words(model: &Explained) -> String {
         // Writing into a string does not fail.
         let _ = writeln!(text, "  {name:10} {value}");
     };
-    let comes = if model.kind == "append" { "its rows only ever come" } else { "its rows come and go" };
+    let comes = match (model.strategy, model.kind) {
+        ("seed", _) => "its rows are those of its file",
+        (_, "append") => "its rows only ever come",
+        _ => "its rows come and go",
+    };
     line("strategy", format!("{}, {comes}", model.strategy));
     for (number, step) in model.steps.iter().enumerate() {
         let by = if step.keys.is_empty() { "all rows".to_owned() } else { step.keys.join(", ") };

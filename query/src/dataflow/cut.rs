@@ -22,6 +22,7 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 
 use super::arrangement::Arrangement;
+use super::constant::{Side, changing_side, over_all, with_constants};
 use super::grouped::Grouped;
 use super::grouping::{aggregate_of, aggregates, feed, mergeable};
 use super::keyed::{Arranged, Keyed};
@@ -30,6 +31,7 @@ use super::ranked::{Ranked, ranked, with_input};
 use super::states::subtracts;
 use super::{By, Dataflow, Kind, Operator, Said, Segment, slot_of_input, slot_of_operator};
 use crate::catalog::BRONZE;
+use crate::seeds::{ALL_OF_SEEDS, SEEDS};
 use crate::slots::{scanned, slot_name};
 use crate::sql::integers::as_operators;
 use crate::sql::one_zero::as_float;
@@ -129,7 +131,9 @@ struct Piece {
 
 impl Segment {
     fn new(plan: LogicalPlan) -> PlanResult<Self> {
-        Ok(Self { reads: scanned(&plan)?, plan })
+        let mut reads = scanned(&plan)?;
+        reads.retain(|slot| !slot.starts_with(ALL_OF_SEEDS));
+        Ok(Self { reads, plan })
     }
 }
 
@@ -139,14 +143,20 @@ impl Cut<'_> {
             return Err(Reason::time().into());
         }
         if plan.expressions().iter().any(has_subquery) {
-            return Err(Reason::subquery().into());
+            return match plan {
+                LogicalPlan::Projection(_) | LogicalPlan::Filter(_) => {
+                    let node = with_constants(plan)?.ok_or_else(Reason::subquery)?;
+                    self.row_by_row(&node)
+                }
+                _ => Err(Reason::subquery().into()),
+            };
         }
         if let Some(ranking) = ranked(plan) {
             return self.ranking(plan, ranking);
         }
         match plan {
             LogicalPlan::TableScan(scan) => match scan.table_name.schema() {
-                Some("bronze" | "silver" | "gold") => {
+                Some("bronze" | "silver" | "gold" | SEEDS) => {
                     Ok(Piece { plan: plan.clone(), only_adds: (self.only_adds)(&slot_name(&scan.table_name)) })
                 }
                 _ => Err(Reason::of_node(plan).into()),
@@ -237,6 +247,9 @@ impl Cut<'_> {
     }
 
     fn join(&mut self, plan: &LogicalPlan, join: &Join) -> Result<Piece, Uncut> {
+        if let Some(side) = changing_side(join)? {
+            return self.join_with_constant(plan, join, side);
+        }
         if join.on.is_empty() {
             return Err(Reason::join_without_equality().into());
         }
@@ -249,6 +262,20 @@ impl Cut<'_> {
         let of_left = matches!(join.join_type, Inner | Left | LeftSemi | LeftAnti | LeftMark);
         let of_right = matches!(join.join_type, Inner | Right | RightSemi | RightAnti | RightMark);
         self.recompute(plan, vec![(left, left_keys, of_left), (right, right_keys, of_right)], plan.schema())
+    }
+
+    /// A join that goes row by row over one of its sides.
+    fn join_with_constant(&mut self, plan: &LogicalPlan, join: &Join, changing: Side) -> Result<Piece, Uncut> {
+        let (side, constant) = match changing {
+            Side::Left => (&join.left, &join.right),
+            Side::Right => (&join.right, &join.left),
+        };
+        let (Piece { plan: side, only_adds }, constant) = (self.piece(side)?, over_all(constant)?);
+        let inputs = match changing {
+            Side::Left => [side, constant],
+            Side::Right => [constant, side],
+        };
+        Ok(Piece { plan: with_inputs(plan, &mut inputs.into_iter())?, only_adds })
     }
 
     /// A part whose answer for a key depends on that key's rows alone.

@@ -9,6 +9,7 @@
 mod arrangement;
 mod bag;
 mod changes;
+pub(crate) mod constant;
 pub(crate) mod cut;
 mod first;
 mod grouped;
@@ -48,6 +49,11 @@ const ROWS_AT_ONCE: usize = 250_000;
 const STATES_AT_ONCE: usize = 2_000_000;
 
 impl Dataflow {
+    /// The query as it goes row by row, where it does so whole, and over rows that only come: then it needs no history.
+    pub(crate) fn rows(&self) -> Option<&LogicalPlan> {
+        (self.operators.is_empty() && self.only_adds).then_some(&self.top.plan)
+    }
+
     /// How many rows of a table fit memory with all that its operators make of them.
     pub(crate) fn at_once(&self) -> usize {
         let holds_rows = self.operators.iter().any(|operator| matches!(operator.kind, Kind::Keyed(_)));
@@ -59,7 +65,7 @@ impl Dataflow {
 #[derive(Debug)]
 struct Segment {
     plan: LogicalPlan,
-    /// The slots that it reads.
+    /// The slots that it reads, but for those of all rows of seeds, to which nothing comes.
     reads: BTreeSet<String>,
 }
 

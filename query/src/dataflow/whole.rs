@@ -97,7 +97,7 @@ impl Dataflow {
         if rows > self.at_once() as u64 || self.may_multiply()? {
             return Ok(None);
         }
-        let tables = TableChanges { added: tables.clone(), ..TableChanges::default() };
+        let tables = TableChanges { added: tables.clone(), gone: tables.seeds() };
         let Applied { changes, entries, .. } = self.apply(runner, &tables, &cache, Some(columns)).await?;
         let rows = stream::iter(changes.added.into_iter().map(Ok));
         let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(columns), rows));
@@ -106,15 +106,16 @@ impl Dataflow {
         Ok(Some(Whole { rows: vec![rows], noted }))
     }
 
-    /// Whether more rows may come of a few than a few: by a join, or from a list.
+    /// Whether more rows may come of a few than a few: by a join, with a seed too, or from a list.
     fn may_multiply(&self) -> PlanResult<bool> {
         let joins = |operator: &Operator| operator.feeds.len() > 1;
         let segments = self.operators.iter().flat_map(|operator| &operator.feeds).chain([&self.top]);
-        let mut unnests = false;
+        let mut multiplies = false;
         for segment in segments {
-            unnests |= segment.plan.exists(|node| Ok(matches!(node, LogicalPlan::Unnest(_))))?;
+            let is_one = |node: &LogicalPlan| matches!(node, LogicalPlan::Unnest(_) | LogicalPlan::Join(_));
+            multiplies |= segment.plan.exists(|node| Ok(is_one(node)))?;
         }
-        Ok(unnests || self.operators.iter().any(joins))
+        Ok(multiplies || self.operators.iter().any(joins))
     }
 
     async fn aggregated(

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
 };
 
 use super::How;
+use crate::seeds::ALL_OF_SEEDS;
 use crate::slots::slot_name;
 
 /// Columns of tables, by the table's name and their own, each with how it is read.
@@ -132,8 +133,8 @@ impl Tracer {
         let recursive = self.recursive.get(&name).filter(|_| scan.table_name.schema().is_none());
         let column = |at: usize, column: &str| match recursive {
             Some(query) => query.columns.get(at).cloned().unwrap_or_default(),
-            // What is in no schema is a table that the query makes by itself.
-            None if scan.table_name.schema().is_none() => Sources::new(),
+            // What is in no schema is a table that the query makes by itself, and a seed comes from a file.
+            None if scan.table_name.schema().is_none_or(|schema| schema == ALL_OF_SEEDS) => Sources::new(),
             None => Sources::from([((name.clone(), column.to_owned()), How::Taken)]),
         };
         let fields = scan.projected_schema.fields().iter().enumerate();

@@ -1,4 +1,4 @@
-//! What a model's file says, and what is wrong with others.
+//! What is read of a project's files, and what is said where they are wrong.
 
 use lakebed_project::Config;
 
@@ -11,7 +11,7 @@ fn project(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Vec<Model>>) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, sql).unwrap();
     }
-    let models = load(directory.path(), &Config::default().sinks);
+    let models = load(directory.path(), &Config::default());
     (directory, models)
 }
 
@@ -78,7 +78,7 @@ fn a_quarantine_takes_no_models_name() {
     let (directory, models) = project(&[checked, ("gold/b_quarantine.sql", "SELECT 1 AS y FROM bronze.events")]);
     let taken = models.unwrap_err().to_string();
     assert!(taken.contains("b.sql:2: its quarantine is called gold.b_quarantine, and so is a model"), "{taken}");
-    let (models, wrong) = load_right(directory.path(), &Config::default().sinks).unwrap();
+    let (models, wrong) = load_right(directory.path(), &Config::default()).unwrap();
     assert_eq!((models.len(), wrong.len()), (1, 1));
     let reads = ("gold/a.sql", "SELECT failed_checks FROM gold.b_quarantine");
     let names = project(&[checked, reads]).1.unwrap().into_iter().map(|model| model.name.name).collect::<Vec<_>>();

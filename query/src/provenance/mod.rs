@@ -69,6 +69,14 @@ impl Lakehouse {
             let hint = "ask for them with `lakebed query`, or name a model".to_owned();
             return Err(Error::Unanswered { message, hint });
         }
+        if let Some(seed) = self.project().models.iter().find(|model| model.name.to_string() == question.model)
+            && seed.seed.is_some()
+        {
+            let message = format!("{} is a seed: its rows are those of {}", question.model, seed.path.display());
+            let hint =
+                "ask about a model that reads it: its rows come from the events that they were joined with".to_owned();
+            return Err(Error::Unanswered { message, hint });
+        }
         let traced = self.traced(&question.model, question.as_of).await?;
         let (rows, found) = traced.found(&question.values).await?;
         let Traced { shape, origins, snapshot, .. } = traced;

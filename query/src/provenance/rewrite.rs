@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DFSchema, DataFusionError, Result as PlanResult, ScalarValue};
+use datafusion::common::{DFSchema, DataFusionError, Result as PlanResult, ScalarValue, TableReference};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::utils::disjunction;
@@ -63,6 +64,15 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// [`Untraced`].
     pub(super) fn model(&mut self, shape: &Shape) -> Traced {
+        if let Some(seed) = &shape.model.seed {
+            let rows = seed.table().map_err(|_| Untraced::Part("a seed without rows"))?;
+            let rows = LogicalPlanBuilder::scan(
+                TableReference::bare(shape.model.name.name.as_str()),
+                provider_as_source(rows),
+                None,
+            )?;
+            return self.of_no_event(&rows.build()?);
+        }
         let joined = with_joins(self.state, shape.plan.clone())?;
         self.rows(&joined, None)
     }

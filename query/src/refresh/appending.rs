@@ -29,7 +29,7 @@ impl ModelRefresh {
         Ok(state)
     }
 
-    /// The query as it runs over new rows: all of them, or those that come to what was there. Where it keeps the first row of
+    /// The query as it runs over new rows: all that there are, or those that come to what was there. Where it keeps the first row of
     /// each key, those are left out whose key came before, among the new rows or in an earlier epoch.
     pub(super) async fn statement(
         &self,
@@ -38,6 +38,9 @@ impl ModelRefresh {
         to: Option<&ModelState>,
         computed: &mut Computed,
     ) -> Result<LogicalPlan> {
+        if let (Some(appending), Some(_)) = (&self.appending, to) {
+            return Ok(appending.clone());
+        }
         if self.flow.is_some() || !matches!(self.strategy, Strategy::Append { first_wins: true }) {
             return Ok(self.plan.clone());
         }

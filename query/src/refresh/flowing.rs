@@ -5,7 +5,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use roaring::RoaringTreemap;
 
 use super::addresses::{Addressed, give, put_addresses};
-use super::planning::{changes, history};
+use super::planning::{changes, history, no_changes};
 use super::{Computed, Inputs, ModelRefresh, Said};
 use crate::dataflow::Dataflow;
 use crate::dataflow::run::{Applied, TableChanges};
@@ -110,7 +110,7 @@ impl ModelRefresh {
         let mut pieces = history(inputs, &self.model, epoch, flow.at_once()).await?;
         if pieces.is_empty() {
             // A count of no rows is a row as well.
-            pieces.push(TableChanges::default());
+            pieces.push(no_changes(inputs, &self.model, epoch).await?);
         }
         for piece in pieces {
             let learnt = flow.apply(&self.runner, &piece, cache, None).await?;

@@ -20,6 +20,7 @@ use crate::epoch::{Manifest, ModelState};
 use crate::error::{Error, Result};
 use crate::formats::twice;
 use crate::models::{Model, TableName, row_checks};
+use crate::seeds::{SEEDS, slot_of_all};
 use crate::slots::{Filling, Slot};
 use crate::sql::total_order::TotalOrder;
 
@@ -114,6 +115,9 @@ impl Planner {
             };
             catalog::register(&self.context, &name.schema, &name.name, Arc::new(Slot(columns)))?;
         }
+        if let Some(seed) = &model.seed {
+            return seed.query(&model.name.name);
+        }
         let plan = self.state.create_logical_plan(&model.query).await.map_err(|error| unplannable(model, error))?;
         if let Some(wrong) = row_checks::wrong_in(model, &self.state, plan.schema()) {
             return Err(wrong);
@@ -158,9 +162,35 @@ fn unfit_column(plan: &LogicalPlan) -> Option<(String, String, &'static str)> {
     })
 }
 
+/// All rows of the seeds that a model reads, or is. They are what they are as long as its fingerprint is, so that a query over what
+/// came or went elsewhere has them all.
+async fn seeds(inputs: &Inputs, model: &Model, now: &Manifest) -> Result<Filling> {
+    let mut filling = Filling::default();
+    if let Some(seed) = &model.seed {
+        filling.put(slot_of_all(&model.name.name), seed.table()?);
+    }
+    for name in model.references.iter().filter(|name| name.schema == SEEDS) {
+        let seed = inputs.models.iter().find(|model| model.name == *name).and_then(|model| model.seed.as_ref());
+        let rows = match (seed, now.models.get(&name.to_string())) {
+            (Some(seed), _) => seed.table()?,
+            // A test may give rows in a seed's place.
+            (None, Some(parent)) => catalog::rows(parent.schema()?, &parent.stored(&inputs.runs).await?),
+            (None, None) => continue,
+        };
+        filling.put(slot_of_all(&name.name), rows);
+    }
+    Ok(filling)
+}
+
+/// That nothing came and nothing went.
+pub(super) async fn no_changes(inputs: &Inputs, model: &Model, now: &Manifest) -> Result<TableChanges> {
+    let seeds = seeds(inputs, model, now).await?;
+    Ok(TableChanges { added: seeds.clone(), gone: seeds })
+}
+
 /// All rows of the tables that a model reads.
 pub(super) async fn everything(inputs: &Inputs, model: &Model, now: &Manifest) -> Result<Filling> {
-    let mut filling = Filling::default();
+    let mut filling = seeds(inputs, model, now).await?;
     for name in &model.references {
         if name.schema == BRONZE {
             filling.put(name.to_string(), catalog::events(&inputs.snapshot, &inputs.pinned, 0..now.next_offset)?);
@@ -191,7 +221,7 @@ pub(super) async fn before(inputs: &Inputs, model: &Model) -> Result<Filling> {
 
 /// What has come to the tables that a model reads since the epoch before, and what has gone.
 pub(super) async fn changes(inputs: &Inputs, model: &Model, now: &Manifest, gone: &Gone) -> Result<TableChanges> {
-    let mut tables = TableChanges::default();
+    let mut tables = no_changes(inputs, model, now).await?;
     let Some(before) = &inputs.before else { return Ok(tables) };
     for name in &model.references {
         let table = name.to_string();
@@ -223,9 +253,9 @@ pub(super) async fn history(
     epoch: &Manifest,
     at_once: usize,
 ) -> Result<Vec<TableChanges>> {
-    let mut pieces = Vec::new();
+    let (mut pieces, nothing) = (Vec::new(), no_changes(inputs, model, epoch).await?);
     let mut add = |name: &TableName, table: Arc<dyn TableProvider>| {
-        let mut piece = TableChanges::default();
+        let mut piece = nothing.clone();
         piece.added.put(name.to_string(), table);
         pieces.push(piece);
     };

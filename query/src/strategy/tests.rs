@@ -9,7 +9,7 @@ use super::*;
 use crate::catalog;
 use crate::slots::Slot;
 
-/// What is derived for a query over `bronze.events`, `silver.seen` (append) and `silver.users` (its rows go).
+/// What is derived for a query over `bronze.events`, `silver.seen` (append), `silver.users` (its rows go) and `seeds.kinds`.
 async fn derived(sql: &str) -> Result<Strategy, Refused> {
     let (lake, runs) = (Store::memory(), Store::memory());
     let context = catalog::session(&lake, &runs).unwrap();
@@ -25,7 +25,7 @@ async fn derived(sql: &str) -> Result<Strategy, Refused> {
         Field::new("_offset", DataType::Int64, false),
     ];
     let schema = Arc::new(Schema::new(fields));
-    for (layer, name) in [("bronze", "events"), ("silver", "seen"), ("silver", "users")] {
+    for (layer, name) in [("bronze", "events"), ("silver", "seen"), ("silver", "users"), ("seeds", "kinds")] {
         catalog::register(&context, layer, name, Arc::new(Slot(Arc::clone(&schema)))).unwrap();
     }
     let state = context.state();
@@ -179,4 +179,65 @@ async fn what_is_no_function_of_the_log_is_refused() {
         let refused = derived(sql).await.unwrap_err();
         assert!(refused.message.contains(because) && sql.contains(&refused.word), "{sql}: {refused:?}");
     }
+}
+
+/// A seed does not change: what is joined with it goes row by row, on whichever side and by whatever condition.
+#[tokio::test]
+async fn a_join_with_a_seed_is_a_projection() {
+    let appended = Strategy::Append { first_wins: false };
+    let joined = "SELECT e.event_id, k.n FROM silver.seen e JOIN seeds.kinds k ON e.event_type = k.event_type";
+    let first = "SELECT event_id, event_type FROM (SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY _offset) \
+                 AS place FROM bronze.events) WHERE place = 1";
+    for (sql, strategy) in [
+        (joined.to_owned(), appended.clone()),
+        (joined.replace(" JOIN", " LEFT JOIN"), appended.clone()),
+        (joined.replace("e.event_type = k.event_type", "e.n BETWEEN k.n AND k.amount"), appended.clone()),
+        (joined.replace("JOIN seeds.kinds k ON e.event_type = k.event_type", "CROSS JOIN seeds.kinds k"), appended.clone()),
+        (joined.replace("seeds.kinds", "(SELECT event_type, max(n) AS n FROM seeds.kinds GROUP BY 1)"), appended.clone()),
+        (joined.replace("seeds.kinds", "(SELECT * FROM seeds.kinds ORDER BY n, event_id LIMIT 3)"), appended.clone()),
+        (joined.replace("seeds.kinds k", "(VALUES ('a', 1)) AS k (event_type, n)"), appended.clone()),
+        (format!("{joined} JOIN seeds.kinds o ON o.n > e.n"), appended.clone()),
+        (
+            "SELECT e.event_id, k.n FROM seeds.kinds k RIGHT JOIN bronze.events e USING (event_type)".to_owned(),
+            appended.clone(),
+        ),
+        ("SELECT event_id FROM silver.seen WHERE n IN (SELECT n FROM seeds.kinds)".to_owned(), appended.clone()),
+        ("SELECT event_id FROM silver.seen WHERE n NOT IN (SELECT n FROM seeds.kinds)".to_owned(), appended.clone()),
+        ("SELECT event_id FROM silver.seen WHERE n > (SELECT max(n) FROM seeds.kinds)".to_owned(), appended.clone()),
+        (
+            "SELECT event_id FROM silver.seen e WHERE amount > 3 OR EXISTS (SELECT 1 FROM seeds.kinds k WHERE k.n = e.n)"
+                .to_owned(),
+            appended.clone(),
+        ),
+        (
+            "SELECT event_id FROM silver.seen e WHERE NOT EXISTS (SELECT 1 FROM seeds.kinds k WHERE k.n = e.n)".to_owned(),
+            appended.clone(),
+        ),
+        (format!("{joined} UNION ALL SELECT event_id, n FROM seeds.kinds"), appended.clone()),
+        ("SELECT event_id FROM seeds.kinds WHERE n > 1".to_owned(), appended),
+        (
+            format!("SELECT f.event_id, k.n FROM ({first}) f JOIN seeds.kinds k ON f.event_type = k.event_type"),
+            Strategy::Append { first_wins: true },
+        ),
+        (joined.replace("silver.seen", "silver.users"), Strategy::Merge),
+        (format!("SELECT n, count(*), sum(n) FROM ({joined}) GROUP BY n"), Strategy::Merge),
+        (format!("SELECT DISTINCT ON (n) n, event_id FROM ({joined}) ORDER BY n, event_id"), Strategy::Latest),
+        // Rows of the seed are there for what is found among all others, and so are not each by itself.
+        (
+            "SELECT k.n, e.event_id FROM seeds.kinds k LEFT JOIN silver.seen e ON k.event_type = e.event_type".to_owned(),
+            Strategy::Recompute,
+        ),
+        (joined.replace(" JOIN", " FULL JOIN"), Strategy::Recompute),
+        (
+            "SELECT n FROM seeds.kinds k WHERE NOT EXISTS (SELECT 1 FROM silver.seen e WHERE e.n = k.n)".to_owned(),
+            Strategy::Recompute,
+        ),
+    ] {
+        assert_eq!(derived(&sql).await, Ok(strategy), "{sql}");
+    }
+    let by_nothing = "SELECT k.n, e.event_id FROM seeds.kinds k LEFT JOIN silver.seen e ON k.n < e.n";
+    let strategy = derived(by_nothing).await.unwrap();
+    assert!(matches!(&strategy, Strategy::Full { because } if because.code == "join-without-equality"), "{strategy:?}");
+    let shows_time = joined.replace("seeds.kinds", "(SELECT *, now() FROM seeds.kinds)");
+    assert!(matches!(derived(&shows_time).await, Ok(Strategy::Full { because }) if because.code == "shows-time"));
 }

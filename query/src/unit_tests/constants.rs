@@ -7,7 +7,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 
-use super::csv::Row;
+use crate::csv::Row;
 use crate::error::{Result, type_name};
 use crate::quoting::{literal, quoted};
 use crate::session::ReadSession;

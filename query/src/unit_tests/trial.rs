@@ -12,9 +12,9 @@ use lakebed_project::{Config, DeltaConfig, GivenTable, PostgresConfig, UnitTest,
 
 use super::comparing::{difference, nullable};
 use super::constants::{Column, fetched, read, select, unfit};
-use super::csv::{self, Row, Table};
 use super::{Failure, Instead, Way, computed, no_time, time_of, wrong};
 use crate::catalog::{self, BRONZE};
+use crate::csv::{self, Row, Table};
 use crate::error::{Error, Result, nearest};
 use crate::formats::as_json;
 use crate::lakehouse::{Lakehouse, Project, Publish};
@@ -162,8 +162,14 @@ async fn given_tables(
         }
         fitting(&session, test, &columns, &written.rows).await?;
         let query = select(&columns, &written.rows);
-        let model = Model { path: test.file.clone(), query, references: BTreeSet::new(), ..Model::clone(&shape.model) };
-        tables.push(Arc::new(model));
+        let of_test = Model {
+            path: test.file.clone(),
+            query,
+            references: BTreeSet::new(),
+            seed: None,
+            ..Model::clone(&shape.model)
+        };
+        tables.push(Arc::new(of_test));
     }
     Ok(tables)
 }

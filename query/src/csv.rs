@@ -1,31 +1,31 @@
-//! Rows as people write them into a test: CSV with a line of names, where nothing is NULL and `""` the empty text.
+//! Rows as people write them, into a test or a seed: CSV with a line of names, where nothing is NULL and `""` the empty text.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
 /// Rows of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The names, in the order of the cells.
-    pub(super) columns: Vec<String>,
+    pub(crate) columns: Vec<String>,
     /// The rows, each as long as the names.
-    pub(super) rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// A row of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Row {
+pub(crate) struct Row {
     /// Its line in the file, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// NULL where nothing is written.
-    pub(super) cells: Vec<Option<String>>,
+    pub(crate) cells: Vec<Option<String>>,
 }
 
 /// Reads rows whose first line is this one of a file. Blanks around a value count only within quotes, and lines of blanks not at all.
 ///
 /// # Errors
 /// One sentence, and the line that it is about.
-pub(super) fn parse(text: &str, first_line: usize) -> Result<Table, (usize, String)> {
+pub(crate) fn parse(text: &str, first_line: usize) -> Result<Table, (usize, String)> {
     let mut reader = Reader { rest: text.chars().peekable(), line: first_line };
     let Some(names) = reader.row()? else {
         return Err((first_line, "there is no line with the names of the columns".to_owned()));
@@ -34,7 +34,7 @@ pub(super) fn parse(text: &str, first_line: usize) -> Result<Table, (usize, Stri
     for name in names.cells {
         let name = name.unwrap_or_default();
         let wrong = match () {
-            () if name.is_empty() => "a column has no name".to_owned(),
+            () if name.is_empty() => format!("column {} has no name", columns.len() + 1),
             () if columns.contains(&name) => format!("two columns are called '{name}'"),
             () => {
                 columns.push(name);
