@@ -31,6 +31,8 @@ mod policies;
 #[cfg(test)]
 mod posting;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod served;
 #[cfg(test)]
 mod serving;

@@ -37,7 +37,7 @@ mod why;
 const BATCHES: usize = 6;
 
 /// How many properties share the minutes of a long run.
-const PROPERTIES: u32 = 10;
+const PROPERTIES: u32 = 11;
 
 /// Says to a child process whose seed's tables it is to print.
 const CHILD: &str = "LAKEBED_TESTS_INVARIANTS";
@@ -166,6 +166,13 @@ fn i5_a_store_that_fails_changes_nothing() {
 fn i10_a_changed_file_rebuilds_what_depends_on_it() {
     cases("i10_a_changed_file_rebuilds_what_depends_on_it", 1, |seed| {
         runtime(2).block_on(edits::check(&Case::of_catalogue(seed, 3)));
+    });
+}
+
+#[test]
+fn i10_a_changed_seed_rebuilds_what_depends_on_it() {
+    cases("i10_a_changed_seed_rebuilds_what_depends_on_it", 2, |seed| {
+        runtime(2).block_on(edits::check_seeds(&Case::of_catalogue(seed, 3)));
     });
 }
 

@@ -56,7 +56,7 @@ fn note(findings: &mut Findings, oracle: &str, query: &Query, stored: Vec<Row>, 
 
 async fn datafusion(events: &[RecordBatch]) -> SessionContext {
     let context = SessionContext::new();
-    for schema in ["bronze", "silver", "gold"] {
+    for schema in ["bronze", "silver", "gold", "seeds"] {
         context.sql(&format!("CREATE SCHEMA {schema}")).await.unwrap();
     }
     let table = MemTable::try_new(events[0].schema(), vec![events.to_vec()]).unwrap();
@@ -79,7 +79,9 @@ async fn in_datafusion(context: &SessionContext, query: &Query) -> Result<Vec<Ro
 
 fn duckdb(events: &[RecordBatch]) -> duckdb::Connection {
     let connection = duckdb::Connection::open_in_memory().unwrap();
-    connection.execute_batch("CREATE SCHEMA bronze; CREATE SCHEMA silver; CREATE SCHEMA gold").unwrap();
+    connection
+        .execute_batch("CREATE SCHEMA bronze; CREATE SCHEMA silver; CREATE SCHEMA gold; CREATE SCHEMA seeds")
+        .unwrap();
     let first = &events[0];
     let column = |(field, array): (&Arc<Field>, &ArrayRef)| format!("{} {}", field.name(), kind(array));
     let columns: Vec<_> = first.schema_ref().fields().iter().zip(first.columns()).map(column).collect();

@@ -9,6 +9,7 @@ mod keys;
 mod layers;
 mod ranks;
 mod rows;
+mod seeds;
 
 /// A model of the catalogue.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +39,16 @@ enum File {
     Text(&'static str),
     /// In that of another model, whose quarantine it is.
     Of(&'static str),
+    /// It is a seed, in a file of the rows that the SQL says.
+    Rows(&'static str),
 }
 
 const fn query(name: &'static str, sql: &'static str) -> Query {
     Query { name, sql, file: File::Sql, in_log_order: false, tied: false, not_in_datafusion: None, not_in_duckdb: None }
+}
+
+const fn seed(name: &'static str, csv: &'static str, sql: &'static str) -> Query {
+    Query { file: File::Rows(csv), ..query(name, sql) }
 }
 
 impl Query {
@@ -83,9 +90,13 @@ impl Query {
     pub(super) fn text(&self) -> Option<&'static str> {
         match self.file {
             File::Sql => Some(self.sql),
-            File::Text(text) => Some(text),
+            File::Text(text) | File::Rows(text) => Some(text),
             File::Of(_) => None,
         }
+    }
+
+    pub(super) fn is_seed(&self) -> bool {
+        matches!(self.file, File::Rows(_))
     }
 
     /// The same with another text.
@@ -93,6 +104,7 @@ impl Query {
         match self.file {
             File::Sql => Self { sql: edit(self.sql).leak(), ..self },
             File::Text(text) => Self { file: File::Text(edit(text).leak()), ..self },
+            File::Rows(text) => Self { file: File::Rows(edit(text).leak()), ..self },
             File::Of(_) => self,
         }
     }
@@ -117,7 +129,7 @@ impl Query {
 
     /// Its file under `sql/`.
     pub(super) fn file(&self) -> String {
-        self.name.replace('.', "/") + ".sql"
+        self.name.replace('.', "/") + if self.is_seed() { ".csv" } else { ".sql" }
     }
 }
 
@@ -146,6 +158,7 @@ const SHAPES: &[&Shape] = &[
     &checks::CHECKS,
     &checks::CHECKED_IN_LOG_ORDER,
     &checks::ABOVE_CHECKS,
+    &seeds::SEEDED,
 ];
 
 /// A query that is no function of the log, and a word of what is said about it.
