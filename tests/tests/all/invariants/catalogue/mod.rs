@@ -141,6 +141,7 @@ pub(super) struct Shape {
 }
 
 const SHAPES: &[&Shape] = &[
+    &seeds::SEEDS,
     &rows::SILVER,
     &rows::ROWS,
     &keys::FIRST,
