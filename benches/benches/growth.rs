@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use lakebed_log::entry::Table;
-use lakebed_log::{Ack, CommitRecord, DataFile, Entry, Log, Offsets, StagedFile, layout};
+use lakebed_log::{Ack, CommitRecord, DataFile, Entry, Log, Offsets, PartitionBy, StagedFile, layout};
 use lakebed_tests::batches::numbered;
 use lakebed_tests::lake::{Lake, PROJECT};
 use lakebed_tests::s3::Bucket;
@@ -75,7 +75,7 @@ fn entry(version: u64, files: u64) -> Entry {
 
 /// Puts entries up to a version straight into the directory: what is measured is reading them.
 fn fill(directory: &Path, to: u64, files: u64) {
-    let table = Table { id: Uuid::nil(), created: DateTime::UNIX_EPOCH };
+    let table = Table { id: Uuid::nil(), created: DateTime::UNIX_EPOCH, partition_by: PartitionBy::EventDate };
     for version in 1..=to {
         let bytes = entry(version, files).encode(version, &table).expect("it can be written");
         std::fs::write(directory.join(layout::commit(version).as_ref()), bytes).expect("there is room");

@@ -13,8 +13,8 @@ export class About {
   #choose;
   #about;
   #section = document.querySelector("#about");
-  /** The table that is wanted. */
-  #of = "";
+  /** Which of the readings is the last one. */
+  #reading = 0;
 
   constructor(lake, { choose, about }) {
     this.#lake = lake;
@@ -23,7 +23,7 @@ export class About {
   }
 
   async show(name) {
-    this.#of = name;
+    const reading = (this.#reading += 1);
     let shown;
     try {
       const [{ columns }, ...lists] = await Promise.all([
@@ -34,7 +34,7 @@ export class About {
     } catch (error) {
       shown = [failure(error)];
     }
-    if (this.#of === name) this.#section.replaceChildren(element("h2", {}, name), ...shown);
+    if (reading === this.#reading) this.#section.replaceChildren(element("h2", {}, name), ...shown);
   }
 
   #all(name, columns, models, lineage, sources) {
@@ -54,7 +54,7 @@ export class About {
       element("button", { class: "main", click: () => this.#choose(name) }, "Ask for its rows"),
       element("dl", { class: "said" }, ...said.flatMap(([title, ...of]) => pair(title, of))),
       ofColumns(columns, own),
-      ...(model ? [element("h3", {}, "SQL"), element("pre", { class: "sql", tabindex: "0" }, model.sql)] : []),
+      ...(model?.sql ? [element("h3", {}, "SQL"), element("pre", { class: "sql", tabindex: "0" }, model.sql)] : []),
     ];
   }
 }

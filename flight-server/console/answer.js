@@ -41,6 +41,7 @@ export class Answer {
   ask(sql) {
     this.sql = sql;
     this.version = undefined;
+    this.#files.hidden = true;
     return this.#during("asking …", async (signal) => {
       const began = performance.now();
       const { columns, rows, isCut, version } = await this.#lake.ask(sql, { most: MOST, signal });

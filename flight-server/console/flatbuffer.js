@@ -36,7 +36,7 @@ export class Table {
   text(number) {
     const at = this.#target(number);
     const length = at && this.#view.getUint32(at, true);
-    return new TextDecoder().decode(new Uint8Array(this.#view.buffer, at + 4, length));
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(new Uint8Array(this.#view.buffer, at + 4, length));
   }
 
   /** The table that a field refers to, or null. */

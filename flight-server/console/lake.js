@@ -81,7 +81,8 @@ export class Lake extends EventTarget {
 
   async #post(sql, format, asOf, signal) {
     for (;;) {
-      const headers = { "Content-Type": "application/json", ...this.#login.headers() };
+      const login = this.#login.headers();
+      const headers = { "Content-Type": "application/json", ...login };
       const body = JSON.stringify(asOf ? { sql, as_of: asOf } : { sql });
       // The browser is to add no login of its own, and to ask for none.
       const request = { method: "POST", headers, body, signal, credentials: "omit" };
@@ -90,7 +91,7 @@ export class Lake extends EventTarget {
       if (response.ok) return response;
       const refusal = await refusalOf(response);
       if (refusal.code !== "UNAUTHENTICATED") throw refusal;
-      await this.#login.ask(refusal);
+      await this.#login.ask(refusal, login.Authorization);
     }
   }
 }

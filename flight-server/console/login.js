@@ -1,9 +1,9 @@
-// Who asks, where the server wants to know. The password is sent once; what the server gives for it is kept until the
-// tab is closed, or the user logs out.
+// Who asks, where the server wants to know. The password is sent until the server gives something in its place, which is kept
+// until the tab is closed, or the user logs out.
 
 const KEPT = "lakebed-login";
 
-/** The login of this tab. Tells of `change`. */
+/** The login of this tab. Tells of `change`, and of `late` where the user had not wanted to say at first. */
 export class Login extends EventTarget {
   #dialog = document.querySelector("#login");
   #form = this.#dialog.querySelector("form");
@@ -24,7 +24,7 @@ export class Login extends EventTarget {
     });
     this.#dialog.querySelector("button[type=button]").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("close", () => {
-      this.isDeclined = this.#waiting !== null;
+      this.isDeclined ||= this.#waiting !== null;
       this.#settle((waiting) => waiting.reject(waiting.refusal));
     });
   }
@@ -46,10 +46,14 @@ export class Login extends EventTarget {
     this.#typed = null;
     sessionStorage.setItem(KEPT, JSON.stringify(this.#kept));
     this.dispatchEvent(new Event("change"));
+    if (this.isDeclined) this.dispatchEvent(new Event("late"));
+    this.isDeclined = false;
   }
 
-  /** Asks the user, after the server refused; ends with the refusal where the user does not want to say. */
-  ask(refusal) {
+  /** Asks the user, after the server refused what was sent; ends with the refusal where the user does not want to say. */
+  async ask(refusal, sent) {
+    // Meanwhile there is something else to send.
+    if (this.headers().Authorization !== sent) return;
     this.#typed = null;
     if (!this.#waiting) {
       this.#waiting = { refusal, ...Promise.withResolvers() };

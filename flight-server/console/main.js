@@ -34,10 +34,14 @@ const goes = {
 const tables = new Tables(lake, goes);
 const about = new About(lake, goes);
 
+/** The statement of the place that was gone to last. */
+let arrived = "";
+
 /** Asks what the editor has, and lets the URL say so. */
 function run() {
   const sql = editor.value.trim();
   if (!sql) return editor.focus();
+  arrived = sql;
   move({ view: "ask", sql });
   ask(sql);
 }
@@ -76,7 +80,8 @@ function show() {
 /** Takes up a place that was gone to by a link or by the browser's buttons. */
 function arrive() {
   const place = here();
-  if (place.sql !== answer.sql) {
+  if (place.sql !== arrived) {
+    arrived = place.sql;
     answer.forget();
     editor.value = place.sql;
   }
@@ -108,13 +113,17 @@ editor.addEventListener("keydown", (event) => {
     run();
   }
 });
-document.addEventListener("keydown", (event) => event.key === "Escape" && answer.cancel());
+document.addEventListener("keydown", (event) => {
+  // There it closes or clears what the user is at.
+  if (event.key === "Escape" && !event.target.closest("dialog, [type=search]")) answer.cancel();
+});
 for (const view of ["ask", "state"]) at(`to-${view}`).addEventListener("click", () => move({ view }));
 at("leave").addEventListener("click", () => login.leave());
 login.addEventListener("change", () => {
   at("user").hidden = !login.user;
   at("user").firstElementChild.textContent = login.user;
 });
+login.addEventListener("late", refresh);
 lake.addEventListener("newest", () => {
   served.textContent = lake.newest === null ? "no server answers" : `version ${lake.newest}`;
   served.classList.toggle("gone", lake.newest === null);

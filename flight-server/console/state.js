@@ -27,6 +27,8 @@ export class State {
   #shown = element("div");
   /** Which of the readings is the last one. */
   #reading = 0;
+  /** Where it is said how far the tables are behind. */
+  #behind = element("dd");
 
   constructor(lake) {
     this.#lake = lake;
@@ -42,9 +44,9 @@ export class State {
         this.#lake.list(LOG),
         ...Object.values(PARTS).map((sql) => this.#lake.askIfThere(sql)),
       ]);
-      const behind = this.#lake.asOf ? "" : await behindTheLog();
+      this.#behind.textContent = this.#lake.asOf ? "" : await behindTheLog();
       const none = log ? null : "The tables of the schema lakebed are not yours to read.";
-      shown = [facts(log, behind), element("p", {}, none)];
+      shown = [facts(log, this.#behind), element("p", {}, none)];
       Object.keys(PARTS).forEach((title, index) => shown.push(...this.#part(title, parts[index])));
     } catch (error) {
       shown = [failure(error)];
@@ -52,8 +54,9 @@ export class State {
     if (reading === this.#reading) this.#shown.replaceChildren(...shown);
   }
 
-  /** Lets the times go on. */
-  tick() {
+  /** Lets the times go on; where no refresh comes to its end, nothing else moves. */
+  async tick() {
+    if (this.#behind.textContent && !this.#section.hidden) this.#behind.textContent = await behindTheLog();
     for (const time of this.#section.querySelectorAll("time")) time.textContent = ago(time.dateTime);
   }
 
@@ -72,12 +75,13 @@ export class State {
 }
 
 function facts(log, behind) {
-  const all = [["Tables", behind]];
+  const all = behind.textContent ? [["Tables", behind]] : [];
   if (log?.version) {
     all.unshift(["Version", grouped(log.version)], ["Its time", when(log.time)]);
     all.push(["Events", grouped(log.events)], ["In quarantine", grouped(log.quarantined)]);
   }
-  const fact = ([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value));
+  const said = (value) => (value === behind ? value : element("dd", {}, value));
+  const fact = ([name, value]) => element("div", {}, element("dt", {}, name), said(value));
   return element("dl", { class: "facts" }, ...all.filter(([, value]) => value).map(fact));
 }
 

@@ -3,7 +3,7 @@
 import { element, failure, grouped, link } from "./elements.js";
 
 /** What people look for first is first. */
-const LAYERS = ["gold", "silver", "bronze", "lakebed"];
+const LAYERS = ["gold", "silver", "bronze", "seeds", "lakebed"];
 
 const LISTED =
   "SELECT table_schema AS layer, table_name AS name FROM information_schema.tables" +
@@ -11,7 +11,7 @@ const LISTED =
 const ROWS =
   "SELECT model AS name, rows FROM lakebed.watermarks" +
   " UNION ALL SELECT 'bronze.events', sum(events) FROM lakebed.versions";
-const DESCRIPTIONS = "SELECT model AS name, description FROM lakebed.models";
+const DESCRIPTIONS = "SELECT model AS name, description FROM lakebed.models ORDER BY model";
 
 /** A table's name as a statement has it. */
 export function quoted(table) {
@@ -29,6 +29,10 @@ export class Tables {
   #filter = document.querySelector("#filter");
   /** By name: the line, and where its count of rows is. */
   #lines = new Map();
+  /** Names and descriptions as they are drawn. */
+  #drawn = "";
+  /** Which of the readings is the last one. */
+  #reading = 0;
 
   /** `choose` and `about` are given a table's name. */
   constructor(lake, { choose, about }) {
@@ -40,17 +44,20 @@ export class Tables {
 
   /** Reads the list again; where it is what it was, only the counts are new. */
   async refresh() {
+    const reading = (this.#reading += 1);
     try {
       const lists = [LISTED, ROWS, DESCRIPTIONS].map((sql) => this.#lake.list(sql));
       const [tables, rows, descriptions] = await Promise.all(lists);
+      if (reading !== this.#reading) return;
       const names = tables.map(({ layer, name }) => `${layer}.${name}`).sort();
-      const isNew = names.join() !== [...this.#lines.keys()].join();
-      if (isNew) this.#draw(names, new Map(descriptions.map((row) => [row.name, row.description])));
+      const drawn = JSON.stringify([names, descriptions]);
+      if (drawn !== this.#drawn) this.#draw(names, new Map(descriptions.map((row) => [row.name, row.description])));
+      this.#drawn = drawn;
       const counts = new Map(rows.map((row) => [row.name, grouped(row.rows)]));
       for (const [name, { count }] of this.#lines) count.textContent = counts.get(name) ?? "";
       this.#failed.replaceChildren();
     } catch (error) {
-      this.#failed.replaceChildren(failure(error));
+      if (reading === this.#reading) this.#failed.replaceChildren(failure(error));
     }
   }
 

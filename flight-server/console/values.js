@@ -202,7 +202,7 @@ function bytes({ type }, parts) {
   return fixed(parts, type.int(0), (view, at) => hexadecimal(view, at, at + type.int(0)), true);
 }
 
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 function utf8(view, from, to) {
   return decoder.decode(new Uint8Array(view.buffer, from, to - from));

@@ -80,9 +80,13 @@ pub(crate) async fn answer(
     request: Request,
 ) -> Response {
     let headers = request.headers().clone();
+    let mut given = None;
     let answered = async {
-        let Guest { user, bearer } = match door.let_in(&headers).await {
-            Ok(guest) => guest,
+        let user = match door.let_in(&headers).await {
+            Ok(Guest { user, bearer }) => {
+                given = bearer;
+                user
+            }
             Err(refused) => {
                 pass_over(request).await;
                 return Err(refused);
@@ -98,17 +102,16 @@ pub(crate) async fn answer(
             }
             _ => Status::invalid_argument(wrong.body_text()),
         })?;
-        let mut response = run(&door.shared, &asked, &headers, &body, &user).await?;
-        // To use from now on, in the place of the password.
-        if let Some(bearer) = bearer.and_then(|bearer| format!("Bearer {bearer}").parse().ok()) {
-            response.headers_mut().insert(header::AUTHORIZATION, bearer);
-        }
-        Ok(response)
+        run(&door.shared, &asked, &headers, &body, &user).await
     };
     let answered = answered.await;
     let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
     door.shared.metrics.answered("PostSql", code);
     let mut response = answered.unwrap_or_else(|status| refusal(&status));
+    // To use from now on, in the place of the password, whatever became of the statement.
+    if let Some(bearer) = given.and_then(|bearer| format!("Bearer {bearer}").parse().ok()) {
+        response.headers_mut().insert(header::AUTHORIZATION, bearer);
+    }
     let served = door.shared.lake.borrow().session.version();
     response.headers_mut().entry(VERSION_HEADER).or_insert_with(|| served.into());
     response

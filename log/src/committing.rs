@@ -383,7 +383,7 @@ fn next_entry(head: &Head, plan: Plan, attempt: Uuid, at: DateTime<Utc>) -> Entr
             next_offset: plan.next_offset,
             metadata_version: if columns_change { head.version + 1 } else { head.metadata_version },
             batches: plan.batches,
-            requires: files_require(&plan.files),
+            requires: [head.table.partition_by.requires(), files_require(&plan.files)].concat(),
         },
         claims,
         added: plan.files,

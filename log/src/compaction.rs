@@ -131,7 +131,7 @@ impl Log {
                     next_offset: head.next_offset,
                     metadata_version: head.metadata_version,
                     batches: Vec::new(),
-                    requires: Vec::new(),
+                    requires: self.partition_by.requires(),
                 },
                 claims: None,
                 added: vec![file.clone()],

@@ -31,7 +31,7 @@ const PLACES: &str = "lakebed.places";
 const STORED: &str = "lakebed.offsets";
 /// What a version with files of units requires.
 pub const UNITS: &str = "units";
-/// What the first version of a log without partitions requires.
+/// What every version of a log without partitions requires.
 pub const UNPARTITIONED: &str = "unpartitioned";
 /// What this build knows of what versions require.
 pub const KNOWN: [&str; 2] = [UNITS, UNPARTITIONED];

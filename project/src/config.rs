@@ -32,6 +32,9 @@ pub struct Flags {
     pub target: Option<String>,
 }
 
+/// Types of columns, by a seed's name and the column's.
+pub type SeedTypes = BTreeMap<String, BTreeMap<String, ColumnType>>;
+
 /// The settings of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -51,8 +54,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// Pinned types, by flattened column name.
     pub columns: BTreeMap<String, ColumnType>,
-    /// Pinned types of the columns of seeds, by the seed's name and the column's.
-    pub seeds: BTreeMap<String, BTreeMap<String, ColumnType>>,
+    /// Pinned types of the columns of seeds.
+    pub seeds: SeedTypes,
     /// How events come in.
     pub ingest: IngestConfig,
     /// The databases whose changes are captured, by name.

@@ -14,7 +14,7 @@ mod tokens;
 mod unit_tests;
 mod users;
 
-pub use config::{CONFIG_FILE, Config, Flags};
+pub use config::{CONFIG_FILE, Config, Flags, SeedTypes};
 pub use error::{Error, Result};
 pub use nearby::{Stranger, stranger};
 pub use places::{Path, Place, Places, split};

@@ -277,8 +277,8 @@ fn log_files(
         }
     };
     let listed = files.iter().map(|file| {
-        let day = file.staged.event_date.map(|date| ScalarValue::Date32(Some(Date32Type::from_naive_date(date))));
-        let mut constants = day.into_iter().collect::<Vec<_>>();
+        let day = || ScalarValue::Date32(file.staged.event_date.map(Date32Type::from_naive_date));
+        let mut constants = of_a_day.then(day).into_iter().collect::<Vec<_>>();
         if let (_, Some(base)) = file.numbers() {
             constants.push(ScalarValue::Int64(i64::try_from(base).ok()));
         }

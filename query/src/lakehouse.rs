@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use chrono::{DateTime, Utc};
 use lakebed_log::{ColumnType, Log, Snapshot, Store, layout};
-use lakebed_project::{Config, SinkKind};
+use lakebed_project::{Config, SeedTypes, SinkKind};
 
 pub use self::as_of::{AsOf, InvalidAsOf, time_text};
 pub use self::publishing::Publications;
@@ -178,14 +178,14 @@ impl Lakehouse {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The same lake with the models as their files are now.
+    /// The same lake with the models as their files are now, and seeds whose columns are pinned to these types.
     ///
     /// # Errors
     /// As [`Project::load`].
-    pub fn reloaded(&self) -> Result<Self> {
+    pub fn reloaded(&self, seeds: SeedTypes) -> Result<Self> {
         let Inner { project, log, sink, postgres, delta, chain, pinned, memory, cache, refreshing, .. } =
             self.inner.as_ref();
-        let project = Project::load(&project.directory, project.config.clone())?;
+        let project = Project::load(&project.directory, Config { seeds, ..project.config.clone() })?;
         // A sink that is in use knows its tables.
         let delta = delta.clone();
         let (log, sink, postgres, chain, pinned) =

@@ -17,7 +17,7 @@ use self::change_data::ChangeData;
 use self::row_checks::Wrong;
 use crate::catalog::{BRONZE, EVENTS};
 use crate::checks::Check;
-use lakebed_project::{Config, SinkKind};
+use lakebed_project::{CONFIG_FILE, Config, SinkKind};
 
 use crate::error::{Error, Result};
 use crate::policies::FOLDER;
@@ -183,17 +183,18 @@ pub(crate) fn sql_files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Files with their time, their length, and what else the system changes with them.
 pub type Stamp = Vec<(PathBuf, Option<SystemTime>, u64, [u64; 2])>;
 
-/// What the files of the models, the seeds and the policies look like from outside: another value where one of them was written, made or
-/// deleted.
+/// What the settings and the files of the models, the seeds and the policies look like from outside: another value where one of them was
+/// written, made or deleted.
 pub fn stamp(directory: &Path) -> Stamp {
-    let mut stamp = Vec::new();
+    let of_file = |path: PathBuf| {
+        // Of the file that a link leads to. One that took another's place may have its time and length.
+        let about = std::fs::metadata(&path).ok()?;
+        Some((path, about.modified().ok(), about.len(), [about.ino(), about.ctime_nsec().unsigned_abs()]))
+    };
+    let mut stamp: Stamp = of_file(directory.join(CONFIG_FILE)).into_iter().collect();
     for folder in [LAYERS[0], LAYERS[1], SEEDS, FOLDER] {
         let entries = std::fs::read_dir(directory.join("sql").join(folder)).into_iter().flatten().flatten();
-        stamp.extend(entries.filter_map(|entry| {
-            // Of the file that a link leads to. One that took another's place may have its time and length.
-            let about = std::fs::metadata(entry.path()).ok()?;
-            Some((entry.path(), about.modified().ok(), about.len(), [about.ino(), about.ctime_nsec().unsigned_abs()]))
-        }));
+        stamp.extend(entries.filter_map(|entry| of_file(entry.path())));
     }
     stamp.sort();
     stamp

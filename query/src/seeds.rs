@@ -153,10 +153,11 @@ fn did_you_mean(name: &str, known: impl Iterator<Item = String> + Clone) -> Stri
 fn no_seed(directory: &Path, name: &str, known: &BTreeSet<String>) -> Error {
     let (file, section) = (directory.join(CONFIG_FILE), format!("{SEEDS}.{name}"));
     let text = fs::read_to_string(&file).unwrap_or_default();
-    let line = text.lines().position(|line| line.contains(&section)).map_or(1, |at| at + 1);
+    let begins = |line: &str| line.trim_start().trim_start_matches('[').starts_with(&format!("{section}]"));
+    let line = text.lines().position(begins).map_or(1, |at| at + 1);
     let hint = match known.is_empty() {
         true => format!("write sql/{SEEDS}/{name}.csv, or take the section out"),
-        false => did_you_mean(name, known.iter().cloned()),
+        false => format!("{}, or take the section out", did_you_mean(name, known.iter().cloned())),
     };
     wrong(&file, line, format!("[{section}] pins types, and there is no sql/{SEEDS}/{name}.csv"), hint)
 }

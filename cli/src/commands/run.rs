@@ -65,7 +65,7 @@ async fn go_on(
         let looked = async {
             if let Some(there) = there {
                 files = there;
-                lakehouse = lakehouse.reloaded()?;
+                lakehouse = reloaded(invocation, &lakehouse)?;
             }
             let (head, _) = lakehouse.log().head().await?;
             Ok::<_, Error>(head)
@@ -105,6 +105,11 @@ async fn keep_up(invocation: &Invocation, lakehouse: &Lakehouse) {
     if let Err(error) = maintain(invocation, lakehouse).await {
         tracing::warn!("the upkeep of the log failed: {error}");
     }
+}
+
+/// The lake with the models and seeds as their files are now, and their pins in lakebed.toml.
+pub(crate) fn reloaded(invocation: &Invocation, lakehouse: &Lakehouse) -> Result<Lakehouse> {
+    Ok(lakehouse.reloaded(invocation.config()?.seeds)?)
 }
 
 /// Compacts the log, writes a checkpoint, and thins old epochs, where the time has come.

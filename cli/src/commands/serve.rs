@@ -117,6 +117,7 @@ pub(crate) async fn serve(invocation: &Invocation, arguments: &ServeArguments) -
         seen,
         behind,
         refused: None,
+        looked: files.clone(),
         files,
         unlike,
         keeping,

@@ -159,10 +159,13 @@ fn a_server_that_watches_takes_up_edited_models() {
     write("SELECT nothing, count(*) AS second FROM silver.purchases GROUP BY 1");
     shop.done(&["ingest", shop.events(400).to_str().unwrap()]);
     served.comes_to(2);
+    served.comes_to_say("there is no column 'nothing'");
     write("SELECT event_date AS day, count(*) AS third FROM silver.purchases GROUP BY 1");
     assert!(has("third"));
     let said = served.stop();
-    assert!(said.contains("there is no column 'nothing'") && said.contains("the models go on as they were"), "{said}");
+    assert!(said.contains("the models go on as they were"), "{said}");
+    // It may have been stopped before it published what it had stored.
+    shop.done(&["run"]);
     shop.done(&["verify"]);
 }
 

@@ -13,9 +13,10 @@ use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::functions_aggregate::all_default_aggregate_functions;
-use datafusion::logical_expr::ExprSchemable;
+use datafusion::logical_expr::{Expr as DataFusionExpr, ExprSchemable, Operator};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, UnaryOperator, Visit,
     Visitor,
@@ -26,7 +27,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::Model;
 use crate::checks::Severity;
-use crate::error::Error;
+use crate::error::{Error, type_name};
 use crate::quoting::{literal, quoted};
 use crate::sql::grammar::put_right;
 
@@ -258,12 +259,52 @@ pub(crate) fn wrong_in(model: &Model, state: &SessionState, columns: &DFSchema) 
             let planned = state.create_logical_expr(condition, columns);
             let Ok(kind) = planned.and_then(|condition| condition.get_type(columns)) else { continue };
             if !matches!(kind, DataType::Boolean | DataType::Null) {
-                let message = format!("the check '{}' is {kind}, and is to be true or false", of_rows.label);
+                let (label, kind) = (&of_rows.label, type_name(&kind));
+                let message = format!("the check '{label}' is {kind}, and is to be true or false");
                 return wrong(&of_rows.written, message, "write a condition, as in revenue >= 0, or not_null(revenue)");
+            }
+        }
+        for condition in &of_rows.sure {
+            let Ok(planned) = state.create_logical_expr(condition, columns) else { continue };
+            if let Some((text, other)) = text_beside_another(&planned, columns) {
+                let message = format!("the check '{}' compares {text}, a text, with {other}", of_rows.label);
+                let hint = "write the CAST, as in CAST(code AS BIGINT) > 0: what is no number fails, and a check before it can drop that";
+                return wrong(&of_rows.written, message, hint);
             }
         }
     }
     None
+}
+
+/// A text that is compared with what is none, and is no constant: to compare them each row's is cast, which may fail.
+fn text_beside_another(condition: &DataFusionExpr, columns: &DFSchema) -> Option<(String, String)> {
+    let is_text = |of: &DataFusionExpr| of.get_type(columns).is_ok_and(|kind| kind.is_string());
+    let is_null = |of: &DataFusionExpr| of.get_type(columns).is_ok_and(|kind| kind.is_null());
+    let differ = |one: &DataFusionExpr, other: &DataFusionExpr| {
+        let casts = is_text(one) && !matches!(one, DataFusionExpr::Literal(..)) && !is_text(other) && !is_null(other);
+        let named = |of: &DataFusionExpr| match of {
+            DataFusionExpr::Column(column) => column.name.clone(),
+            other => other.human_display().to_string(),
+        };
+        casts.then(|| (named(one), named(other)))
+    };
+    let either = |one: &DataFusionExpr, other: &DataFusionExpr| differ(one, other).or_else(|| differ(other, one));
+    let mut found = None;
+    let walked = condition.apply(|expr| {
+        let of = match expr {
+            DataFusionExpr::BinaryExpr(binary) if !matches!(binary.op, Operator::And | Operator::Or) => {
+                either(&binary.left, &binary.right)
+            }
+            DataFusionExpr::Between(between) => {
+                either(&between.expr, &between.low).or_else(|| either(&between.expr, &between.high))
+            }
+            DataFusionExpr::InList(list) => list.list.iter().find_map(|one| either(&list.expr, one)),
+            _ => None,
+        };
+        found = found.take().or(of);
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    walked.ok().and(found)
 }
 
 /// Why there is no room for a quarantine: another model has its name.

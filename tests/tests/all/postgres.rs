@@ -93,7 +93,7 @@ async fn a_database_follows_the_models() {
     let model = directory.path().join("sql/gold/revenue.sql");
     let edited = std::fs::read_to_string(&model).unwrap().replacen("Revenue", "Takings", 1);
     std::fs::write(&model, edited).unwrap();
-    let lakehouse = lakehouse.reloaded().unwrap();
+    let lakehouse = lakehouse.reloaded(Default::default()).unwrap();
     append(&lakehouse, 2).await;
     assert_eq!(lakehouse.refresh(&[], &()).await.unwrap().published.postgres.unwrap().tables_rebuilt, 0);
     let comment = database.ask("SELECT obj_description('gold.revenue'::regclass)").unwrap();

@@ -193,8 +193,9 @@ async fn what_is_no_check_of_a_row_is_refused_at_its_line() {
     for (checks, column, says) in [
         ("-- check: random() < 0.5  drop", "x", "t.sql:2: "),
         ("-- check: missing > 1  quarantine", "x", "t.sql:2: there is no column 'missing'"),
-        ("-- check: event_id  quarantine", "x", "t.sql:2: the check 'event_id' is Utf8"),
-        (&format!("{more}-- check: x > 0 AND x + 1  drop"), "x", "t.sql:3: the check 'x > 0 AND x + 1' is Int64"),
+        ("-- check: event_id  quarantine", "x", "t.sql:2: the check 'event_id' is VARCHAR"),
+        (&format!("{more}-- check: x > 0 AND x + 1  drop"), "x", "t.sql:3: the check 'x > 0 AND x + 1' is BIGINT"),
+        ("-- check: event_id > 0  drop", "x", "t.sql:2: the check 'event_id > 0' compares event_id, a text, with 0"),
         ("-- check: event_id > ''  quarantine", "failed_checks", "t.sql:3: 'failed_checks' is the column in which"),
     ] {
         let directory = TempDir::new().unwrap();

@@ -84,7 +84,7 @@ async fn an_earlier_version_is_of_the_sql_as_it_is_now() {
     std::fs::write(directory.path().join("sql/gold/types.sql"), sql).unwrap();
     std::fs::write(directory.path().join("sql/gold/odd.sql"), "SELECT event_type, hundreds % 3 AS odd FROM gold.types")
         .unwrap();
-    let lake = lake.reloaded().unwrap();
+    let lake = lake.reloaded(Default::default()).unwrap();
     for version in [2, 3, 5] {
         let as_of = Some(AsOf::Version(version));
         let events = number(&lake, as_of, "SELECT count(*) FROM silver.first").await;
@@ -92,7 +92,7 @@ async fn an_earlier_version_is_of_the_sql_as_it_is_now() {
     }
     // One that does not plan is in nobody's way.
     std::fs::write(directory.path().join("sql/gold/far.sql"), "SELECT nothing FROM silver.seen").unwrap();
-    let lake = lake.reloaded().unwrap();
+    let lake = lake.reloaded(Default::default()).unwrap();
     for version in [3, 5] {
         let as_of = Some(AsOf::Version(version));
         assert!(number(&lake, as_of, "SELECT CAST(sum(hundreds) AS BIGINT) FROM gold.types").await > 0);

@@ -13,7 +13,7 @@ use super::lookout::State;
 use super::publisher::{Covered, Ended, Publisher};
 use super::served;
 use crate::commands::run::behind::Behind;
-use crate::commands::run::maintain;
+use crate::commands::run::{maintain, reloaded};
 use crate::error::{Error, Result};
 use crate::invocation::Invocation;
 use crate::progress::ModelBar;
@@ -38,6 +38,8 @@ pub(super) struct Following<'i> {
     /// What was away at the first refresh, or failed.
     pub(super) behind: Behind,
     pub(super) files: models::Stamp,
+    /// How the files looked when it was looked at them last.
+    pub(super) looked: models::Stamp,
     /// As in [`State`].
     pub(super) refused: Option<String>,
     /// The models of which it was told that the tables are of other SQL.
@@ -81,7 +83,7 @@ impl Following<'_> {
             let (before, looked) = (self.lakehouse.clone(), Instant::now());
             // Where one model fails already, it is not the edit that keeps the others from their end.
             let was_stuck = self.behind.is_stuck();
-            let edited = self.watch && self.reload();
+            let edited = self.watch && self.is_still() && self.reload();
             let worked = match self.keep_up(edited, &mut seen).await {
                 // A model that parses may still be wrong: it is told, and the others are served.
                 Err(error) if edited && !was_stuck && !error.may_pass() => {
@@ -90,7 +92,7 @@ impl Following<'_> {
                     self.keep_up(true, &mut seen).await
                 }
                 worked => {
-                    self.refused = self.refused.take().filter(|_| !edited);
+                    self.refused = self.refused.take().filter(|_| !edited || worked.is_err());
                     worked
                 }
             };
@@ -131,6 +133,12 @@ impl Following<'_> {
         }
     }
 
+    /// Whether nobody has written to the files since it was asked last: half a file of a seed reads as a whole one.
+    fn is_still(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.looked, models::stamp(&self.invocation.directory));
+        before == self.looked
+    }
+
     /// Reads the models again, if one of their files is another now. With a file that is wrong, all stays as it was.
     fn reload(&mut self) -> bool {
         let files = models::stamp(&self.invocation.directory);
@@ -138,13 +146,13 @@ impl Following<'_> {
             return false;
         }
         self.files = files;
-        match self.lakehouse.reloaded() {
+        match reloaded(self.invocation, &self.lakehouse) {
             Ok(lakehouse) => {
                 self.lakehouse = lakehouse;
                 true
             }
             Err(error) => {
-                self.refuse(&error.into());
+                self.refuse(&error);
                 false
             }
         }
@@ -250,6 +258,7 @@ impl Following<'_> {
     async fn take_up_models(&mut self) -> Result<()> {
         let mut unlike = self.lakehouse.unlike_the_tables().await?;
         if !unlike.is_empty() && self.reload() {
+            self.refused = None;
             unlike = self.lakehouse.unlike_the_tables().await?;
         }
         if unlike != self.unlike {
