@@ -1,5 +1,5 @@
-//! The console, in a browser: a machine that has one is asked for these, see CONTRIBUTING.md. What the page is given with, and that its
-//! files are all there, is tested beside the server.
+//! The console, in a browser: `.ci/run` asks for these where the machine has one, and says so where it has none. What the page is given
+//! with, and that its files are all there, is tested beside the server.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::shop::Shop;
 
 /// The picture in the documentation is written anew where LAKEBED_WRITE_PICTURE is set.
 #[test]
-#[ignore = "needs Chromium or Chrome"]
+#[ignore = "needs Chromium or Chrome, which cargo does not bring: .ci/run asks for it where there is one"]
 fn a_browser_shows_the_lake() {
     let shop = Shop::of_versions(&[2_000, 4_000]);
     let served = Served::start(&shop, &["--watch"]);
@@ -27,7 +27,7 @@ fn a_browser_shows_the_lake() {
 }
 
 #[test]
-#[ignore = "needs Chromium or Chrome"]
+#[ignore = "needs Chromium or Chrome, which cargo does not bring: .ci/run asks for it where there is one"]
 fn a_user_logs_in_with_a_browser() {
     let shop = Shop::with_tables();
     assert!(told(&shop, &["user", "add", "ana"], "correct horse\n").0);
