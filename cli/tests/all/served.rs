@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::shop::Shop;
 
 /// Far longer than anything takes that a server is waited for, on a machine that has other work.
-const LONG: Duration = Duration::from_secs(180);
+pub(crate) const LONG: Duration = Duration::from_secs(180);
 
 /// A server on ports of its own; killed where a test fails.
 pub(crate) struct Served {

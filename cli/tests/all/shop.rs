@@ -3,8 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::served::LONG;
 
 pub(crate) const LAKEBED: &str = env!("CARGO_BIN_EXE_lakebed");
 
@@ -68,6 +72,15 @@ impl Shop {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Waits until a server has published all that it stored: only then does `verify` hold.
+    pub(crate) fn comes_to_hold(&self) {
+        let began = Instant::now();
+        while !self.command(&["verify"]).output().unwrap().status.success() {
+            assert!(began.elapsed() < LONG, "{}", self.fails(&["verify"], 1));
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Runs what must fail with this exit code, one sentence and, with a hint, what to do; gives both lines.
