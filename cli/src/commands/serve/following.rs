@@ -83,7 +83,7 @@ impl Following<'_> {
             let (before, looked) = (self.lakehouse.clone(), Instant::now());
             // Where one model fails already, it is not the edit that keeps the others from their end.
             let was_stuck = self.behind.is_stuck();
-            let edited = self.watch && self.is_still() && self.reload();
+            let edited = self.watch && self.still().is_some_and(|files| self.reload(files));
             let worked = match self.keep_up(edited, &mut seen).await {
                 // A model that parses may still be wrong: it is told, and the others are served.
                 Err(error) if edited && !was_stuck && !error.may_pass() => {
@@ -133,15 +133,15 @@ impl Following<'_> {
         }
     }
 
-    /// Whether nobody has written to the files since it was asked last: half a file of a seed reads as a whole one.
-    fn is_still(&mut self) -> bool {
-        let before = std::mem::replace(&mut self.looked, models::stamp(&self.invocation.directory));
-        before == self.looked
+    /// How the files look, if nobody has written to them since it was asked last: half a file of a seed reads as a whole one.
+    fn still(&mut self) -> Option<models::Stamp> {
+        let files = models::stamp(&self.invocation.directory);
+        let before = std::mem::replace(&mut self.looked, files.clone());
+        (before == files).then_some(files)
     }
 
-    /// Reads the models again, if one of their files is another now. With a file that is wrong, all stays as it was.
-    fn reload(&mut self) -> bool {
-        let files = models::stamp(&self.invocation.directory);
+    /// Reads the models again, if their files look otherwise than when they were read. With a file that is wrong, all stays as it was.
+    fn reload(&mut self, files: models::Stamp) -> bool {
         if files == self.files {
             return false;
         }
@@ -257,7 +257,7 @@ impl Following<'_> {
     /// Where others refresh, takes up the models that the tables are of: an earlier version is to be of the same SQL.
     async fn take_up_models(&mut self) -> Result<()> {
         let mut unlike = self.lakehouse.unlike_the_tables().await?;
-        if !unlike.is_empty() && self.reload() {
+        if !unlike.is_empty() && self.reload(models::stamp(&self.invocation.directory)) {
             self.refused = None;
             unlike = self.lakehouse.unlike_the_tables().await?;
         }
