@@ -40,6 +40,7 @@ pub struct Log {
     pub(crate) store: Store,
     /// Held while committing, so that one task commits for all tasks of this process.
     pub(crate) head: Arc<Mutex<Head>>,
+    /// What the head's table says, which never changes: nobody waits for the head to know it.
     pub(crate) partition_by: PartitionBy,
     /// Claims that this process has met, committed or not.
     pub(crate) claims: Arc<Mutex<Claims>>,

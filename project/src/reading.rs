@@ -101,12 +101,8 @@ impl Config {
 
     /// Takes over the sections of a table of captures, each of which has the same keys.
     fn read_captures(&mut self, document: &Document<'_>, captures: &DeTable<'_>) -> Result<()> {
-        for (name, value) in captures {
-            let (capture, at) = (name.get_ref().as_ref(), name.span().start);
-            let DeValue::Table(table) = value.get_ref() else {
-                let message = format!("a capture is a section: write [capture.NAME], and {capture} in it");
-                return Err(document.error(at, message, None));
-            };
+        for named in named_sections(document, (CAPTURE, "capture"), captures) {
+            let (capture, at, table) = named?;
             keys::check_capture(capture).map_err(|message| document.error(at, message, None))?;
             self.with_capture(capture, |config| config.read_section(document, CAPTURE, table))?;
         }
@@ -156,12 +152,8 @@ impl Config {
 
     /// Pins the types of seeds' columns, which are named as in the files.
     fn pin_seeds(&mut self, document: &Document<'_>, seeds: &DeTable<'_>) -> Result<()> {
-        for (name, value) in seeds {
-            let (seed, at) = (name.get_ref().as_ref(), name.span().start);
-            let DeValue::Table(columns) = value.get_ref() else {
-                let message = format!("a seed is a section: write [seeds.NAME], and {seed} in it");
-                return Err(document.error(at, message, None));
-            };
+        for named in named_sections(document, (SEEDS, "seed"), seeds) {
+            let (seed, _, columns) = named?;
             let pins = self.seeds.entry(seed.to_owned()).or_default();
             for (key, value) in columns {
                 let (column, at) = (key.get_ref().as_ref(), value.span().start);
@@ -171,9 +163,7 @@ impl Config {
                     let hint = "a name with dots or blanks is written in quotes, too".to_owned();
                     return Err(document.error(at, message, Some(hint)));
                 };
-                let kind = kind.parse();
-                let kind = kind.map_err(|error| document.error(at, format!("column '{column}': {error}"), None))?;
-                pins.insert(column.to_owned(), kind);
+                pins.insert(column.to_owned(), type_of(document, (column, at), kind)?);
             }
         }
         Ok(())
@@ -206,9 +196,7 @@ impl Config {
         (value, kind): (&Spanned<DeValue<'i>>, &str),
     ) -> Result<()> {
         let name = column_name(path);
-        let kind: ColumnType = kind
-            .parse()
-            .map_err(|error| document.error(value.span().start, format!("column '{name}': {error}"), None))?;
+        let kind = type_of(document, (&name, value.span().start), kind)?;
         if schema::is_own(&name) {
             let message = format!("column '{name}' is the log's own, and its type is given");
             return Err(document.error(key.span().start, message, None));
@@ -218,4 +206,24 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// The sections `[of.NAME]`, each with its name and its place; one is called by this word.
+fn named_sections<'t, 'i>(
+    document: &Document<'_>,
+    (of, word): (&str, &str),
+    sections: &'t DeTable<'i>,
+) -> impl Iterator<Item = Result<(&'t str, usize, &'t DeTable<'i>)>> {
+    sections.iter().map(move |(name, value)| match (name.get_ref().as_ref(), name.span().start, value.get_ref()) {
+        (name, at, DeValue::Table(table)) => Ok((name, at, table)),
+        (name, at, _) => {
+            let message = format!("a {word} is a section: write [{of}.NAME], and {name} in it");
+            Err(document.error(at, message, None))
+        }
+    })
+}
+
+/// The type that a column is pinned to.
+fn type_of(document: &Document<'_>, (column, at): (&str, usize), kind: &str) -> Result<ColumnType> {
+    kind.parse().map_err(|error| document.error(at, format!("column '{column}': {error}"), None))
 }

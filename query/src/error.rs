@@ -14,8 +14,8 @@ use deltalake::errors::DeltaTableError;
 
 pub use self::blame::{fault_of_a_query, is_of_a_query};
 use self::blame::{in_short, is_of_a_store};
+pub(crate) use self::words::{did_you_mean, nearest, type_name};
 use self::words::{in_words, plural, were};
-pub(crate) use self::words::{nearest, type_name};
 use crate::session::TableInfo;
 use crate::sinks::postgres::failure;
 

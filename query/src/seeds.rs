@@ -26,7 +26,7 @@ use lakebed_project::{CONFIG_FILE, Config};
 
 use crate::catalog::BRONZE;
 use crate::csv::{self, Row, Table};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, did_you_mean};
 use crate::hash::TableHash;
 use crate::models::{LAYERS, Model, TableName};
 use crate::slots::Slot;
@@ -140,13 +140,6 @@ fn is_csv(path: &Path) -> bool {
 /// Something of a file that makes it no seed.
 fn wrong(path: &Path, line: usize, message: impl Into<String>, hint: impl Into<String>) -> Error {
     Error::Model { path: path.to_owned(), line, message: message.into(), hint: Some(hint.into()) }
-}
-
-fn did_you_mean(name: &str, known: impl Iterator<Item = String> + Clone) -> String {
-    match nearest(name, known.clone()) {
-        Some(nearest) => format!("did you mean '{nearest}'?"),
-        None => format!("there are {}", known.collect::<Vec<_>>().join(", ")),
-    }
 }
 
 /// That the columns of a seed are pinned which is not there.

@@ -37,6 +37,14 @@ pub(crate) fn nearest(wrong: &str, known: impl IntoIterator<Item = String>) -> O
     scored.max_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))).map(|(_, name)| name)
 }
 
+/// What to write in the place of a wrong name: the known one that is most like it, or else which there are.
+pub(crate) fn did_you_mean(wrong: &str, known: impl Iterator<Item = String> + Clone) -> String {
+    match nearest(wrong, known.clone()) {
+        Some(nearest) => format!("did you mean '{nearest}'?"),
+        None => format!("there are {}", known.collect::<Vec<_>>().join(", ")),
+    }
+}
+
 /// A type as it is called in SQL.
 pub(crate) fn type_name(kind: &DataType) -> String {
     let name = match kind {

@@ -16,7 +16,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::functions_aggregate::all_default_aggregate_functions;
-use datafusion::logical_expr::{Expr as DataFusionExpr, ExprSchemable, Operator};
+use datafusion::logical_expr::{Expr as DataFusionExpr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, UnaryOperator, Visit,
     Visitor,
@@ -29,6 +29,7 @@ use super::Model;
 use crate::checks::Severity;
 use crate::error::{Error, type_name};
 use crate::quoting::{literal, quoted};
+use crate::sql::conditions::is_comparison;
 use crate::sql::grammar::put_right;
 
 /// The column of a quarantine that has the checks which a row fails.
@@ -254,22 +255,20 @@ pub(crate) fn wrong_in(model: &Model, state: &SessionState, columns: &DFSchema) 
             let message = format!("'{FAILED}' is the column in which its quarantine has what a row fails");
             return wrong(FAILED, message, "give the model's column another name: AS");
         }
-        for condition in of_rows.sure.iter().chain(&of_rows.others) {
+        let sure = of_rows.sure.iter().map(|condition| (condition, true));
+        for (condition, is_sure) in sure.chain(of_rows.others.iter().map(|condition| (condition, false))) {
             // What has no type before its parts are brought to one is told of then.
-            let planned = state.create_logical_expr(condition, columns);
-            let Ok(kind) = planned.and_then(|condition| condition.get_type(columns)) else { continue };
+            let Ok(planned) = state.create_logical_expr(condition, columns) else { continue };
+            if let Some((text, other)) = is_sure.then(|| text_beside_another(&planned, columns)).flatten() {
+                let message = format!("the check '{}' compares {text}, a text, with {other}", of_rows.label);
+                let hint = "write the CAST, as in CAST(code AS BIGINT) > 0: what is no number fails, and a check before it can drop that";
+                return wrong(&of_rows.written, message, hint);
+            }
+            let Ok(kind) = planned.get_type(columns) else { continue };
             if !matches!(kind, DataType::Boolean | DataType::Null) {
                 let (label, kind) = (&of_rows.label, type_name(&kind));
                 let message = format!("the check '{label}' is {kind}, and is to be true or false");
                 return wrong(&of_rows.written, message, "write a condition, as in revenue >= 0, or not_null(revenue)");
-            }
-        }
-        for condition in &of_rows.sure {
-            let Ok(planned) = state.create_logical_expr(condition, columns) else { continue };
-            if let Some((text, other)) = text_beside_another(&planned, columns) {
-                let message = format!("the check '{}' compares {text}, a text, with {other}", of_rows.label);
-                let hint = "write the CAST, as in CAST(code AS BIGINT) > 0: what is no number fails, and a check before it can drop that";
-                return wrong(&of_rows.written, message, hint);
             }
         }
     }
@@ -292,16 +291,14 @@ fn text_beside_another(condition: &DataFusionExpr, columns: &DFSchema) -> Option
     let mut found = None;
     let walked = condition.apply(|expr| {
         let of = match expr {
-            DataFusionExpr::BinaryExpr(binary) if !matches!(binary.op, Operator::And | Operator::Or) => {
-                either(&binary.left, &binary.right)
-            }
+            DataFusionExpr::BinaryExpr(binary) if is_comparison(binary.op) => either(&binary.left, &binary.right),
             DataFusionExpr::Between(between) => {
                 either(&between.expr, &between.low).or_else(|| either(&between.expr, &between.high))
             }
             DataFusionExpr::InList(list) => list.list.iter().find_map(|one| either(&list.expr, one)),
             _ => None,
         };
-        found = found.take().or(of);
+        found = of;
         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     walked.ok().and(found)

@@ -15,7 +15,7 @@ use super::constants::{Column, fetched, read, select, unfit};
 use super::{Failure, Instead, Way, computed, no_time, time_of, wrong};
 use crate::catalog::{self, BRONZE};
 use crate::csv::{self, Row, Table};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, did_you_mean};
 use crate::formats::as_json;
 use crate::lakehouse::{Lakehouse, Project, Publish};
 use crate::models::Model;
@@ -219,10 +219,7 @@ fn known(test: &UnitTest, name: &str, (written, at): (&Table, &Written), fields:
     let is_known = |column: &&String| fields.find(column).is_some();
     let Some(unknown) = written.columns.iter().find(|column| !is_known(column)) else { return Ok(()) };
     let names = fields.iter().map(|field| field.name().clone());
-    let hint = match nearest(unknown, names.clone()) {
-        Some(nearest) => format!("did you mean '{nearest}'?"),
-        None => format!("there are {}", names.collect::<Vec<_>>().join(", ")),
-    };
+    let hint = did_you_mean(unknown, names);
     Err(wrong(test, at.line, format!("{name} has no column '{unknown}'"), Some(hint)))
 }
 
